@@ -4,6 +4,7 @@
     ├── DataError          records, npz sets, model lines           exit 1
     ├── PlanError          YAML documents and what they ask for     exit 2
     ├── PrivacyError       a private step or promise that fails     exit 1
+    ├── ServerError        a round that cannot be finished          exit 1
     └── SimulationError    a simulated federation                   exit 1
 
 A code's words live in configs/errors/<part>.yaml, in English and Korean, and its page in docs/errors/ is
@@ -19,7 +20,17 @@ import yaml
 
 Language = Literal["en", "ko"]
 
-__all__ = ["CodedText", "DataError", "JanginError", "Language", "PlanError", "PrivacyError", "SimulationError", "catalogue"]
+__all__ = [
+    "CodedText",
+    "DataError",
+    "JanginError",
+    "Language",
+    "PlanError",
+    "PrivacyError",
+    "ServerError",
+    "SimulationError",
+    "catalogue",
+]
 
 
 @cache
@@ -89,6 +100,10 @@ class PlanError(JanginError):
 
 class PrivacyError(JanginError):
     """A privacy promise that would not hold."""
+
+
+class ServerError(JanginError):
+    """A round or campaign that cannot be finished."""
 
 
 class SimulationError(JanginError):

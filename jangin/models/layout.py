@@ -1,0 +1,75 @@
+"""ParameterLayout: where each named parameter stands in the one flat vector, and whether it is shared. Numpy only.
+
+The law: a model travels as ONE flat float32 vector of its shared parameters; what is personal is not sent.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jangin.codec.document import nearest
+from jangin.errors import PlanError
+
+__all__ = ["Entry", "ParameterLayout", "Vector"]
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named parameter: `vector[offset : offset + size]` reshaped to `shape`."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    shared: bool
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """The order of a model's parameters in its flat vector of `size` values."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, shapes: Iterable[tuple[str, Sequence[int]]], personal: Sequence[str] = ()) -> "ParameterLayout":
+        """Lay parameters out in the order given; a name under one of the prefixes `personal` is personal.
+
+        Raises:
+            PlanError: JG-plan-010, a prefix that no parameter has.
+        """
+        entries: list[Entry] = []
+        offset = 0
+        for name, shape in shapes:
+            shared = not any(name == prefix or name.startswith(f"{prefix}.") for prefix in personal)
+            entries.append(Entry(name, tuple(shape), offset, shared))
+            offset += entries[-1].size
+        names = {".".join(entry.name.split(".")[:depth]) for entry in entries for depth in (1, 2, 3)}
+        for prefix in personal:
+            if prefix not in names:
+                raise PlanError("JG-plan-010", where="model.personal", value=prefix, nearest=nearest(prefix, names))
+        return cls(tuple(entries))
+
+    @property
+    def size(self) -> int:
+        """Number of values of the whole model."""
+        return sum(entry.size for entry in self.entries)
+
+    @cached_property
+    def shared(self) -> NDArray[np.intp]:
+        """Positions of the shared values in the whole vector, ascending, shape (shared values,)."""
+        pieces = [np.arange(e.offset, e.offset + e.size) for e in self.entries if e.shared]
+        return np.concatenate(pieces) if pieces else np.empty(0, np.intp)
+
+    def split(self, vector: Vector) -> dict[str, NDArray[np.float32]]:
+        """Views of a whole vector, shape (size,), under the parameters' names and shapes."""
+        return {e.name: vector[e.offset : e.offset + e.size].reshape(e.shape) for e in self.entries}

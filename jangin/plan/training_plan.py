@@ -1,0 +1,122 @@
+"""The training plan: one YAML document, frozen, whose hash is the campaign's identity everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from jangin.codec.document import Document, read
+from jangin.models.spec import ModelSpec
+from jangin.plan.blocks import PrivacyBlock, Share, StrategyBlock, check_delta
+
+__all__ = ["TrainingPlan", "read_plan"]
+
+Metric = Literal["rmse", "mae", "mse", "accuracy", "macro_f1", "average_precision", "auc"]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d)$")]
+
+
+class InvitedSites(Document):
+    """Who may take part, and how many must.
+
+    Attributes:
+        invite: site ids of the roster.
+        quorum: share of the cohort that must answer before the deadline.
+        min_sites: fewest sites of a round.
+        round_deadline: longest wait of a round, e.g. `2h`.
+    """
+
+    invite: Annotated[tuple[str, ...], Field(min_length=1)]
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.7
+    min_sites: PositiveInt
+    round_deadline: Duration = "2h"
+
+    @model_validator(mode="after")
+    def _enough_invited(self) -> "InvitedSites":
+        if len(set(self.invite)) != len(self.invite):
+            raise ValueError("a site is invited twice")
+        if self.min_sites > len(self.invite):
+            raise ValueError(f"min_sites {self.min_sites} is more than the {len(self.invite)} invited")
+        return self
+
+
+class StopRule(Document):
+    """Stop when a metric has not gained for some rounds."""
+
+    metric: Metric
+    no_gain_rounds: PositiveInt
+
+
+class Evaluation(Document):
+    """What is measured on the sites' hold-outs; a release of its own, paid by `epsilon_share`."""
+
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    bound: tuple[float, float]
+    every: PositiveInt = 5
+    epsilon_share: Share = 0.1
+    stop_if: StopRule | None = None
+
+
+class ReleaseRule(Document):
+    """Who may receive the model, and where it may go."""
+
+    recipients: Literal["contributors", "roster", "public"]
+    export: Literal["domestic_only", "unrestricted"]
+
+
+class Governance(Document):
+    """What the model is for, and what it is never for."""
+
+    purposes: Annotated[tuple[str, ...], Field(min_length=1)]
+    prohibited: tuple[str, ...]
+    release: ReleaseRule
+
+    @model_validator(mode="after")
+    def _never_a_yardstick(self) -> "Governance":
+        if "worker_evaluation" not in self.prohibited:
+            raise ValueError("prohibited must name worker_evaluation: no model of ours is a yardstick")
+        return self
+
+
+class Kpi(Document):
+    """The factory figure the campaign hopes to move."""
+
+    name: str
+    baseline: float
+
+
+class TrainingPlan(Document):
+    """One campaign. Its hash is over the canonical CBOR of the whole document, defaults written out."""
+
+    campaign: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
+    process: str
+    model_line: str
+    sites: InvitedSites
+    model: ModelSpec
+    strategy: StrategyBlock
+    privacy: PrivacyBlock
+    evaluate: Evaluation | None = None
+    governance: Governance
+    kpi: Kpi | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _public_constants(self) -> "TrainingPlan":
+        if self.privacy.epsilon != "none":
+            if self.privacy.nominal_units is None:
+                raise ValueError("privacy.nominal_units is needed with an epsilon: it is public and nobody else's to guess")
+            check_delta(self.privacy.delta, self.privacy.nominal_units)
+        return self
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the plan, 64 hex digits."""
+        return self.digest("plan")
+
+
+def read_plan(path: Path) -> TrainingPlan:
+    """Read and check a training plan.
+
+    Raises:
+        PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody.
+    """
+    return read(path, TrainingPlan)

@@ -1,0 +1,90 @@
+"""Accounting: what releases cost, and how much noise a promise needs. All mathematics by dp-accounting.
+
+dp-accounting is loaded on first use: importing this file is cheap. The law: an event that the accountant does not
+know is refused, never guessed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jangin.errors import PrivacyError
+from jangin.privacy.releases import GaussianRelease
+
+__all__ = ["calibrate", "epsilon_pld", "epsilon_rdp"]
+
+# Integer orders only: dp-accounting's fractional ones stall where q is near .44 and the noise is large.
+_RDP_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
+_COARSE, _FINE = 1e-3, 1e-4
+_LARGEST_NOISE = 2.0**20
+
+
+def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: float = _FINE) -> float:
+    """An upper bound on epsilon at `delta` of all releases together, by privacy loss distributions.
+
+    Composition by Koskela et al. 2020 (arXiv 2006.07134) with the pessimistic discretisation of Doroshenko et al.
+    2022 (arXiv 2207.04380); `interval` is the grid of the privacy loss: a smaller one is tighter and slower.
+    """
+    from dp_accounting.pld import PLDAccountant
+
+    return _epsilon(PLDAccountant(value_discretization_interval=interval), releases, delta)
+
+
+def epsilon_rdp(releases: Sequence[GaussianRelease], delta: float) -> float:
+    """A looser upper bound by Renyi differential privacy (Mironov et al. 2019, arXiv 1908.10530)."""
+    from dp_accounting.rdp import RdpAccountant
+
+    return _epsilon(RdpAccountant(orders=_RDP_ORDERS), releases, delta)
+
+
+def calibrate(
+    epsilon: float, delta: float, sampling_probability: float, count: int, beside: Sequence[GaussianRelease] = ()
+) -> GaussianRelease:
+    """The release with the least noise, to half a percent, that keeps (epsilon, delta) together with `beside`.
+
+    Bracketed by RDP, bisected and checked by PLD: the result is on the safe side of both.
+
+    Raises:
+        PrivacyError: JG-privacy-002, no noise is enough (the releases beside it have spent the budget).
+    """
+
+    def releases(noise: float) -> list[GaussianRelease]:
+        return [GaussianRelease(noise, sampling_probability, count), *beside]
+
+    high = 0.5
+    while epsilon_rdp(releases(high), delta) > epsilon:
+        high *= 2.0
+        if high > _LARGEST_NOISE:
+            raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=epsilon, delta=delta)
+    low, high = _bisect(lambda noise: epsilon_rdp(releases(noise), delta) <= epsilon, high / 2, high, 0.01)
+    low, high = _bisect(lambda noise: epsilon_pld(releases(noise), delta, _COARSE) <= epsilon, high / 1.5, high, 0.002)
+    return GaussianRelease(high, sampling_probability, count)
+
+
+def _bisect(fits: Callable[[float], bool], low: float, high: float, tolerance: float) -> tuple[float, float]:
+    """Narrow [low, high] to a relative width; `high` fits (or is taken to, where rounding differs)."""
+    while fits(low):
+        low /= 2.0
+        if low < 1e-4:
+            return low, low
+    while not fits(high):
+        high *= 1.0 + tolerance
+    while high / low > 1.0 + tolerance:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return low, high
+
+
+def _epsilon(accountant: Any, releases: Sequence[GaussianRelease], delta: float) -> float:
+    for release in releases:
+        accountant.compose(_event(release), release.count)
+    return float(accountant.get_epsilon(delta))
+
+
+def _event(release: GaussianRelease) -> Any:
+    import dp_accounting
+
+    if release.sampling_probability == 1.0:
+        return dp_accounting.GaussianDpEvent(release.noise_multiplier)
+    return dp_accounting.PoissonSampledDpEvent(
+        release.sampling_probability, dp_accounting.GaussianDpEvent(release.noise_multiplier)
+    )

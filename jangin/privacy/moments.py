@@ -1,0 +1,74 @@
+"""Moments: the clipped sum from which a federation learns its scaling, with noise when privacy is on.
+
+For columns brought to [-1, 1] by public ranges, a unit gives m = (1, x, x*x), its examples' means: its L2 norm
+is at most sqrt(1 + 2 d) for d columns, so one unit moves the sum by at most that. One Gaussian release with
+q = 1. The law: what leaves a site is this vector and nothing else; no site's statistics, no pooled statistics.
+"""
+
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import GaussianRelease
+
+__all__ = ["means_and_deviations", "moment_clip", "moment_sum", "noise_deviation"]
+
+Columns = NDArray[np.float64]
+
+
+def moment_clip(columns: int) -> float:
+    """The largest L2 norm of one unit's moments: sqrt(1 + 2 * columns)."""
+    return sqrt(1 + 2 * columns)
+
+
+def moment_sum(
+    values: Columns, units: NDArray[np.int64], release: GaussianRelease | None, random: SecureRandom | None
+) -> Columns:
+    """The units' summed moments, shape (1 + 2 * columns,): number of units, sums of means, sums of mean squares.
+
+    Guarantee: with a release, one sampled-Gaussian release of sensitivity `moment_clip`; without, none.
+
+    Args:
+        values: shape (examples, columns); within [-1, 1] when a release is asked for. A unit with a value that is
+            not finite gives nothing.
+        units: unit of each example, shape (examples,).
+        release: how much noise; None for no differential privacy.
+        random: where the noise comes from; needed with a release.
+    """
+    _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    moments = np.ones((len(sizes), 1 + 2 * values.shape[1]))
+    for start, columns in ((1, values), (1 + values.shape[1], values**2)):
+        sums = np.zeros((len(sizes), values.shape[1]))
+        np.add.at(sums, of_example, columns)
+        moments[:, start : start + values.shape[1]] = sums / sizes[:, None]
+    moments[~np.isfinite(moments).all(axis=1)] = 0.0
+    if release is None:
+        return moments.sum(axis=0)
+    if random is None:
+        raise ValueError("Expected a source of randomness beside a release.")
+    bound = moment_clip(values.shape[1])
+    norms = np.linalg.norm(moments, axis=1, keepdims=True)
+    moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
+    return moments.sum(axis=0) + random.gaussian(moments.shape[1]) * release.noise_multiplier * bound
+
+
+def noise_deviation(release: GaussianRelease | None, columns: int, units: float, sites: int) -> float:
+    """Standard deviation of the noise in a mean over `units` units of `sites` sites, in the columns' [-1, 1]."""
+    return 0.0 if release is None else release.noise_multiplier * moment_clip(columns) * sqrt(sites) / units
+
+
+def means_and_deviations(total: Columns, noise: float) -> tuple[Columns, Columns]:
+    """Means and standard deviations, each (columns,), from a sum over sites of `moment_sum`.
+
+    Post-processing. A variance is floored at the deviation `noise` of its own noise (what is smaller cannot be told
+    from noise), and a column that does not vary keeps deviation 1.
+    """
+    count, (sums, squares) = max(total[0], 1.0), np.split(total[1:], 2)
+    means = sums / count
+    if noise:
+        means = means.clip(-1.0, 1.0)
+    variances = np.maximum(squares / count - means**2, noise)
+    scale = np.maximum(np.abs(means), 1.0)
+    return means, np.where(variances > (1e-6 * scale) ** 2, np.sqrt(np.maximum(variances, 0.0)), 1.0)

@@ -1,0 +1,261 @@
+"""A records folder on disk: written whole or not at all, read as a training view and a hold-out view.
+
+The law: a view holds the episodes of one side of the split and nothing else can be read through it; every
+file is hashed as it is read and must be the file that was validated.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from jangin.codec.document import nearest, read
+from jangin.errors import DataError
+from jangin.records.card import Card, Stream
+from jangin.records.manifest import Manifest, described_files, read_manifest
+from jangin.records.split import SplitUnit
+
+__all__ = [
+    "CARD_FILE",
+    "EPISODES_FILE",
+    "SPLIT_COLUMN",
+    "EpisodeView",
+    "Records",
+    "episode_schema",
+    "fits",
+    "optional_columns",
+    "stream_parts",
+    "stream_schema",
+    "write_records",
+]
+
+CARD_FILE = "card.yaml"
+EPISODES_FILE = "episodes.parquet"
+
+SPLIT_COLUMN: Mapping[SplitUnit, str] = {"episode": "episode_id", "master": "master"}
+"""The column of episodes.parquet that names the unit of the split."""
+
+
+def episode_schema(card: Card) -> pa.Schema:
+    """The columns of episodes.parquet: numbers float64, choices strings, start_utc a timestamp in UTC."""
+    return pa.schema(
+        [
+            ("episode_id", pa.string()),
+            ("master", pa.string()),
+            ("start_utc", pa.timestamp("us", tz="UTC")),
+            ("duration_s", pa.float64()),
+            *((name, pa.float64() if field.range else pa.string()) for name, field in card.columns().items()),
+            ("consent_id", pa.string()),
+        ]
+    )
+
+
+def stream_schema(stream: Stream) -> pa.Schema:
+    """The columns of a stream's part files: episode_id, t in seconds (float64), one float32 a channel."""
+    channels = [(channel.name, pa.float32()) for channel in stream.channels]
+    return pa.schema([("episode_id", pa.string()), ("t", pa.float64()), *channels])
+
+
+def optional_columns(described: Card | Stream) -> frozenset[str]:
+    """The columns of `episode_schema` or `stream_schema` that a site may lack."""
+    if isinstance(described, Card):
+        return frozenset(name for name, field in described.columns().items() if field.optional)
+    return frozenset(channel.name for channel in described.channels if channel.optional)
+
+
+def stream_parts(names: Iterable[str], stream: str) -> list[str]:
+    """Those of a folder's files that hold rows of `stream`, in the order of their names."""
+    return sorted(name for name in names if fnmatchcase(name, f"streams/{stream}/part-*.parquet"))
+
+
+def write_records(folder: Path, card: Card, episodes: pa.Table, streams: Mapping[str, pa.Table]) -> None:
+    """Write card.yaml, episodes.parquet and one part file a stream; the folder appears whole or not at all.
+
+    Args:
+        folder: where to; absent or empty.
+        card: what it is.
+        episodes: one row an episode, columns of `episode_schema`; optional ones may lack, others are dropped.
+        streams: by the card's stream names, tables with columns of `stream_schema`. Missing values are null.
+
+    Raises:
+        DataError: JG-data-002 the folder holds something; 003 a column is missing; 008 the card has no such
+            stream; 020 a column has another type.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError("JG-data-002", where=str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        content = card.model_dump(mode="json", exclude_defaults=True)
+        (partial / CARD_FILE).write_text(
+            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
+        )
+        table = _written(episodes, episode_schema(card), optional_columns(card), EPISODES_FILE)
+        pq.write_table(table, partial / EPISODES_FILE)
+        for name, rows in streams.items():
+            stream, part = _stream(card, name), f"streams/{name}/part-000.parquet"
+            table = _written(rows, stream_schema(stream), optional_columns(stream), part)
+            (partial / part).parent.mkdir(parents=True)
+            pq.write_table(table, partial / part)
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+class EpisodeView:
+    """The episodes of one side of the split, with their stream rows.
+
+    Guarantee: whatever is read through a view belongs to an episode of `episodes`.
+    """
+
+    def __init__(self, folder: Path, card: Card, manifest: Manifest, units: Collection[str]) -> None:
+        """Take a validated folder and the units (episodes or masters, as the manifest says) of one side."""
+        self._folder, self._card, self._manifest = folder, card, manifest
+        table = self._read(EPISODES_FILE, episode_schema(card))
+        ours = pc.is_in(table[SPLIT_COLUMN[manifest.unit]], value_set=pa.array(units, pa.string()))
+        self._episodes = table.filter(ours)
+
+    @property
+    def episodes(self) -> pa.Table:
+        """One row an episode, in the file's order, columns of `episode_schema`; what is missing is null."""
+        return self._episodes
+
+    def stream(self, name: str) -> pa.Table:
+        """The rows of a stream, sorted by the order of `episodes`, then by t; columns of `stream_schema`.
+
+        Raises:
+            DataError: JG-data-005 a file has changed; JG-data-008 the card has no such stream; JG-data-016 it
+                has no part file (sound and pictures have none).
+        """
+        schema = stream_schema(_stream(self._card, name))
+        parts = stream_parts(self._manifest.files, name)
+        if not parts:
+            raise DataError("JG-data-016", where=str(self._folder), stream=name)
+        rows = pa.concat_tables([self._read(part, schema) for part in parts])
+        position = pc.index_in(rows["episode_id"], value_set=self._episodes["episode_id"].combine_chunks())
+        ours = pc.is_valid(position)
+        return _in_order(rows.filter(ours), position.filter(ours))
+
+    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+        """One file in the form of `schema`: its columns alone, null where the file has none."""
+        with pq.ParquetFile(pa.BufferReader(self._manifest.read(self._folder, name))) as file:
+            table = file.read(columns=schema.names)
+        missing = {
+            field.name: pa.nulls(len(table), field.type)
+            for field in schema
+            if field.name not in table.column_names
+        }
+        columns = [missing[name] if name in missing else table[name] for name in schema.names]
+        return pa.table(columns, names=schema.names).cast(schema, safe=False)
+
+
+@dataclass(frozen=True)
+class Records:
+    """A validated records folder.
+
+    Attributes:
+        folder: where it is.
+        card: what it is.
+        manifest: what was validated, and the split.
+    """
+
+    folder: Path
+    card: Card
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> "Records":
+        """Open a folder whose validation passed.
+
+        Raises:
+            DataError: JG-data-004 no passed validation; 005 the card has changed; 006 files came or went;
+                007 the manifest cannot be read.
+            PlanError: JG-plan-001..006 the card or the manifest has another form.
+        """
+        manifest = read_manifest(folder)
+        if manifest is None or not manifest.validation.passed:
+            raise DataError("JG-data-004", where=str(folder))
+        changed = set(described_files(folder)) ^ manifest.files.keys()
+        if changed:
+            raise DataError(
+                "JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed)
+            )
+        manifest.read(folder, CARD_FILE)
+        return cls(folder, read(folder / CARD_FILE, Card), manifest)
+
+    def train(self) -> EpisodeView:
+        """The episodes to learn from.
+
+        Raises:
+            DataError: JG-data-005 a file has changed.
+        """
+        return EpisodeView(self.folder, self.card, self.manifest, self.manifest.train)
+
+    def holdout(self) -> EpisodeView:
+        """The episodes set aside for evaluation.
+
+        Raises:
+            DataError: JG-data-005 a file has changed.
+        """
+        return EpisodeView(self.folder, self.card, self.manifest, self.manifest.holdout)
+
+
+def fits(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether values of one Arrow type can be read as another without a change of meaning."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_floating(expected):
+        same = pa.types.is_floating(found) or pa.types.is_integer(found)
+    elif pa.types.is_timestamp(expected):
+        same = pa.types.is_timestamp(found)
+    else:
+        same = pa.types.is_string(found) or pa.types.is_large_string(found)
+    return bool(same or pa.types.is_null(found))
+
+
+def _written(table: pa.Table, schema: pa.Schema, optional: Collection[str], where: str) -> pa.Table:
+    """The columns of `schema` that are there, in its types."""
+    missing = [name for name in schema.names if name not in table.column_names]
+    for name in missing:
+        if name not in optional:
+            raise DataError(
+                "JG-data-003", where=where, column=name, nearest=nearest(name, table.column_names) or "-"
+            )
+    fields = [field for field in schema if field.name not in missing]
+    for field in fields:
+        found = table.schema.field(field.name).type
+        if not fits(found, field.type):
+            raise DataError("JG-data-020", where=f"{where}: {field.name}", found=found, expected=field.type)
+    return table.select([field.name for field in fields]).cast(pa.schema(fields), safe=False)
+
+
+def _stream(card: Card, name: str) -> Stream:
+    stream = card.stream(name)
+    if stream is None:
+        raise DataError(
+            "JG-data-008",
+            where=CARD_FILE,
+            stream=name,
+            nearest=nearest(name, [s.name for s in card.streams]) or "-",
+        )
+    return stream
+
+
+def _in_order(rows: pa.Table, position: pa.ChunkedArray) -> pa.Table:
+    """Rows by the position of their episode, then by t; rows that are in order already are not copied."""
+    place, t = position.to_numpy(), rows["t"].to_numpy()
+    step = np.diff(place)
+    if np.all((step > 0) | ((step == 0) & (np.diff(t) >= 0))):
+        return rows
+    return rows.take(pa.array(np.lexsort((t, place))))

@@ -1,0 +1,83 @@
+"""Generators: master records of a reference process, made from its physics and a known expert policy.
+
+The law: the seed alone decides every number; a site's records do not change when sites are added; no constant
+of a world is chosen by looking at what a model makes of it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from jangin.codec.document import nearest
+from jangin.errors import DataError
+from jangin.records.card import Card, People
+from jangin.records.dataset import write_records
+from jangin.records.generate import steel_bof_blow
+from jangin.records.process import Process, read_process
+
+__all__ = ["GENERATORS", "generate"]
+
+MakeSite = Callable[[Process, int, int, int, int], tuple[pa.Table, dict[str, pa.Table]]]
+
+GENERATORS: Mapping[str, MakeSite] = {"steel.bof_blow": steel_bof_blow.make_site}
+"""By process: (process, site, masters, episodes, seed) to the episodes and the streams of one site."""
+
+
+def generate(
+    process: str,
+    folder: Path,
+    *,
+    sites: int,
+    masters: int,
+    episodes: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write the records folders `site-0` ... `site-{sites-1}` of a simulated process.
+
+    Args:
+        process: a key of `GENERATORS`.
+        folder: where the sites' folders are made.
+        sites: how many sites, each in an operating regime of its own.
+        masters: masters a site; they take the episodes in turn.
+        episodes: episodes a site.
+        seed: not negative; the same seed gives the same records.
+        progress: called with (sites done, sites) after each site.
+
+    Returns:
+        The sites' folders in their order.
+
+    Raises:
+        DataError: JG-data-060 no generator for the process; JG-data-061 a count below 1 or a negative seed;
+            the errors of `write_records`.
+    """
+    if process not in GENERATORS:
+        raise DataError("JG-data-060", where=process, nearest=nearest(process, GENERATORS))
+    for name, value, least in (
+        ("sites", sites, 1),
+        ("masters", masters, 1),
+        ("episodes", episodes, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise DataError("JG-data-061", where=name, value=value, least=least)
+    world, made = read_process(process), []
+    for site in range(sites):
+        rows, streams = GENERATORS[process](world, site, masters, episodes, seed)
+        made.append(folder / f"site-{site}")
+        write_records(made[-1], _card(world, made[-1].name, min(masters, episodes)), rows, streams)
+        if progress:
+            progress(site + 1, sites)
+    return made
+
+
+def _card(process: Process, site: str, masters: int) -> Card:
+    """The card of a simulated site: all that its process names."""
+    shared = {name: getattr(process, name) for name in Card.model_fields if name in Process.model_fields}
+    return Card(
+        schema_version=1,
+        site=site,
+        people=People(masters=masters, note="Simulated: nobody was recorded."),
+        **shared,
+    )

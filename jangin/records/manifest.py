@@ -1,0 +1,187 @@
+"""The manifest of a records folder: what was validated, file by file, and who was set aside.
+
+The law: it is written whole and only after a passed validation; files that never leave the site (the hold-out
+key, the plant's own tag names) are not described in it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from jangin.codec.document import Document, parse
+from jangin.errors import DataError
+from jangin.records.split import KEY_BYTES, Split, SplitUnit
+
+__all__ = [
+    "KEY_FILE",
+    "MANIFEST_FILE",
+    "Manifest",
+    "Validation",
+    "described_files",
+    "file_digest",
+    "read_key",
+    "read_manifest",
+    "write_key",
+    "write_manifest",
+]
+
+MANIFEST_FILE = "manifest.json"
+KEY_FILE = "holdout.key"
+_NOT_DESCRIBED = frozenset({MANIFEST_FILE, KEY_FILE, "mapping.local.yaml"})
+
+
+class Validation(Document):
+    """What the checks said.
+
+    Attributes:
+        level: the highest level that was run.
+        findings: how many there were (of a passed validation: warnings).
+        passed: whether none was an error.
+    """
+
+    level: int
+    findings: int
+    passed: bool
+
+
+class Manifest(Document):
+    """manifest.json.
+
+    Attributes:
+        schema_version: the version of master records.
+        tool_version: the Jangin that validated.
+        files: path inside the folder, with `/`, to SHA-256 in hex.
+        validation: its result.
+        unit: what the hold-out was split by.
+        train: ids of the units to train on.
+        holdout: ids of the units set aside, none of them in `train`.
+    """
+
+    schema_version: Literal[1]
+    tool_version: str
+    files: dict[str, str]
+    validation: Validation
+    unit: SplitUnit
+    train: tuple[str, ...]
+    holdout: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        both = sorted(set(self.train) & set(self.holdout))
+        if both:
+            raise ValueError(f"{both[0]!r} is in train and in holdout")
+        return self
+
+    @property
+    def split(self) -> Split:
+        """Both sides."""
+        return Split(self.train, self.holdout)
+
+    def read(self, folder: Path, name: str) -> bytes:
+        """The bytes of a described file, which are those that were validated.
+
+        Raises:
+            DataError: JG-data-005, naming the file and both hashes; JG-data-012 it cannot be read.
+        """
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError("JG-data-012", where=str(path), problem=error.strerror) from None
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.files[name]:
+            raise DataError("JG-data-005", where=str(path), listed=self.files[name], found=found)
+        return content
+
+
+def described_files(folder: Path) -> list[str]:
+    """Paths inside `folder`, with `/`, that a manifest lists; hidden files are nobody's records."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    visible = (name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    return sorted(name for name in visible if name not in _NOT_DESCRIBED)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex, read piece by piece.
+
+    Raises:
+        DataError: JG-data-012 it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError("JG-data-012", where=str(path), problem=error.strerror) from None
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder, None where there is none.
+
+    Raises:
+        DataError: JG-data-007 it is not JSON.
+        PlanError: JG-plan-001..003 it is JSON of another form.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError("JG-data-007", where=str(path), problem=str(error)) from None
+    return parse(content, Manifest, str(path))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json whole: UTF-8, keys in alphabetical order.
+
+    Raises:
+        DataError: JG-data-010 it cannot be written.
+    """
+    text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1, sort_keys=True)
+    _replace(folder / MANIFEST_FILE, f"{text}\n".encode(), mode=0o644)
+
+
+def read_key(folder: Path) -> bytes | None:
+    """The key of the hold-out rule, None where there is none.
+
+    Raises:
+        DataError: JG-data-009 it has another length; JG-data-012 it cannot be read.
+    """
+    path = folder / KEY_FILE
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError("JG-data-012", where=str(path), problem=error.strerror) from None
+    if len(key) != KEY_BYTES:
+        raise DataError("JG-data-009", where=str(path), length=len(key), expected=KEY_BYTES)
+    return key
+
+
+def write_key(folder: Path, key: bytes) -> None:
+    """Write holdout.key, readable by its owner alone.
+
+    Raises:
+        DataError: JG-data-010 it cannot be written.
+    """
+    _replace(folder / KEY_FILE, key, mode=0o600)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all: a hidden sibling, flushed to disk, takes its place."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError("JG-data-010", where=str(path), problem=error.strerror) from None

@@ -1,0 +1,1 @@
+"""What runs at the ministry. So far the round engine (`rounds`); the server process comes with the transport."""

@@ -1,0 +1,94 @@
+"""The round engine: orders out, replies in, a strategy's step. It knows sites only through an `Exchange`.
+
+The law: replies are summed as they arrive (memory does not grow with the cohort), every site that did not report
+is named, and no reply is weighted by what its site says of itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from jangin.errors import ServerError
+from jangin.plan.messages import Kind, Order, Reply
+from jangin.strategies import Strategy
+from jangin.strategies.base import Gathered, Vector
+
+__all__ = ["Exchange", "RoundRecord", "gather", "rounds"]
+
+
+class Exchange(Protocol):
+    """How orders reach sites and replies come back; its waiting is bounded."""
+
+    @property
+    def sites(self) -> Sequence[str]:
+        """Names of the sites that can be asked now."""
+        ...
+
+    def push(self, order: Order, cohort: Sequence[str]) -> None:
+        """Send one order to each site of the cohort."""
+        ...
+
+    def pull(self) -> Iterator[Reply]:
+        """The replies as they arrive; ends when all are in or the deadline has passed."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """Who took part in a round.
+
+    Attributes:
+        round: from 1; 0 for the scaling that comes before.
+        reported: sites whose vector was used.
+        abstained: sites that refused politely, with their codes.
+        missing: sites that did not answer.
+    """
+
+    round: int
+    reported: tuple[str, ...]
+    abstained: dict[str, str]
+    missing: tuple[str, ...]
+
+
+def rounds(
+    strategy: Strategy[Any], exchange: Exchange, parameters: Vector, count: int
+) -> Iterator[tuple[RoundRecord, Vector]]:
+    """Run `count` rounds; yields each round's record and the shared parameters after it, (d,).
+
+    Raises:
+        ServerError: JG-server-001, a round in which no site reported.
+    """
+    state = strategy.init(parameters)
+    for number in range(1, count + 1):
+        order = Order(Kind.TRAIN, number, parameters)
+        record, gathered = gather(exchange, order, single=strategy.consumes == "updates")
+        parameters, state = strategy.update(state, gathered, len(record.reported))
+        yield record, parameters
+
+
+def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[RoundRecord, Gathered]:
+    """Ask every site and add up what they send, in float64; with `single`, one row a site instead.
+
+    Raises:
+        ServerError: JG-server-001, no site reported.
+    """
+    cohort = tuple(exchange.sites)
+    exchange.push(order, cohort)
+    reported: list[str] = []
+    abstained: dict[str, str] = {}
+    rows: list[Gathered] = []
+    for reply in exchange.pull():
+        if reply.vector is None:
+            abstained[reply.site] = reply.abstained or ""
+        elif single or not rows:
+            rows.append(reply.vector.astype(np.float64))
+            reported.append(reply.site)
+        else:
+            rows[0] += reply.vector
+            reported.append(reply.site)
+    missing = tuple(site for site in cohort if site not in {*reported, *abstained})
+    if not rows:
+        raise ServerError("JG-server-001", where=f"round {order.round}", abstained=abstained, missing=missing)
+    return RoundRecord(order.round, tuple(reported), abstained, missing), np.stack(rows) if single else rows[0]

@@ -1,0 +1,109 @@
+"""What a result is compared with: each site alone, boosted trees of each site alone, all records in one place, the
+mean. Trained WITHOUT differential privacy, with the model and the number of steps of the federation; `local_private`
+alone carries the federation's own (epsilon, delta).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jangin.models.layout import Vector
+from jangin.models.tasks import Task
+from jangin.plan.blocks import StrategyBlock
+from jangin.privacy.moments import noise_deviation
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.sampling import UnitIndex
+from jangin.records.examples import Examples
+from jangin.training.loop import Learner
+from jangin.training.scaling import Scaling
+
+__all__ = ["Fitted", "boosted_trees", "constant", "descended", "descended_privately", "pooled"]
+
+
+class Fitted:
+    """Parameters with the scaling they were trained under."""
+
+    def __init__(self, learner: Learner, scaling: Scaling, parameters: Vector) -> None:
+        """Bind a model, (size,), to how its inputs and outputs are scaled."""
+        self._learner, self._scaling, self.parameters = learner, scaling, parameters
+
+    def predict(self, examples: Examples) -> Vector:
+        """Predictions for raw examples, in the units of the targets; shapes as in models/tasks.py."""
+        inputs, _ = self._scaling.apply(examples)
+        self._learner.model.load(self.parameters)
+        return self._scaling.restore(self._learner.predict(inputs))
+
+
+def descended(
+    learner: Learner, initial: Vector, train: Examples, scaling: Scaling, block: StrategyBlock, batch: int, *key: object
+) -> Fitted:
+    """Gradient descent on one set of examples for rounds * local_steps steps."""
+    inputs, targets = scaling.apply(train)
+    steps = block.rounds * block.local_steps
+    learner.model.load(initial)
+    learner.descend(learner.seeded_gradients(inputs, targets, batch, steps, *key), block.lr)
+    return Fitted(learner, scaling, learner.model.read())
+
+
+def descended_privately(
+    learner: Learner, initial: Vector, train: Examples, public: Scaling, block: StrategyBlock, nominal_units: int
+) -> Fitted:
+    """The same under the learner's mechanism: what a site gets alone at the federation's own (epsilon, delta)."""
+    random, mechanism = SecureRandom(), learner.mechanism
+    scaling = public
+    if mechanism is not None and mechanism.scaling is not None:
+        noise = noise_deviation(mechanism.scaling, len(public.center), nominal_units, 1)
+        scaling = public.learned(public.moments(train, mechanism.scaling, random), noise)
+    inputs, targets = scaling.apply(train)
+    steps = block.rounds * block.local_steps
+    learner.model.load(initial)
+    learner.descend(learner.private_gradients(inputs, targets, UnitIndex(train.units), steps, random), block.lr)
+    return Fitted(learner, scaling, learner.model.read())
+
+
+def pooled(trains: Sequence[Examples]) -> Examples:
+    """All training examples in one place; units of different sites stay apart."""
+    units = np.concatenate([np.unique(train.units, return_inverse=True)[1] for train in trains])
+    site = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
+    _, units = np.unique(np.stack([site, units]), axis=1, return_inverse=True)
+    return Examples(
+        np.concatenate([train.inputs for train in trains]),
+        np.concatenate([train.targets for train in trains]),
+        units.astype(np.int64),
+    )
+
+
+def boosted_trees(train: Examples, test: Sequence[Examples], task: Task, classes: int, seed: int) -> list[Vector]:
+    """Predictions of scikit-learn's histogram gradient boosting with its defaults, for each test set."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    flat = train.inputs.reshape(len(train), -1)
+    flat_tests = [part.inputs.reshape(len(part), -1) for part in test]
+    if task is Task.REGRESSION:
+        trees = [
+            HistGradientBoostingRegressor(random_state=seed).fit(flat, train.targets[:, column])
+            for column in range(train.targets.shape[1])
+        ]
+        return [np.stack([tree.predict(rows) for tree in trees], axis=1) for rows in flat_tests]
+    seen = np.unique(train.targets)
+    if len(seen) == 1:
+        return [_class_shares(np.eye(classes)[np.full(len(rows), seen[0])], task) for rows in flat_tests]
+    model = HistGradientBoostingClassifier(random_state=seed).fit(flat, train.targets)
+    parts = []
+    for rows in flat_tests:
+        shares = np.zeros((len(rows), classes))
+        shares[:, model.classes_] = model.predict_proba(rows)
+        parts.append(_class_shares(shares, task))
+    return parts
+
+
+def constant(train: Examples, test: Examples, task: Task, classes: int) -> Vector:
+    """The mean of the targets, or the shares of the classes, for every row of `test`."""
+    if task is Task.REGRESSION:
+        return np.broadcast_to(train.targets.mean(axis=0), (len(test), train.targets.shape[1]))
+    shares = np.bincount(train.targets, minlength=classes) / len(train)
+    return _class_shares(np.broadcast_to(shares, (len(test), classes)), task)
+
+
+def _class_shares(shares: np.ndarray, task: Task) -> np.ndarray:
+    return shares[:, 1] if task is Task.BINARY else shares

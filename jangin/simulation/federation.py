@@ -1,0 +1,164 @@
+"""The sites of a simulation, from any of the three forms of data; what cannot be used is refused here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jangin.errors import CodedText, DataError, PlanError, PrivacyError
+from jangin.models.lines import cut, input_range, read_line, target_range
+from jangin.models.tasks import Task
+from jangin.plan.blocks import PrivacyBlock
+from jangin.records.checks import validate
+from jangin.records.dataset import Records
+from jangin.records.examples import Examples, PublicRange
+from jangin.records.generate import generate
+from jangin.records.npz import read_npz
+from jangin.records.process import read_process
+from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData
+
+__all__ = ["Federation", "Progress", "Silo", "load"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Silo:
+    """One site's data: what it trains on, and its hold-out."""
+
+    name: str
+    train: Examples
+    test: Examples
+
+
+@dataclass(frozen=True)
+class Federation:
+    """All sites, and the public facts about their data.
+
+    Attributes:
+        silos: in site order.
+        task: what is predicted.
+        outputs: of the model: targets of a regression, 1 logit, or classes.
+        inputs: public range of the input columns, or None.
+        targets: public range of a regression's targets, or None.
+        warnings: what was assumed.
+    """
+
+    silos: tuple[Silo, ...]
+    task: Task
+    outputs: int
+    inputs: PublicRange | None
+    targets: PublicRange | None
+    warnings: tuple[CodedText, ...] = ()
+
+    @property
+    def most_units(self) -> int:
+        """The largest number of training units of any site."""
+        return max(len(np.unique(silo.train.units)) for silo in self.silos)
+
+
+def load(experiment: Experiment, folder: Path, progress: Progress) -> Federation:
+    """The sites of an experiment; `folder` takes the records that a generator makes.
+
+    Raises:
+        DataError: JG-data-*, a set or records that cannot be used; JG-data-080, a site with one class; JG-data-081,
+            class numbers that are not 0, 1, ...; JG-data-082, several targets without ranges.
+        PrivacyError: JG-privacy-006, a private regression without a public range of its targets.
+    """
+    match experiment.data:
+        case NpzData() as data:
+            federation = _from_npz(data, private=experiment.privacy.epsilon != "none")
+        case ProcessData() as data:
+            made = generate(
+                data.process,
+                folder,
+                sites=data.sites,
+                masters=data.masters,
+                episodes=data.episodes,
+                seed=experiment.seed,
+                progress=lambda done, total: progress("generate", done, total),
+            )
+            for number, site in enumerate(made, 1):
+                validate(site, level=1, unit=_split_unit(experiment.privacy)).require(site)
+                progress("validate", number, len(made))
+            federation = _from_records(made, data.model_line, experiment.privacy, progress)
+        case RecordsData() as data:
+            federation = _from_records(list(data.records), data.model_line, experiment.privacy, progress)
+        case _:
+            raise TypeError(f"Expected a data block: {experiment.data!r}.")
+    if experiment.privacy.epsilon != "none" and federation.task is Task.REGRESSION and federation.targets is None:
+        raise PrivacyError("JG-privacy-006", where="data.y_range")
+    return federation
+
+
+def _from_npz(data: NpzData, *, private: bool) -> Federation:
+    table = read_npz(data.npz)
+    warnings: list[CodedText] = []
+    targets, outputs = table.targets, 1
+    target_ranges = None
+    if data.task is Task.REGRESSION:
+        targets = targets.reshape(len(targets), -1).astype(np.float32)
+        outputs = targets.shape[1]
+        target_ranges = _target_ranges(data, outputs)
+    else:
+        targets = _class_numbers(data, targets)
+        found = int(targets.max()) + 1
+        if data.task is Task.MULTICLASS:
+            outputs = max(found, data.classes or 0)
+            if private and data.classes is None:
+                warnings.append(CodedText("JG-privacy-013", where="data.classes", classes=found))
+    examples = Examples(table.inputs, targets, table.unit)
+    silos = []
+    for number in np.unique(table.silo):
+        name, here = f"site-{number}", table.silo == number
+        if data.task is not Task.REGRESSION and data.one_class_sites == "refuse":
+            classes = np.unique(targets[here])
+            if len(classes) == 1:
+                raise DataError("JG-data-080", where=str(data.npz), site=name, label=int(classes[0]))
+        silos.append(Silo(name, examples[here & (table.split == 0)], examples[here & (table.split == 1)]))
+    columns = table.inputs.shape[1]
+    ranges = None
+    if data.x_range is not None:
+        ranges = PublicRange(np.full(columns, data.x_range[0]), np.full(columns, data.x_range[1]))
+    elif private:
+        warnings.append(CodedText("JG-privacy-011", where="data.x_range"))
+    return Federation(tuple(silos), data.task, outputs, ranges, target_ranges, tuple(warnings))
+
+
+def _target_ranges(data: NpzData, targets: int) -> PublicRange | None:
+    if data.y_range is None:
+        if targets > 1:
+            raise DataError("JG-data-082", where="data.y_range", file=data.npz, targets=targets)
+        return None
+    pairs = np.atleast_2d(np.asarray(data.y_range, np.float64))
+    if len(pairs) not in (1, targets):
+        raise PlanError("JG-plan-003", where="data.y_range", value=data.y_range, problem=f"y has {targets} targets")
+    low, high = np.broadcast_to(pairs, (targets, 2)).T
+    return PublicRange(low, high)
+
+
+def _class_numbers(data: NpzData, targets: np.ndarray) -> np.ndarray:
+    most = 2 if data.task is Task.BINARY else data.classes or len(targets)
+    odd = targets.ndim != 1 or np.flatnonzero((targets != np.floor(targets)) | (targets < 0) | (targets >= most))
+    if odd is True or len(odd):
+        value = targets.shape if odd is True else targets[odd[0]]
+        raise DataError("JG-data-081", where=str(data.npz), value=value, task=data.task, most=most - 1)
+    return targets.astype(np.int64)
+
+
+def _split_unit(privacy: PrivacyBlock) -> str:
+    return "master" if privacy.unit == "master" else "episode"
+
+
+def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, progress: Progress) -> Federation:
+    line = read_line(model_line)
+    process = read_process(line.process)
+    silos = []
+    for number, folder in enumerate(folders):
+        records = Records.open(folder)
+        train, test = (cut(line, view, process, _split_unit(privacy)) for view in (records.train(), records.holdout()))
+        silos.append(Silo(f"site-{number}", train, test))
+        progress("read", number + 1, len(folders))
+    targets = target_range(line)
+    return Federation(tuple(silos), Task(line.task), len(targets.low), input_range(line, process), targets)

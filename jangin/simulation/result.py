@@ -1,0 +1,132 @@
+"""What a simulation says: figures over seeds, who is better off, the promise, the rounds, the model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jangin.errors import CodedText
+from jangin.models.layout import ParameterLayout, Vector
+from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, LocalDpSgd
+from jangin.training.metrics import Metric
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["COMPARED", "Result", "Scores", "better_off"]
+
+COMPARED = ("local", "local_trees", "federated", "personalised", "pooled", "constant")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model's figures in one seed.
+
+    Attributes:
+        total: over all hold-out records, each site's by the model it would use; or the mean of sites.
+        sites: each site's on its own hold-out, in site order; NaN where undefined.
+        union: where every site has its own model: the mean over these of their figure on the union of all
+            hold-outs; for one common model the same as over all records.
+    """
+
+    total: float
+    sites: tuple[float, ...]
+    union: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of `simulate`.
+
+    Attributes:
+        metric: name, higher_is_better, and a figure for each of `COMPARED` (None where not asked for); with
+            differential privacy also `local_private`, the site alone at the federation's own (epsilon, delta).
+        std: their standard deviations over seeds (0 with one seed).
+        better_off: shares of sites whose federated and personalised model beats their own best local one, and
+            `sites_worse`, those for which neither does.
+        privacy: unit, epsilon, delta and noise multiplier of one site's releases, or NO DIFFERENTIAL PRIVACY.
+        sites: names in site order.
+        per_site: each model's figure at each site, mean over seeds.
+        union: each model's figure on the union of hold-outs, mean over seeds.
+        rounds: one row a round and seed: seed, round, value of the metric, seconds.
+        parameters: final shared parameters of the first seed, (d,), float32.
+        layout: how the whole model is laid out.
+        client_rounds_per_second: sites times rounds over the seconds of the rounds alone.
+        seconds: of everything.
+        peak_rss_mb: the most memory the process has had.
+        warnings: what was assumed.
+    """
+
+    metric: Mapping[str, Any]
+    std: Mapping[str, float | None]
+    better_off: Mapping[str, Any]
+    privacy: Mapping[str, Any] | str
+    sites: tuple[str, ...]
+    per_site: Mapping[str, tuple[float, ...]]
+    union: Mapping[str, float]
+    rounds: tuple[Mapping[str, float], ...]
+    parameters: Vector
+    layout: ParameterLayout
+    client_rounds_per_second: float
+    seconds: float
+    peak_rss_mb: float
+    warnings: tuple[CodedText, ...]
+
+    @property
+    def history(self) -> "pa.Table":
+        """The rounds as a pyarrow Table with columns seed, round, federated, seconds."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist([dict(row) for row in self.rounds])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The last stdout line of `jangin simulate --format json`."""
+        return {
+            "metric": dict(self.metric),
+            "std": dict(self.std),
+            "better_off": dict(self.better_off),
+            "privacy": self.privacy if isinstance(self.privacy, str) else dict(self.privacy),
+            "client_rounds_per_second": round(self.client_rounds_per_second, 1),
+            "seconds": round(self.seconds, 2),
+            "peak_rss_mb": round(self.peak_rss_mb, 1),
+            "warnings": [warning.as_dict() for warning in self.warnings],
+        }
+
+
+def promise(mechanism: LocalDpSgd | None) -> Mapping[str, Any] | str:
+    """What a run may say of its privacy."""
+    if mechanism is None:
+        return NO_DIFFERENTIAL_PRIVACY
+    guarantee = mechanism.guarantee
+    return {
+        "unit": guarantee.unit.value,
+        "epsilon": guarantee.epsilon,
+        "delta": guarantee.delta,
+        "noise_multiplier": mechanism.steps.noise_multiplier,
+        "mechanism": "M1",
+        "relation": guarantee.relation.value,
+    }
+
+
+def better_off(per_site: Mapping[str, Sequence[float]], sites: Sequence[str], metric: Metric) -> dict[str, Any]:
+    """Shares of sites whose federated and personalised model strictly beats their own best local model.
+
+    Sites where a figure is undefined are left out of the shares. Shares are None without a local baseline.
+    """
+    locals_ = [per_site[name] for name in ("local", "local_trees") if name in per_site]
+    if not locals_:
+        return {"federated": None, "personalised": None, "sites_worse": []}
+    best = np.max(locals_, axis=0) if metric.higher_is_better else np.min(locals_, axis=0)
+    known = np.isfinite(best)
+    wins = {
+        name: np.array([metric.better(own, alone) for own, alone in zip(per_site[name], best, strict=True)])
+        for name in ("federated", "personalised")
+        if name in per_site
+    }
+    worse = known & ~np.logical_or.reduce(list(wins.values()))
+    return {
+        "federated": float(wins["federated"][known].mean()) if known.any() else None,
+        "personalised": float(wins["personalised"][known].mean()) if "personalised" in wins and known.any() else None,
+        "sites_worse": [site for site, is_worse in zip(sites, worse, strict=True) if is_worse],
+    }

@@ -1,0 +1,304 @@
+"""One simulation from file to result. The numbered steps of `_one_seed` are the whole of it."""
+
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from jangin.errors import CodedText, PlanError
+from jangin.models.flat import FlatModel
+from jangin.models.layout import ParameterLayout, Vector
+from jangin.models.networks import build
+from jangin.models.tasks import Task
+from jangin.plan.messages import Kind, Order
+from jangin.privacy.moments import noise_deviation
+from jangin.privacy.releases import LocalDpSgd
+from jangin.records.examples import Examples
+from jangin.server.rounds import gather, rounds
+from jangin.simulation import baselines
+from jangin.simulation.experiment import Experiment, read_experiment
+from jangin.simulation.federation import Federation, Progress, load
+from jangin.simulation.result import COMPARED, Result, Scores, better_off, promise
+from jangin.simulation.run_folder import RunFolder
+from jangin.simulation.sequential import SequentialExchange
+from jangin.strategies import build as build_strategy
+from jangin.strategies.check import check
+from jangin.strategies.finetune import FineTune
+from jangin.training.loop import Learner
+from jangin.training.mechanism import mechanism as calibrated
+from jangin.training.mechanism import refuse_noise
+from jangin.training.metrics import METRICS, Metric
+from jangin.training.scaling import Scaling
+from jangin.training.site import Site
+
+__all__ = ["simulate"]
+
+_MOSTLY_NOISE = 0.1
+
+
+def simulate(
+    file: str | Path,
+    *,
+    seed: int | None = None,
+    engine: str = "sequential",
+    threads: int = 1,
+    out: str | Path | None = None,
+    per_site: bool = False,
+    accept_noise: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    **sets: object,
+) -> Result:
+    """Run a simulation file and compare the federation with doing without.
+
+    Args:
+        file: the YAML file (docs/simulate.md).
+        seed: first seed; the file's own where None. With differential privacy it seeds data and initial weights only.
+        engine: `sequential`.
+        threads: of torch.
+        out: a folder that must not exist yet; it takes plan, environment, history, plots and final.safetensors.
+        per_site: figures are means over sites instead of over all hold-out records.
+        accept_noise: run a plan that would yield only noise.
+        progress: called with what is being done, how much is done, and of how much.
+        **sets: dotted keys of the file with other values, e.g. `**{"strategy.rounds": 20}`.
+
+    Raises:
+        PlanError: a file, key or combination that cannot be carried out. DataError: data that cannot be used.
+        PrivacyError: a promise that would not hold, or a plan of noise. SimulationError: JG-sim-001, a run folder
+            that exists.
+    """
+    started = time.perf_counter()
+    experiment = read_experiment(Path(file), sets if seed is None else {**sets, "seed": seed})
+    if engine != "sequential":
+        raise PlanError("JG-plan-003", where="--engine", value=engine, problem="the engine there is: sequential")
+    check(experiment.strategy, experiment.privacy)
+    torch.set_num_threads(threads)
+    with RunFolder(out) as folder, TemporaryDirectory(prefix="jangin-") as scratch:
+        federation = load(experiment, (folder.path or Path(scratch)) / "records", progress)
+        result = _compare(experiment, federation, per_site, accept_noise, progress, started)
+        folder.write(experiment, result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all seeds of an experiment have in common."""
+
+    experiment: Experiment
+    federation: Federation
+    mechanism: LocalDpSgd | None
+    nominal_units: int
+    metric: Metric
+    per_site: bool
+    progress: Progress
+
+    def score(self, predict: Callable[[int, Examples], Vector], *, common: bool) -> Scores:
+        """Judge a model: `predict(i, examples)` predicts with what site i would use; `common` to all of them."""
+        tests = [silo.test for silo in self.federation.silos]
+        truths = [test.targets for test in tests]
+        spans = None
+        if self.federation.targets is not None:
+            spans = self.federation.targets.high - self.federation.targets.low
+        own = [predict(number, test) for number, test in enumerate(tests)]
+        sites = tuple(self.metric(t, p, spans) for t, p in zip(truths, own, strict=True))
+        truth = np.concatenate(truths)
+        total = float(np.nanmean(sites)) if self.per_site else self.metric(truth, np.concatenate(own), spans)
+        if common:
+            return Scores(total, sites, self.metric(truth, np.concatenate(own), spans))
+        everything = _joined(tests)
+        union = [self.metric(truth, predict(number, everything), spans) for number in range(len(tests))]
+        return Scores(total, sites, fmean(union))
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """One seed's outcome."""
+
+    scores: Mapping[str, Scores]
+    rounds: Sequence[Mapping[str, float]]
+    parameters: Vector
+    layout: ParameterLayout
+    round_seconds: float
+
+
+def _compare(
+    experiment: Experiment,
+    federation: Federation,
+    per_site: bool,
+    accept_noise: bool,
+    progress: Progress,
+    started: float,
+) -> Result:
+    metric_name = experiment.metric or ("rmse" if federation.task is Task.REGRESSION else "accuracy")
+    metric = METRICS[metric_name]
+    if federation.task not in metric.tasks:
+        problem = f"it has no meaning for {federation.task.value}"
+        raise PlanError("JG-plan-003", where="metric", value=metric_name, problem=problem)
+    nominal_units, warnings = _nominal_units(experiment, federation)
+    mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
+    warnings += _scaling_warning(mechanism, federation, nominal_units)
+    setting = _Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
+    seeds = [
+        _one_seed(setting, experiment.seed + number, accept_noise) for number in range(experiment.seeds)
+    ]
+    names = [name for name in (*COMPARED, "local_private") if name in seeds[0].scores]
+    totals = {name: [seed.scores[name].total for seed in seeds] for name in names}
+    sites = tuple(silo.name for silo in federation.silos)
+    by_site = {
+        name: tuple(np.mean([seed.scores[name].sites for seed in seeds], axis=0).tolist()) for name in names
+    }
+    figures = {name: fmean(totals[name]) if name in totals else None for name in (*COMPARED, *names)}
+    return Result(
+        metric={"name": metric_name, "higher_is_better": metric.higher_is_better, **figures},
+        std={name: pstdev(totals[name]) if name in totals else None for name in figures},
+        better_off=better_off(by_site, sites, metric),
+        privacy=promise(mechanism),
+        sites=sites,
+        per_site=by_site,
+        union={name: fmean(seed.scores[name].union for seed in seeds) for name in names},
+        rounds=tuple(row for seed in seeds for row in seed.rounds),
+        parameters=seeds[0].parameters,
+        layout=seeds[0].layout,
+        client_rounds_per_second=(
+            len(sites) * experiment.strategy.rounds * len(seeds) / sum(seed.round_seconds for seed in seeds)
+        ),
+        seconds=time.perf_counter() - started,
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        warnings=(*federation.warnings, *warnings),
+    )
+
+
+def _one_seed(setting: _Setting, seed: int, accept_noise: bool) -> _Seed:
+    experiment, federation, mechanism = setting.experiment, setting.federation, setting.mechanism
+    block, silos, task = experiment.strategy, federation.silos, federation.task
+
+    # 1. One model for all, trained in place; its initial weights are the campaign's.
+    shape = silos[0].train.inputs.shape[1:]
+    module = build(experiment.model, shape, federation.outputs, seed)
+    model = FlatModel(module, experiment.model.personal)
+    initial = model.read()
+    learner = Learner(model, task, mechanism)
+    if mechanism is not None and not accept_noise:
+        refuse_noise(mechanism, len(model.layout.shared), len(silos))
+
+    # 2. Sites, and the scaling they learn together from one clipped (and noised) sum.
+    private = mechanism is not None
+    public = Scaling.public(silos[0].train, task, federation.inputs, federation.targets, private)
+    sites = [Site(silo.name, silo.train, public, learner, seed) for silo in silos]
+    strategy = build_strategy(block)
+    exchange = SequentialExchange(sites, block, strategy)
+    scaling = public
+    if mechanism is None or mechanism.scaling is not None:
+        _, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)))
+        scaling = public.learned(total, _scaling_noise(mechanism, public, setting.nominal_units, len(sites)))
+        for site in sites:
+            site.use(scaling)
+
+    def federated(shared: Vector) -> Scores:
+        models = [baselines.Fitted(learner, scaling, site.model(shared)) for site in sites]
+        return setting.score(lambda site, examples: models[site].predict(examples), common=True)
+
+    # 3. The rounds, each judged on the hold-outs by us, outside the federation.
+    shared = initial[model.layout.shared]
+    history: list[dict[str, float]] = []
+    round_seconds = 0.0
+    clock = time.perf_counter()
+    for record, parameters in rounds(strategy, exchange, shared, block.rounds):
+        shared = parameters
+        seconds = time.perf_counter() - clock
+        round_seconds += seconds
+        scores = {"federated": federated(shared)}
+        history.append(
+            {"seed": seed, "round": record.round, "federated": scores["federated"].total, "seconds": seconds}
+        )
+        setting.progress("round", record.round, block.rounds)
+        clock = time.perf_counter()
+
+    # 4. The personalised models: each site goes on by itself, and nothing of it leaves.
+    if "personalised" in experiment.baselines:
+        tuning = FineTune.of(block)
+        tuned = [baselines.Fitted(learner, scaling, site.finetuned(shared, tuning)) for site in sites]
+        scores["personalised"] = setting.score(lambda site, examples: tuned[site].predict(examples), common=False)
+
+    # 5. What it is compared with.
+    scores |= _baselines(setting, learner, initial, public, seed)
+    return _Seed(scores, history, shared, model.layout, round_seconds)
+
+
+def _baselines(setting: _Setting, learner: Learner, initial: Vector, public: Scaling, seed: int) -> dict[str, Scores]:
+    """The asked-for baselines of one seed; they learn a scaling of their own where the federation learns one."""
+    experiment, federation = setting.experiment, setting.federation
+    block, silos, task, asked = experiment.strategy, federation.silos, federation.task, experiment.baselines
+    learns = learner.mechanism is None or learner.mechanism.scaling is not None
+
+    def own(train: Examples) -> Scaling:
+        return public.learned(public.moments(train, None, None)) if learns else public
+
+    everything = baselines.pooled([silo.train for silo in silos])
+    classes = max(federation.outputs, 2)
+    scores = {}
+    if "local" in asked:
+        alone = [
+            baselines.descended(
+                learner, initial, silo.train, own(silo.train), block, block.batch, seed, silo.name, "local"
+            )
+            for silo in silos
+        ]
+        scores["local"] = setting.score(lambda site, examples: alone[site].predict(examples), common=False)
+        if learner.mechanism is not None:
+            noised = [
+                baselines.descended_privately(learner, initial, silo.train, public, block, setting.nominal_units)
+                for silo in silos
+            ]
+            scores["local_private"] = setting.score(lambda site, examples: noised[site].predict(examples), common=False)
+    setting.progress("baselines", 1, 3)
+    if "local_trees" in asked:
+        union = _joined([silo.test for silo in silos])
+        trees = [
+            baselines.boosted_trees(silo.train, [silo.test, union], task, classes, seed) for silo in silos
+        ]
+        scores["local_trees"] = setting.score(
+            lambda site, examples: trees[site][0 if examples is silos[site].test else 1], common=False
+        )
+    setting.progress("baselines", 2, 3)
+    if "pooled" in asked:
+        batch = block.batch * len(silos)
+        one = baselines.descended(learner, initial, everything, own(everything), block, batch, seed, "pooled")
+        scores["pooled"] = setting.score(lambda site, examples: one.predict(examples), common=True)
+    if "constant" in asked:
+        scores["constant"] = setting.score(
+            lambda site, examples: baselines.constant(everything, examples, task, classes), common=True
+        )
+    setting.progress("baselines", 3, 3)
+    return scores
+
+
+def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int, list[CodedText]]:
+    given, most = experiment.privacy.nominal_units, federation.most_units
+    if given is not None or experiment.privacy.epsilon == "none":
+        return given or most, []
+    return most, [CodedText("JG-privacy-010", where="privacy.nominal_units", units=most)]
+
+
+def _scaling_noise(mechanism: LocalDpSgd | None, scaling: Scaling, nominal_units: int, sites: int) -> float:
+    release = mechanism.scaling if mechanism else None
+    return noise_deviation(release, len(scaling.center), nominal_units * sites, sites)
+
+
+def _scaling_warning(mechanism: LocalDpSgd | None, federation: Federation, nominal_units: int) -> list[CodedText]:
+    silos = federation.silos
+    public = Scaling.public(silos[0].train, federation.task, federation.inputs, federation.targets, True)
+    noise = _scaling_noise(mechanism, public, nominal_units, len(silos))
+    return [CodedText("JG-privacy-012", where="privacy.scaling_share", noise=noise)] if noise > _MOSTLY_NOISE else []
+
+
+def _joined(parts: Sequence[Examples]) -> Examples:
+    """All rows in site order; unit numbers of different sites may meet."""
+    return Examples(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "units")))
+
+

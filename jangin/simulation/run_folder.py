@@ -1,0 +1,81 @@
+"""The run folder: resolved plan, environment, history, result, plots, model. It appears whole or not at all."""
+
+import json
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from jangin.errors import SimulationError
+from jangin.simulation.experiment import Experiment
+from jangin.simulation.result import Result
+
+__all__ = ["RunFolder"]
+
+_RECORDED = ("jangin", "torch", "numpy", "opacus", "dp-accounting", "scikit-learn", "pyarrow", "flwr")
+
+
+class RunFolder:
+    """A context that fills a sibling folder and renames it when all is well; with None it keeps nothing."""
+
+    def __init__(self, out: str | Path | None) -> None:
+        """Name the folder that is to appear.
+
+        Raises:
+            SimulationError: JG-sim-001, it exists already.
+        """
+        self._out = Path(out) if out is not None else None
+        self.path: Path | None = None
+        if self._out is not None:
+            if self._out.exists():
+                raise SimulationError("JG-sim-001", where="--out", folder=str(self._out))
+            self.path = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> "RunFolder":
+        """Make the sibling."""
+        if self.path is not None:
+            self.path.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Rename it into place, or remove it."""
+        if self.path is None or self._out is None:
+            return
+        if kind is None:
+            self.path.rename(self._out)
+        else:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def write(self, experiment: Experiment, result: Result) -> None:
+        """Write everything but the records, which are already there."""
+        if self.path is None:
+            return
+        import pyarrow.csv
+        import pyarrow.parquet
+        from safetensors.numpy import save_file
+
+        from jangin.simulation.plots import metric_by_round, per_site_bars
+
+        plan = experiment.model_dump(mode="json")
+        (self.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True))
+        environment = {
+            "plan_sha256": experiment.digest("simulation"),
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+            "cores": os.cpu_count(),
+            **{name: version(name) for name in _RECORDED},
+        }
+        (self.path / "environment.json").write_text(json.dumps(environment, indent=2))
+        outcome = {**result.as_dict(), "sites": result.sites, "per_site": result.per_site, "union": result.union}
+        (self.path / "result.json").write_text(json.dumps(outcome, indent=2, ensure_ascii=False))
+        pyarrow.parquet.write_table(result.history, self.path / "history.parquet")
+        pyarrow.csv.write_csv(result.history, self.path / "history.csv")
+        save_file({"parameters": result.parameters}, self.path / "final.safetensors")
+        metric_by_round(result, self.path / "metric_by_round.png")
+        per_site_bars(result, self.path / "per_site.png")

@@ -1,0 +1,35 @@
+"""Engine `sequential`: sites are data in one process and answer one after another, in site order."""
+
+from collections.abc import Iterator, Sequence
+
+from jangin.plan.blocks import StrategyBlock
+from jangin.plan.messages import Order, Reply
+from jangin.strategies import Strategy
+from jangin.training.site import Site
+
+__all__ = ["SequentialExchange"]
+
+
+class SequentialExchange:
+    """An `Exchange` (server/rounds.py) whose sites train when their reply is pulled."""
+
+    def __init__(self, sites: Sequence[Site], block: StrategyBlock, strategy: Strategy[object]) -> None:
+        """Take the sites in the order in which they will answer."""
+        self._sites = {site.name: site for site in sites}
+        self._block, self._rule = block, strategy.local
+        self._pending: list[tuple[Site, Order]] = []
+
+    @property
+    def sites(self) -> Sequence[str]:
+        """All of them, in site order."""
+        return tuple(self._sites)
+
+    def push(self, order: Order, cohort: Sequence[str]) -> None:
+        """Note the order for each site of the cohort."""
+        self._pending = [(self._sites[name], order) for name in cohort]
+
+    def pull(self) -> Iterator[Reply]:
+        """Train and answer, site by site."""
+        for site, order in self._pending:
+            yield site.answer(order, self._block, self._rule)
+        self._pending = []

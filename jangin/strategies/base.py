@@ -1,0 +1,63 @@
+"""The interface of strategies: what they consume, how they update, and what they ask of a site's training.
+
+The law: weights are public constants (here: equal), so nothing self-reported enters a sum.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Gathered", "LocalRule", "State", "Strategy", "Vector"]
+
+State = TypeVar("State")
+Vector = NDArray[np.float32]
+Gathered = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LocalRule:
+    """What a strategy adds to a site's own gradient descent.
+
+    Attributes:
+        penalty_gradient: gradient of a loss term that reads no record, from the site's parameters and the round's
+            start, both (d,); added after clipping and noise, so it costs no privacy. None for no such term.
+    """
+
+    penalty_gradient: "Callable[[Tensor, Tensor], Tensor] | None" = None
+
+
+class Strategy(Protocol[State]):
+    """An algorithm with all its state explicit.
+
+    Attributes:
+        consumes: `sum` when the sum of the cohort's updates is enough (it then works under secure aggregation),
+            `updates` when it needs each single one.
+        local: what sites add to their training.
+    """
+
+    @property
+    def consumes(self) -> Literal["sum", "updates"]: ...  # noqa: D102
+
+    @property
+    def local(self) -> LocalRule: ...  # noqa: D102
+
+    def init(self, parameters: Vector) -> State:
+        """The state before the first round, from the initial shared parameters (d,)."""
+        ...
+
+    def update(self, state: State, gathered: Gathered, cohort: int) -> tuple[Vector, State]:
+        """The next shared parameters (d,) and state.
+
+        Args:
+            state: from `init` or the last `update`.
+            gathered: updates (site's parameters minus the round's start): their sum (d,) for `consumes = "sum"`,
+                else one row a site, (cohort, d).
+            cohort: number of sites in it, >= 1.
+        """
+        ...

@@ -1,0 +1,32 @@
+"""Coordinate-wise median: a sum-free rule that a minority of wrong sites cannot drag far.
+
+Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates" (ICML,
+arXiv 1803.01498), Algorithm 1, Option I. It needs every single update, so it cannot stand under secure aggregation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from jangin.strategies.base import Gathered, LocalRule, Vector
+
+__all__ = ["Median"]
+
+
+@dataclass(frozen=True)
+class Median:
+    """Its state is the parameters; `server_lr` multiplies the median update."""
+
+    server_lr: float = 1.0
+    local: LocalRule = LocalRule()
+    consumes: Literal["updates"] = "updates"
+
+    def init(self, parameters: Vector) -> Vector:
+        """The parameters themselves, (d,)."""
+        return parameters
+
+    def update(self, state: Vector, gathered: Gathered, cohort: int) -> tuple[Vector, Vector]:
+        """One step along the median of the updates (cohort, d)."""
+        parameters = (state + self.server_lr * np.median(gathered, axis=0)).astype(np.float32)
+        return parameters, parameters

@@ -1,0 +1,32 @@
+"""Batch draws without differential privacy: a function of (seed, site, round), the same in every engine.
+
+With differential privacy draws are secret and fresh (privacy/sampling.py) and no seed reaches them.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["seeded_batches"]
+
+
+def seeded_batches(examples: int, batch: int, steps: int, *key: object) -> Iterator[NDArray[np.intp]]:
+    """`steps` batches of row numbers: permutations of all rows, cut and renewed as they run out.
+
+    Args:
+        examples: number of rows, >= 1.
+        batch: rows of a batch; all rows where there are fewer.
+        steps: number of batches.
+        key: what the order depends on, e.g. (seed, site, round); hashed by SHA-256 into a PCG64 stream.
+    """
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    stream = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16])))
+    batch = min(batch, examples)
+    order = np.empty(0, np.intp)
+    for _ in range(steps):
+        if len(order) < batch:
+            order = np.concatenate([order, stream.permutation(examples)])
+        yield order[:batch]
+        order = order[batch:]

@@ -1,0 +1,76 @@
+"""The local loop: a model in place, a source of gradients, and steps of gradient descent."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jangin.models.flat import FlatModel
+from jangin.models.layout import Vector
+from jangin.models.tasks import Task, predict, row_losses
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import LocalDpSgd
+from jangin.privacy.sampling import UnitIndex
+from jangin.privacy.step import OpacusStep, noised_mean
+from jangin.strategies.base import LocalRule
+from jangin.training.draws import seeded_batches
+
+__all__ = ["Learner"]
+
+_ROWS_AT_ONCE = 8192
+
+
+class Learner:
+    """One model that trains in place, for whichever data it is given next; sites share it, one after another."""
+
+    def __init__(self, model: FlatModel, task: Task, mechanism: LocalDpSgd | None) -> None:
+        """Prepare the private step once, where a mechanism asks for it.
+
+        Raises:
+            PrivacyError: JG-privacy-003 or -004, a model that cannot be trained privately.
+        """
+        self.model, self.task, self.mechanism = model, task, mechanism
+        if mechanism is not None:
+            self._step = OpacusStep(
+                model.module, lambda outputs, targets: row_losses(task, outputs, targets), mechanism.clip
+            )
+
+    def seeded_gradients(
+        self, inputs: Tensor, targets: Tensor, batch: int, steps: int, *key: object
+    ) -> Iterator[Tensor]:
+        """Gradients of mean losses over seeded batches, each (parameters,), at the parameters of the moment."""
+        for rows in seeded_batches(len(inputs), batch, steps, *key):
+            index = torch.from_numpy(rows)
+            loss = row_losses(self.task, self.model.module(inputs[index]), targets[index]).mean()
+            yield self.model.backward(loss)
+
+    def private_gradients(
+        self, inputs: Tensor, targets: Tensor, units: UnitIndex, steps: int, random: SecureRandom
+    ) -> Iterator[Tensor]:
+        """Noised gradients by mechanism M1, each (parameters,), at the parameters of the moment.
+
+        Guarantee: `steps` of the mechanism's `steps.count` releases. An empty draw still adds noise and steps.
+        """
+        if self.mechanism is None:
+            raise ValueError("Expected a mechanism: private gradients have none without it.")
+        for _ in range(steps):
+            draw = units.draw(self.mechanism.steps.sampling_probability, self.mechanism.windows, random)
+            rows = torch.from_numpy(draw.rows)
+            total = self._step.clipped_sum(inputs[rows], targets[rows], draw)
+            yield torch.from_numpy(noised_mean(total, self.mechanism, random).astype(np.float32))
+
+    def descend(self, gradients: Iterator[Tensor], lr: float, rule: LocalRule | None = None) -> None:
+        """Take one step against each gradient; `rule` may add a penalty held at where the descent started."""
+        vector = self.model.vector
+        penalty = rule.penalty_gradient if rule else None
+        start = vector.clone() if penalty else vector
+        for gradient in gradients:
+            step = gradient if penalty is None else gradient + penalty(vector, start)
+            vector.sub_(step, alpha=lr)
+
+    def predict(self, inputs: Tensor) -> Vector:
+        """Predictions for (rows, ...) by the parameters of the moment; shapes as in models/tasks.py."""
+        with torch.no_grad():
+            parts = [predict(self.task, self.model.module(part)) for part in inputs.split(_ROWS_AT_ONCE)]
+        return torch.cat(parts).numpy() if parts else np.empty(0, np.float32)

@@ -1,0 +1,59 @@
+"""From a privacy block to the mechanism that runs: every constant public, the noise calibrated once."""
+
+from math import sqrt
+
+from jangin.errors import PrivacyError
+from jangin.plan.blocks import LocalSteps, PrivacyBlock, check_delta
+from jangin.privacy.accounting import calibrate, epsilon_pld
+from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Relation
+
+__all__ = ["NOISE_LIMIT", "mechanism", "noise_to_clip", "refuse_noise"]
+
+# Above it the noise of a step drowns the largest gradient there can be; measured in docs/decisions/0006.
+NOISE_LIMIT = 8.0
+
+
+def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -> LocalDpSgd | None:
+    """M1 for these blocks; None where epsilon is none.
+
+    The scaling release is calibrated to its share of epsilon and delta alone; the steps then to what the whole,
+    composed with it, leaves: sigma from (q, T, epsilon, delta), q = min(1, batch / nominal_units),
+    T = rounds * local_steps.
+
+    Raises:
+        PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
+    """
+    if privacy.epsilon == "none":
+        return None
+    check_delta(privacy.delta, nominal_units)
+    q = min(1.0, strategy.batch / nominal_units)
+    share = privacy.scaling_share
+    scaling = calibrate(share * privacy.epsilon, share * privacy.delta, 1.0, 1) if share else None
+    beside: list[GaussianRelease] = [scaling] if scaling else []
+    steps = calibrate(privacy.epsilon, privacy.delta, q, strategy.rounds * strategy.local_steps, beside)
+    spent = epsilon_pld([steps, *beside], privacy.delta)
+    return LocalDpSgd(
+        unit=privacy.unit,
+        clip=privacy.clip,
+        steps=steps,
+        divisor=q * nominal_units,
+        windows=privacy.windows_per_episode,
+        scaling=scaling,
+        guarantee=Guarantee(privacy.unit, Relation.ADD_OR_REMOVE, spent, privacy.delta),
+    )
+
+
+def noise_to_clip(mechanism: LocalDpSgd, parameters: int, sites: int) -> float:
+    """Noise norm over clip of one step's mean gradient, averaged over the sites: sigma sqrt(d) / (L sqrt(n))."""
+    return mechanism.steps.noise_multiplier * sqrt(parameters) / (mechanism.divisor * sqrt(sites))
+
+
+def refuse_noise(mechanism: LocalDpSgd, parameters: int, sites: int) -> None:
+    """Refuse a plan that could only yield noise.
+
+    Raises:
+        PrivacyError: JG-privacy-005, `noise_to_clip` above `NOISE_LIMIT`.
+    """
+    ratio = noise_to_clip(mechanism, parameters, sites)
+    if ratio > NOISE_LIMIT:
+        raise PrivacyError("JG-privacy-005", where="privacy", ratio=ratio, sites=sites, limit=NOISE_LIMIT)

@@ -1,0 +1,121 @@
+"""Scaling: features and targets brought to comparable size by public ranges and a federation's summed moments.
+
+    value -> (clip((value - center) / radius, -1, 1) - mean) / deviation
+
+`center` and `radius` are public; `mean` and `deviation` come from a sum over sites (privacy/moments.py) or, where
+nothing was spent on it, are the public 0 and 1. The law: no site's statistics and no pooled statistics are assumed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jangin.models.tasks import Task
+from jangin.privacy.moments import means_and_deviations, moment_sum
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import GaussianRelease
+from jangin.records.examples import Examples, PublicRange
+
+__all__ = ["Scaling"]
+
+Columns = NDArray[np.float64]
+
+# Without a public range, privacy clips features as they come to [-10, 10] (docs/sharp-edges.md).
+_AS_THEY_COME = 10.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The map from raw values to what a model sees.
+
+    Columns are features, or channels for inputs over time, followed by the targets of a regression.
+
+    Attributes:
+        center, radius: public affine map, shape (columns,); radius infinite: no clip and no map.
+        mean, deviation: learnt or public standardisation, shape (columns,).
+        inputs: how many of the columns are inputs.
+        task: whether targets are scaled (regression) or classes.
+    """
+
+    center: Columns
+    radius: Columns
+    mean: Columns
+    deviation: Columns
+    inputs: int
+    task: Task
+
+    @classmethod
+    def public(
+        cls, examples: Examples, task: Task, inputs: PublicRange | None, targets: PublicRange | None, private: bool
+    ) -> "Scaling":
+        """The scaling by public ranges alone; `examples` give only the number of columns.
+
+        Args:
+            examples: any examples of the federation; one row is enough.
+            task: regression scales targets too.
+            inputs: range of each input column; None: as they come, within [-10, 10] when private.
+            targets: range of each target; None: as they come (never private: JG-privacy-006 comes before).
+            private: whether every column has to be bounded.
+        """
+        center_x, radius_x = _affine(examples.inputs.shape[1], inputs)
+        deviation = np.ones(len(center_x))
+        if inputs is None and private:
+            radius_x, deviation = np.full(len(center_x), _AS_THEY_COME), deviation / _AS_THEY_COME
+        columns = examples.targets.shape[1] if task is Task.REGRESSION else 0
+        center_y, radius_y = _affine(columns, targets if task is Task.REGRESSION else None)
+        center, radius = np.concatenate([center_x, center_y]), np.concatenate([radius_x, radius_y])
+        deviation = np.concatenate([deviation, np.ones(columns)])
+        return cls(center, radius, np.zeros(len(center)), deviation, examples.inputs.shape[1], task)
+
+    def moments(self, examples: Examples, release: GaussianRelease | None, random: SecureRandom | None) -> Columns:
+        """What a site sends to learn the scaling: `moment_sum` of the publicly mapped columns, float64."""
+        values = examples.inputs.astype(np.float64)
+        over_time = values.shape[2:] != ()
+        values = values.mean(axis=tuple(range(2, values.ndim))) if over_time else values
+        if self.task is Task.REGRESSION:
+            values = np.concatenate([values, examples.targets.astype(np.float64)], axis=1)
+        return moment_sum(self._mapped(values, slice(None)), examples.units, release, random)
+
+    def learned(self, total: Columns, noise: float = 0.0) -> "Scaling":
+        """The scaling whose mean and deviation come from the sites' summed moments; `noise` as in moments.py."""
+        mean, deviation = means_and_deviations(total, noise)
+        return Scaling(self.center, self.radius, mean, deviation, self.inputs, self.task)
+
+    def apply(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Model inputs (examples, ...) float32 and targets, float32 (examples, targets) or int64 (examples,)."""
+        columns = slice(None, self.inputs)
+        broadcast = (1, -1) + (1,) * (examples.inputs.ndim - 2)
+        inputs = self._mapped(examples.inputs, columns, broadcast)
+        inputs = (inputs - self.mean[columns].reshape(broadcast)) / self.deviation[columns].reshape(broadcast)
+        targets = examples.targets
+        if self.task is Task.REGRESSION:
+            columns = slice(self.inputs, None)
+            targets = (self._mapped(targets, columns) - self.mean[columns]) / self.deviation[columns]
+            targets = targets.astype(np.float32)
+        return torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets)
+
+    def restore(self, predictions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A regression's outputs (examples, targets) in the units of the targets; others pass unchanged."""
+        if self.task is not Task.REGRESSION:
+            return predictions
+        columns = slice(self.inputs, None)
+        mapped = predictions * self.deviation[columns] + self.mean[columns]
+        radius = np.where(np.isinf(self.radius[columns]), 1.0, self.radius[columns])
+        return (mapped * radius + self.center[columns]).astype(np.float32)
+
+    def _mapped(
+        self, values: NDArray[np.floating], columns: slice, broadcast: tuple[int, ...] = (1, -1)
+    ) -> NDArray[np.float64]:
+        center, radius = self.center[columns].reshape(broadcast), self.radius[columns].reshape(broadcast)
+        bounded = np.isfinite(radius)
+        mapped = (values - center) / np.where(bounded, radius, 1.0)
+        return np.where(bounded, mapped.clip(-1.0, 1.0), mapped)
+
+
+def _affine(columns: int, ranges: PublicRange | None) -> tuple[Columns, Columns]:
+    if ranges is None:
+        return np.zeros(columns), np.full(columns, np.inf)
+    return (ranges.high + ranges.low) / 2, (ranges.high - ranges.low) / 2

@@ -1,0 +1,84 @@
+"""One site: its examples, what it keeps between rounds, and its answers to orders.
+
+The law: what an answer carries is an update, or moments, and nothing else; with a mechanism both are noised here.
+"""
+
+import numpy as np
+
+from jangin.models.layout import Vector
+from jangin.plan.blocks import StrategyBlock
+from jangin.plan.messages import Kind, Order, Reply
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.sampling import UnitIndex
+from jangin.records.examples import Examples
+from jangin.strategies.base import LocalRule
+from jangin.strategies.finetune import FineTune
+from jangin.training.loop import Learner
+from jangin.training.scaling import Scaling
+
+__all__ = ["Site"]
+
+
+class Site:
+    """A site's side of a campaign."""
+
+    def __init__(self, name: str, train: Examples, scaling: Scaling, learner: Learner, seed: int) -> None:
+        """Take what a site has before the campaign: its training examples and the public scaling."""
+        self.name = name
+        self._train, self._learner, self._seed = train, learner, seed
+        self._units = UnitIndex(train.units)
+        self._random = SecureRandom() if learner.mechanism else None
+        self._kept = learner.model.read()
+        self.use(scaling)
+
+    def use(self, scaling: Scaling) -> None:
+        """Scale the examples by what the federation has learnt."""
+        self.scaling = scaling
+        self._inputs, self._targets = scaling.apply(self._train)
+
+    def answer(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
+        """Carry out one order."""
+        match order.kind:
+            case Kind.SCALE:
+                mechanism = self._learner.mechanism
+                release = mechanism.scaling if mechanism else None
+                return Reply(self.name, self.scaling.moments(self._train, release, self._random))
+            case Kind.TRAIN:
+                return Reply(self.name, self._update(order, block, rule))
+            case _:
+                raise ValueError(f"Expected an order: {order.kind!r}.")
+
+    def model(self, shared: Vector) -> Vector:
+        """The site's own model: shared parameters of the campaign, personal ones as it keeps them; (size,)."""
+        whole = self._kept.copy()
+        whole[self._learner.model.layout.shared] = shared
+        return whole
+
+    def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
+        """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
+        learner = self._learner
+        learner.model.load(self.model(shared))
+        learner.descend(
+            learner.seeded_gradients(
+                self._inputs, self._targets, rule.batch, rule.steps, self._seed, self.name, "finetune"
+            ),
+            rule.lr,
+        )
+        return learner.model.read()
+
+    def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
+        learner = self._learner
+        start = self.model(order.vector)
+        learner.model.load(start)
+        if self._random is None:
+            gradients = learner.seeded_gradients(
+                self._inputs, self._targets, block.batch, block.local_steps, self._seed, self.name, order.round
+            )
+        else:
+            gradients = learner.private_gradients(
+                self._inputs, self._targets, self._units, block.local_steps, self._random
+            )
+        learner.descend(gradients, block.lr, rule)
+        self._kept = learner.model.read()
+        update: Vector = (self._kept - start)[learner.model.layout.shared]
+        return update.astype(np.float32)
