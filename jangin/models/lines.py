@@ -234,9 +234,9 @@ def cut(
         unit: what the privacy unit is.
 
     Raises:
-        DataError: JG-data-063..065, 068 and 071, the line does not fit the process; JG-data-066 a required value
-            is missing; JG-data-067 a target is missing; JG-data-069 an episode is shorter than a window;
-            JG-data-070 a class outside the target's range; the errors of `EpisodeView`.
+        DataError: JG-data-063..065, 068 and 071, the line does not fit the process; JG-data-066 a required
+            value is missing; JG-data-067 a target is missing; JG-data-069 an episode is shorter than a
+            window; JG-data-070 a class outside the target's range; the errors of `EpisodeView`.
     """
     sources, windows, episodes = _sources(line, process), _windows(line), view.episodes
     targets = _targets(line, process, episodes)
@@ -258,7 +258,7 @@ def cut(
 
 @dataclass(frozen=True)
 class _Feature:
-    """One number, or one window, of an example; `reduction` and `window_s` only where a channel is reduced."""
+    """One number or window of an example; `reduction` and `window_s` only where a channel is reduced."""
 
     name: str
     range: Range
@@ -422,10 +422,17 @@ def _reduced(sources: Sequence[_Source], view: "EpisodeView") -> dict[str, Array
     }
 
 
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Array:
+    """Quotients; NaN where `below` is 0."""
+    quotient = np.full(len(above), np.nan)
+    np.divide(above, below, out=quotient, where=below > 0)
+    return quotient
+
+
 def _mean(episode: NDArray[np.int64], t: Array, x: Array, episodes: int) -> Array:
     count = np.bincount(episode, minlength=episodes)
     total = np.bincount(episode, x, minlength=episodes)
-    return np.divide(total, count, out=np.full(episodes, np.nan), where=count > 0)
+    return _ratio(total, count)
 
 
 def _std(episode: NDArray[np.int64], t: Array, x: Array, episodes: int) -> Array:
@@ -449,7 +456,7 @@ def _slope(episode: NDArray[np.int64], t: Array, x: Array, episodes: int) -> Arr
     since = t - _mean(episode, t, t, episodes)[episode]
     across = np.bincount(episode, since * x, minlength=episodes)
     along = np.bincount(episode, since**2, minlength=episodes)
-    return np.divide(across, along, out=np.full(episodes, np.nan), where=along > 0)
+    return _ratio(across, along)
 
 
 _REDUCERS: Mapping[Reduction, Callable[[NDArray[np.int64], Array, Array, int], Array]] = {

@@ -1,0 +1,6 @@
+"""`python -m jangin`."""
+
+from jangin.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The command's entrance: options that every command has, and what an exception becomes."""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from jangin import __version__
+from jangin.cli.data import data
+from jangin.cli.simulate import demo, simulate
+from jangin.cli.talk import Format, Lang, Talk, default_lang
+from jangin.errors import JanginError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="jangin",
+    help="Federated learning of master workers' know-how, with differential privacy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("simulate")(simulate)
+app.command("demo")(demo)
+app.add_typer(data, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def _jangin(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"jangin {__version__}\n")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    talk = _talk(sys.argv[1:])
+    try:
+        app()
+    except JanginError as error:
+        talk.error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        talk.say("stopped; nothing half-written stays", "중단함. 쓰다 만 것은 남지 않습니다")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit status
+        traceback.print_exc()
+        talk.error(JanginError("JG-sim-900", where="jangin"))
+        sys.exit(5)
+
+
+def _talk(arguments: list[str]) -> Talk:
+    """Format and language, read before the command line is understood: errors speak them too."""
+
+    def value(option: str) -> str | None:
+        for number, argument in enumerate(arguments):
+            if argument == option and number + 1 < len(arguments):
+                return arguments[number + 1]
+            if argument.startswith(f"{option}="):
+                return argument.partition("=")[2]
+        return None
+
+    form, lang = value("--format"), value("--lang")
+    return Talk(
+        Format(form) if form in {*Format} else Format.TEXT, Lang(lang) if lang in {*Lang} else default_lang()
+    )

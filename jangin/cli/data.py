@@ -1,0 +1,80 @@
+"""`jangin data`: make and check master records."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jangin.cli.options import FormatOption, LangOption
+from jangin.cli.talk import Format, Talk, default_lang
+from jangin.privacy.releases import Unit
+
+__all__ = ["data"]
+
+data = typer.Typer(help="Master records: make and check them.", no_args_is_help=True)
+
+
+@data.command("generate")
+def generate(
+    process: Annotated[str, typer.Argument(help="A reference process, e.g. steel.bof_blow.")],
+    folder: Annotated[Path, typer.Argument(help="Takes one folder a site: site-0, site-1, ...")],
+    sites: Annotated[int, typer.Option(min=1, max=500)] = 5,
+    masters: Annotated[int, typer.Option(min=1, help="Masters of a site.")] = 3,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of a site.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same records.")] = 0,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Make the records of a reference process."""
+    from jangin.records.generate import generate as make
+
+    talk = Talk(form, lang or default_lang())
+    with talk.progress() as advance:
+        made = make(
+            process,
+            folder,
+            sites=sites,
+            masters=masters,
+            episodes=episodes,
+            seed=seed,
+            progress=lambda done, total: advance("generate", done, total),
+        )
+    if form is Format.JSON:
+        talk.json({"ok": True, "folders": [str(site) for site in made]})
+    else:
+        talk.text("\n".join(str(site) for site in made))
+
+
+@data.command("validate")
+def validate(
+    folder: Annotated[Path, typer.Argument(help="One site's records.")],
+    level: Annotated[int, typer.Option(min=0, max=1, help="0 files, 1 schema; 2-4 come later.")] = 1,
+    unit: Annotated[Unit, typer.Option(help="What the hold-out is drawn by: episode or master.")] = Unit.EPISODE,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Check one site's records and, where they pass, set the hold-out aside and write the manifest.
+
+    Exit 0: passed. 1: findings that are errors.
+    """
+    from jangin.records.checks import validate as check
+
+    talk = Talk(form, lang or default_lang())
+    if unit is Unit.SITE:
+        raise typer.BadParameter("a hold-out is drawn by episode or master", param_hint="--unit")
+    report = check(folder, level=0 if level == 0 else 1, unit="master" if unit is Unit.MASTER else "episode")
+    for finding in report.findings:
+        if form is Format.JSON:
+            talk.json({"severity": finding.severity, **finding.as_dict(talk.language)})
+        else:
+            lines = (finding.text(field, talk.language) for field in ("what", "why", "hint"))
+            talk.text(f"{finding.severity} {finding.code} " + "\n  ".join(lines))
+    if form is Format.JSON:
+        talk.json({"ok": report.passed, "episodes": report.episodes, "holdout": report.holdout})
+    elif report.passed:
+        talk.say(
+            f"passed: {report.episodes} episodes, {report.holdout} set aside as hold-out",
+            f"통과: 에피소드 {report.episodes}개, 그중 {report.holdout}개는 시험용으로 분리",
+        )
+    sys.exit(0 if report.passed else 1)

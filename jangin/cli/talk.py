@@ -1,0 +1,107 @@
+"""How commands talk: a result or an error as text or one JSON line, progress on stderr, two languages."""
+
+import json
+import locale
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jangin.errors import CodedText, JanginError, Language
+
+__all__ = ["Format", "Lang", "Talk", "default_lang"]
+
+_STEPS: dict[str, dict[str, str]] = {
+    "generate": {"en": "making master records", "ko": "기록 생성"},
+    "validate": {"en": "validating", "ko": "검사"},
+    "read": {"en": "reading records", "ko": "기록 읽기"},
+    "round": {"en": "rounds", "ko": "라운드"},
+    "baselines": {"en": "baselines", "ko": "비교 모델"},
+}
+
+
+class Format(StrEnum):
+    """Form of stdout."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Lang(StrEnum):
+    """Language of messages."""
+
+    EN = "en"
+    KO = "ko"
+
+
+def default_lang() -> Lang:
+    """Korean where the locale says so, else English."""
+    name = locale.getlocale(locale.LC_CTYPE)[0] or ""
+    return Lang.KO if name.lower().startswith(("ko", "korean")) else Lang.EN
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The two streams of one command."""
+
+    format: Format
+    lang: Lang
+
+    @property
+    def language(self) -> Language:
+        """The language as the catalogue names it."""
+        return "ko" if self.lang is Lang.KO else "en"
+
+    def say(self, english: str, korean: str) -> None:
+        """One line on stderr."""
+        sys.stderr.write((korean if self.lang is Lang.KO else english) + "\n")
+
+    def warn(self, warning: CodedText) -> None:
+        """One warning with its way out on stderr."""
+        word, hint = ("주의", "방법") if self.lang is Lang.KO else ("warning", "hint")
+        sys.stderr.write(f"{word}: {warning.code} {warning.text('what', self.language)}\n")
+        sys.stderr.write(f"  {hint}: {warning.text('hint', self.language)}\n")
+
+    def error(self, error: JanginError) -> None:
+        """An error in words on stderr; as one JSON line on stdout where that was asked for."""
+        word, hint = ("오류", "방법") if self.lang is Lang.KO else ("error", "hint")
+        sys.stderr.write(f"{word}: {error.code} {error.coded.text('what', self.language)}\n")
+        sys.stderr.write(f"{hint}: {error.coded.text('hint', self.language)}\n")
+        if self.format is Format.JSON:
+            self.json({"ok": False, **error.coded.as_dict(self.language)})
+
+    def json(self, value: dict[str, Any]) -> None:
+        """One line of JSON on stdout."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+    def text(self, value: str) -> None:
+        """Lines of text on stdout."""
+        sys.stdout.write(value.rstrip("\n") + "\n")
+
+    @contextmanager
+    def progress(self) -> Iterator["Advance"]:
+        """Bars on stderr, one for each kind of work; without a terminal nothing is drawn."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+            yield Advance(bars, self.lang)
+
+
+class Advance:
+    """A callback `(what, done, total)` that moves the bar of its kind of work."""
+
+    def __init__(self, bars: Progress, lang: Lang) -> None:
+        """Start without bars; each comes with its first call."""
+        self._bars, self._lang = bars, lang
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` of `what` is done."""
+        if what not in self._tasks:
+            words = _STEPS.get(what, {"en": what, "ko": what})
+            self._tasks[what] = self._bars.add_task(words[self._lang.value], total=total)
+        self._bars.update(self._tasks[what], completed=done, total=total)
