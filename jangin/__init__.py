@@ -5,11 +5,12 @@ The import costs nothing: `simulate` loads torch only when it is asked for.
 
 from typing import TYPE_CHECKING, Any
 
+from jangin.version import __version__
+
 if TYPE_CHECKING:
     from jangin.simulation import simulate
 
 __all__ = ["__version__", "simulate"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

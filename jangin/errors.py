@@ -63,7 +63,12 @@ class CodedText:
 
     def as_dict(self, lang: Language = "en") -> dict[str, object]:
         """The line of `--format json`: code, message, hint, where."""
-        return {"code": self.code, "message": self.text("what", lang), "hint": self.text("hint", lang), "where": self.where}
+        return {
+            "code": self.code,
+            "message": self.text("what", lang),
+            "hint": self.text("hint", lang),
+            "where": self.where,
+        }
 
 
 class JanginError(Exception):

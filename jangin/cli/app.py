@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from jangin import __version__
 from jangin.cli.data import data
 from jangin.cli.simulate import demo, simulate
 from jangin.cli.talk import Format, Lang, Talk, default_lang
 from jangin.errors import JanginError
+from jangin.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -67,7 +67,5 @@ def _talk(arguments: list[str]) -> Talk:
                 return argument.partition("=")[2]
         return None
 
-    form, lang = value("--format"), value("--lang")
-    return Talk(
-        Format(form) if form in {*Format} else Format.TEXT, Lang(lang) if lang in {*Lang} else default_lang()
-    )
+    form, lang = value("--format") or "", value("--lang") or ""
+    return Talk(Format(form) if form in {*Format} else Format.TEXT, Lang(lang) if lang in {*Lang} else default_lang())

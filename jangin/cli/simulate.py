@@ -29,7 +29,8 @@ _WORDS = {
 def simulate(
     file: Annotated[Path, typer.Argument(help="The simulation, e.g. configs/simulations/cmapss.yaml.")],
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed.")
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed instead of the file's.")] = None,
     engine: Annotated[str, typer.Option(help="sequential: sites one after another in this process.")] = "sequential",
@@ -70,7 +71,7 @@ def simulate(
 
 def demo(
     sites: Annotated[int, typer.Option(min=2, max=50)] = 5,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Default: the simulation file's.")] = None,
     process: Annotated[str, typer.Option(help="A reference process.")] = "steel.bof_blow",
     keep: Annotated[Path | None, typer.Option(help="A new folder that keeps records, history and model.")] = None,
     form: FormatOption = Format.TEXT,
@@ -109,7 +110,10 @@ def _table(result: "Result", lang: Lang, *, union: bool = False) -> str:
     arrow = "↑" if result.metric["higher_is_better"] else "↓"
     table = Table(title=f"{result.metric['name']} {arrow}", title_justify="left")
     table.add_column("모델" if korean else "model")
-    table.add_column("시험 기록 전체" if korean and union else "union of hold-outs" if union else "hold-outs", justify="right")
+    table.add_column(
+        "시험 기록 전체" if korean and union else "union of hold-outs" if union else "hold-outs",
+        justify="right",
+    )
     if union:
         table.add_column("자기 시험 기록" if korean else "own hold-out", justify="right")
     table.add_column("±", justify="right")
@@ -144,6 +148,6 @@ def _who(result: "Result", korean: bool) -> str:
     worse = ", ".join(shares["sites_worse"]) or ("없음" if korean else "none")
     if korean:
         return f"단독의 가장 좋은 모델보다 나은 사업장: {shares['federated']:.0%}{tuned} (미세 조정); 나쁜 곳: {worse}"
-    return f"sites better off than with their own best model: {shares['federated']:.0%}{tuned} fine-tuned; worse: {worse}"
-
-
+    return (
+        f"sites better off than with their own best model: {shares['federated']:.0%}{tuned} fine-tuned; worse: {worse}"
+    )

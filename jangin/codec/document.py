@@ -121,7 +121,12 @@ def _coded(error: ValidationError, model: type[BaseModel], where: str) -> PlanEr
             return PlanError("JG-plan-002", where=where, key=key)
         case _:
             problem = finding["msg"].removeprefix("Value error, ")
-            return PlanError("JG-plan-003", where=f"{where}: {key}" if key else where, value=finding["input"], problem=problem)
+            return PlanError(
+                "JG-plan-003",
+                where=f"{where}: {key}" if key else where,
+                value=finding["input"],
+                problem=problem,
+            )
 
 
 def _walk(model: type[BaseModel], loc: list[str]) -> tuple[set[str], list[str]]:
@@ -130,7 +135,8 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[set[str], list[str]]:
     Pydantic puts the names of union members into a location; a step that no candidate model knows is such a name
     unless it is the last one.
     """
-    candidates, keys = {model}, []
+    candidates: set[type[BaseModel]] = {model}
+    keys: list[str] = []
     for step in loc[:-1]:
         fields = [m.model_fields[step].annotation for m in candidates if step in m.model_fields]
         if fields:
@@ -145,7 +151,9 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[set[str], list[str]]:
 
 
 def _is_union_member(step: str, candidates: set[type[BaseModel]]) -> bool:
-    return any(step == m.__name__ or _tag(m) == step for m in candidates) or "[" in step or step in {"float", "int", "str"}
+    return (
+        any(step == m.__name__ or _tag(m) == step for m in candidates) or "[" in step or step in {"float", "int", "str"}
+    )
 
 
 def _tag(model: type[BaseModel]) -> object:

@@ -215,9 +215,7 @@ def target_range(line: ModelLine) -> PublicRange:
     return _public([target.range for target in line.targets])
 
 
-def cut(
-    line: ModelLine, view: "EpisodeView", process: Process, unit: Literal["episode", "master"]
-) -> Examples:
+def cut(line: ModelLine, view: "EpisodeView", process: Process, unit: Literal["episode", "master"]) -> Examples:
     """Examples of one side of a site's split.
 
     Reduced channels give one example an episode, inputs of shape (episodes, features). A stream gives every
@@ -300,9 +298,7 @@ def _sources(line: ModelLine, process: Process) -> list[_Source]:
         pattern = f"{entry.stream}.*" if isinstance(entry, StreamInput) else entry.channel
         matching = [column for column in channels if fnmatchcase(column, pattern)]
         if not matching:
-            raise DataError(
-                "JG-data-064", where=line.line, channel=pattern, nearest=nearest(pattern, channels)
-            )
+            raise DataError("JG-data-064", where=line.line, channel=pattern, nearest=nearest(pattern, channels))
         for column in matching:
             made = _channel_features(entry, column, channels[column][1])
             features.setdefault(column, {}).update({feature.name: feature for feature in made})
@@ -509,9 +505,7 @@ def _context(episodes: "pa.Table", source: _Source) -> list[Array]:
     if values is None:
         return [column.to_numpy().astype(np.float64)]
     words = column.to_pylist()
-    return [
-        np.array([np.nan if word is None else float(word == value) for word in words]) for value in values
-    ]
+    return [np.array([np.nan if word is None else float(word == value) for word in words]) for value in values]
 
 
 def _filled(
@@ -525,15 +519,11 @@ def _filled(
         episode = episodes["episode_id"][int(lacking[0])].as_py()
         raise DataError("JG-data-066", where=source.column, episode=episode, number=len(lacking))
     middles = [sum(feature.range) / 2 for feature in source.features]
-    filled = [
-        np.where(np.isnan(column), middle, column) for column, middle in zip(columns, middles, strict=True)
-    ]
+    filled = [np.where(np.isnan(column), middle, column) for column, middle in zip(columns, middles, strict=True)]
     return [*filled, gone.astype(np.float64)] if source.named.optional else filled
 
 
-def _targets(
-    line: ModelLine, process: Process, episodes: "pa.Table"
-) -> NDArray[np.float32] | NDArray[np.int64]:
+def _targets(line: ModelLine, process: Process, episodes: "pa.Table") -> NDArray[np.float32] | NDArray[np.int64]:
     """Targets of each episode: shape (episodes, targets) for regression, else class numbers (episodes,)."""
     if line.task == "regression":
         columns = [_target(line, target, process, episodes) for target in line.targets]
@@ -553,11 +543,7 @@ def _target(line: ModelLine, target: Target, process: Process, episodes: "pa.Tab
     field = _field(line, target.column, process)
     if field.values and line.task == "regression":
         raise DataError("JG-data-068", where=line.line, column=target.column, values=", ".join(field.values))
-    words = (
-        episodes[target.column].to_pylist()
-        if target.column in episodes.column_names
-        else [None] * len(episodes)
-    )
+    words = episodes[target.column].to_pylist() if target.column in episodes.column_names else [None] * len(episodes)
     if None in words:
         episode, number = episodes["episode_id"][words.index(None)].as_py(), words.count(None)
         raise DataError("JG-data-067", where=target.column, episode=episode, number=number)

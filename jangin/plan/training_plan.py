@@ -103,7 +103,9 @@ class TrainingPlan(Document):
     def _public_constants(self) -> "TrainingPlan":
         if self.privacy.epsilon != "none":
             if self.privacy.nominal_units is None:
-                raise ValueError("privacy.nominal_units is needed with an epsilon: it is public and nobody else's to guess")
+                raise ValueError(
+                    "privacy.nominal_units is needed with an epsilon: it is public and nobody else's to guess"
+                )
             check_delta(self.privacy.delta, self.privacy.nominal_units)
         return self
 

@@ -45,13 +45,16 @@ def moment_sum(
         moments[:, start : start + values.shape[1]] = sums / sizes[:, None]
     moments[~np.isfinite(moments).all(axis=1)] = 0.0
     if release is None:
-        return moments.sum(axis=0)
+        total: Columns = moments.sum(axis=0)
+        return total
     if random is None:
         raise ValueError("Expected a source of randomness beside a release.")
     bound = moment_clip(values.shape[1])
     norms = np.linalg.norm(moments, axis=1, keepdims=True)
     moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
-    return moments.sum(axis=0) + random.gaussian(moments.shape[1]) * release.noise_multiplier * bound
+    noise = random.gaussian(moments.shape[1]) * release.noise_multiplier * bound
+    noised: Columns = moments.sum(axis=0) + noise
+    return noised
 
 
 def noise_deviation(release: GaussianRelease | None, columns: int, units: float, sites: int) -> float:

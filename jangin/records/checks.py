@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jangin import __version__
 from jangin.codec.document import nearest, read
 from jangin.errors import CodedText, DataError, JanginError, Language
 from jangin.records.card import Card, Channel, Field, Stream
@@ -43,6 +42,7 @@ from jangin.records.manifest import (
 )
 from jangin.records.process import Process, read_process
 from jangin.records.split import KEY_BYTES, Split, SplitUnit, draw_both_sides
+from jangin.version import __version__
 
 __all__ = [
     "Finding",
@@ -245,9 +245,7 @@ def check_episodes(table: pa.Table, card: Card, where: str = EPISODES_FILE) -> I
             yield from _check_field(name, field, columns[name], f"{where}: {name}")
 
 
-def check_stream(
-    path: Path, stream: Stream, episode_ids: pa.ChunkedArray, *, known: bool = False
-) -> Iterator[Finding]:
+def check_stream(path: Path, stream: Stream, episode_ids: pa.ChunkedArray, *, known: bool = False) -> Iterator[Finding]:
     """Level 1: columns, types and values of one part file.
 
     Args:
@@ -271,9 +269,7 @@ def check_stream(
         ids = columns["episode_id"].unique().drop_null()
         stray = ids.filter(pc.invert(pc.is_in(ids, value_set=episode_ids.combine_chunks())))
         if len(stray):
-            yield Finding(
-                "error", "JG-data-024", where=str(path), episode=stray[0].as_py(), number=len(stray)
-            )
+            yield Finding("error", "JG-data-024", where=str(path), episode=stray[0].as_py(), number=len(stray))
 
 
 def _check_schema(
@@ -292,9 +288,7 @@ def _check_schema(
                 yield from check_stream(folder / part, stream, episode_ids, known=part in known)
 
 
-def _draw(
-    folder: Path, units: list[str], earlier: Manifest | None, random_bytes: Callable[[int], bytes]
-) -> Split:
+def _draw(folder: Path, units: list[str], earlier: Manifest | None, random_bytes: Callable[[int], bytes]) -> Split:
     """The split of `units` by the folder's key; where it has none, it gets a new one."""
     kept = read_key(folder)
     keys = [kept] if kept else (random_bytes(KEY_BYTES) for _ in range(_KEYS_TRIED))
@@ -306,11 +300,7 @@ def _draw(
 
 def _known(digests: Mapping[str, str], earlier: Manifest | None) -> frozenset[str]:
     """The files that this tool passed before, under the same card."""
-    if (
-        earlier is None
-        or earlier.tool_version != __version__
-        or earlier.files.get(CARD_FILE) != digests[CARD_FILE]
-    ):
+    if earlier is None or earlier.tool_version != __version__ or earlier.files.get(CARD_FILE) != digests[CARD_FILE]:
         return frozenset()
     return frozenset(name for name, digest in digests.items() if earlier.files.get(name) == digest)
 
@@ -422,9 +412,7 @@ def _check_rows(
     rows = pc.indices_nonzero(wrong)
     if len(rows):
         row = rows[0].as_py()
-        yield Finding(
-            "error", code, where=where, row=row + 1, number=len(rows), value=column[row].as_py(), **values
-        )
+        yield Finding("error", code, where=where, row=row + 1, number=len(rows), value=column[row].as_py(), **values)
 
 
 def _exactly(found: pa.DataType, expected: pa.DataType) -> bool:

@@ -95,9 +95,7 @@ def write_records(folder: Path, card: Card, episodes: pa.Table, streams: Mapping
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         content = card.model_dump(mode="json", exclude_defaults=True)
-        (partial / CARD_FILE).write_text(
-            yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
-        )
+        (partial / CARD_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
         table = _written(episodes, episode_schema(card), optional_columns(card), EPISODES_FILE)
         pq.write_table(table, partial / EPISODES_FILE)
         for name, rows in streams.items():
@@ -152,9 +150,7 @@ class EpisodeView:
         with pq.ParquetFile(pa.BufferReader(self._manifest.read(self._folder, name))) as file:
             table = file.read(columns=schema.names)
         missing = {
-            field.name: pa.nulls(len(table), field.type)
-            for field in schema
-            if field.name not in table.column_names
+            field.name: pa.nulls(len(table), field.type) for field in schema if field.name not in table.column_names
         }
         columns = [missing[name] if name in missing else table[name] for name in schema.names]
         return pa.table(columns, names=schema.names).cast(schema, safe=False)
@@ -188,9 +184,7 @@ class Records:
             raise DataError("JG-data-004", where=str(folder))
         changed = set(described_files(folder)) ^ manifest.files.keys()
         if changed:
-            raise DataError(
-                "JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed)
-            )
+            raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
         manifest.read(folder, CARD_FILE)
         return cls(folder, read(folder / CARD_FILE, Card), manifest)
 
@@ -229,9 +223,7 @@ def _written(table: pa.Table, schema: pa.Schema, optional: Collection[str], wher
     missing = [name for name in schema.names if name not in table.column_names]
     for name in missing:
         if name not in optional:
-            raise DataError(
-                "JG-data-003", where=where, column=name, nearest=nearest(name, table.column_names) or "-"
-            )
+            raise DataError("JG-data-003", where=where, column=name, nearest=nearest(name, table.column_names) or "-")
     fields = [field for field in schema if field.name not in missing]
     for field in fields:
         found = table.schema.field(field.name).type

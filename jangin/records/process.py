@@ -42,9 +42,7 @@ class Process(Described):
 def process_names() -> list[str]:
     """The installed processes, in alphabetical order."""
     folder = files("jangin.configs").joinpath("processes")
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def read_process(name: str) -> Process:

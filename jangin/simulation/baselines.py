@@ -1,6 +1,8 @@
-"""What a result is compared with: each site alone, boosted trees of each site alone, all records in one place, the
-mean. Trained WITHOUT differential privacy, with the model and the number of steps of the federation; `local_private`
-alone carries the federation's own (epsilon, delta).
+"""What a result is compared with.
+
+Each site alone, boosted trees of each site alone, all records in one place, the mean. Trained WITHOUT differential
+privacy, with the model and the number of steps of the federation; only `local_private` carries the federation's own
+(epsilon, delta).
 """
 
 from collections.abc import Sequence
@@ -35,18 +37,27 @@ class Fitted:
 
 
 def descended(
-    learner: Learner, initial: Vector, train: Examples, scaling: Scaling, block: StrategyBlock, batch: int, *key: object
+    learner: Learner,
+    initial: Vector,
+    train: Examples,
+    scaling: Scaling,
+    block: StrategyBlock,
+    batch: int,
+    *key: object,
 ) -> Fitted:
-    """Gradient descent on one set of examples for rounds * local_steps steps."""
+    """Gradient descent on one set of examples for rounds * local_steps steps; no baseline diverges (`Learner.fit`)."""
     inputs, targets = scaling.apply(train)
-    steps = block.rounds * block.local_steps
-    learner.model.load(initial)
-    learner.descend(learner.seeded_gradients(inputs, targets, batch, steps, *key), block.lr)
+    learner.fit(initial, inputs, targets, batch, block.rounds * block.local_steps, block.lr, *key)
     return Fitted(learner, scaling, learner.model.read())
 
 
 def descended_privately(
-    learner: Learner, initial: Vector, train: Examples, public: Scaling, block: StrategyBlock, nominal_units: int
+    learner: Learner,
+    initial: Vector,
+    train: Examples,
+    public: Scaling,
+    block: StrategyBlock,
+    nominal_units: int,
 ) -> Fitted:
     """The same under the learner's mechanism: what a site gets alone at the federation's own (epsilon, delta)."""
     random, mechanism = SecureRandom(), learner.mechanism

@@ -41,7 +41,10 @@ class NpzData(Document):
 
     @model_validator(mode="after")
     def _ordered(self) -> "NpzData":
-        ranges = [self.x_range, *([self.y_range] if self.y_range and isinstance(self.y_range[0], float) else self.y_range or [])]
+        ranges = [
+            self.x_range,
+            *([self.y_range] if self.y_range and isinstance(self.y_range[0], float) else self.y_range or []),
+        ]
         for low_high in ranges:
             if low_high is not None and not low_high[0] < low_high[1]:
                 raise ValueError(f"expected low < high: {list(low_high)}")

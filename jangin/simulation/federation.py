@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -80,7 +81,8 @@ def load(experiment: Experiment, folder: Path, progress: Progress) -> Federation
                 progress=lambda done, total: progress("generate", done, total),
             )
             for number, site in enumerate(made, 1):
-                validate(site, level=1, unit=_split_unit(experiment.privacy)).require(site)
+                seeded = np.random.default_rng([experiment.seed, number]).bytes  # made records, so no secret
+                validate(site, level=1, unit=_split_unit(experiment.privacy), random_bytes=seeded).require(site)
                 progress("validate", number, len(made))
             federation = _from_records(made, data.model_line, experiment.privacy, progress)
         case RecordsData() as data:
@@ -147,7 +149,7 @@ def _class_numbers(data: NpzData, targets: np.ndarray) -> np.ndarray:
     return targets.astype(np.int64)
 
 
-def _split_unit(privacy: PrivacyBlock) -> str:
+def _split_unit(privacy: PrivacyBlock) -> Literal["episode", "master"]:
     return "master" if privacy.unit == "master" else "episode"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,8 +84,8 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """The last stdout line of `jangin simulate --format json`."""
         return {
-            "metric": dict(self.metric),
-            "std": dict(self.std),
+            "metric": _defined(self.metric),
+            "std": _defined(self.std),
             "better_off": dict(self.better_off),
             "privacy": self.privacy if isinstance(self.privacy, str) else dict(self.privacy),
             "client_rounds_per_second": round(self.client_rounds_per_second, 1),
@@ -92,6 +93,11 @@ class Result:
             "peak_rss_mb": round(self.peak_rss_mb, 1),
             "warnings": [warning.as_dict() for warning in self.warnings],
         }
+
+
+def _defined(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures with None for those that are undefined: JSON has no NaN."""
+    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in figures.items()}
 
 
 def promise(mechanism: LocalDpSgd | None) -> Mapping[str, Any] | str:

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from jangin.errors import CodedText, PlanError
+from jangin.errors import CodedText, PlanError, SimulationError
 from jangin.models.flat import FlatModel
 from jangin.models.layout import ParameterLayout, Vector
 from jangin.models.networks import build
@@ -143,19 +143,15 @@ def _compare(
     mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
     warnings += _scaling_warning(mechanism, federation, nominal_units)
     setting = _Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
-    seeds = [
-        _one_seed(setting, experiment.seed + number, accept_noise) for number in range(experiment.seeds)
-    ]
+    seeds = [_one_seed(setting, experiment.seed + number, accept_noise) for number in range(experiment.seeds)]
     names = [name for name in (*COMPARED, "local_private") if name in seeds[0].scores]
     totals = {name: [seed.scores[name].total for seed in seeds] for name in names}
     sites = tuple(silo.name for silo in federation.silos)
-    by_site = {
-        name: tuple(np.mean([seed.scores[name].sites for seed in seeds], axis=0).tolist()) for name in names
-    }
+    by_site = {name: tuple(np.mean([seed.scores[name].sites for seed in seeds], axis=0).tolist()) for name in names}
     figures = {name: fmean(totals[name]) if name in totals else None for name in (*COMPARED, *names)}
     return Result(
         metric={"name": metric_name, "higher_is_better": metric.higher_is_better, **figures},
-        std={name: pstdev(totals[name]) if name in totals else None for name in figures},
+        std={name: float(np.std(totals[name])) if name in totals else None for name in figures},
         better_off=better_off(by_site, sites, metric),
         privacy=promise(mechanism),
         sites=sites,
@@ -209,6 +205,8 @@ def _one_seed(setting: _Setting, seed: int, accept_noise: bool) -> _Seed:
     round_seconds = 0.0
     clock = time.perf_counter()
     for record, parameters in rounds(strategy, exchange, shared, block.rounds):
+        if not np.isfinite(parameters).all():
+            raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)
         shared = parameters
         seconds = time.perf_counter() - clock
         round_seconds += seconds
@@ -259,9 +257,7 @@ def _baselines(setting: _Setting, learner: Learner, initial: Vector, public: Sca
     setting.progress("baselines", 1, 3)
     if "local_trees" in asked:
         union = _joined([silo.test for silo in silos])
-        trees = [
-            baselines.boosted_trees(silo.train, [silo.test, union], task, classes, seed) for silo in silos
-        ]
+        trees = [baselines.boosted_trees(silo.train, [silo.test, union], task, classes, seed) for silo in silos]
         scores["local_trees"] = setting.score(
             lambda site, examples: trees[site][0 if examples is silos[site].test else 1], common=False
         )
@@ -299,6 +295,6 @@ def _scaling_warning(mechanism: LocalDpSgd | None, federation: Federation, nomin
 
 def _joined(parts: Sequence[Examples]) -> Examples:
     """All rows in site order; unit numbers of different sites may meet."""
-    return Examples(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "units")))
-
-
+    return Examples(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "units"))
+    )

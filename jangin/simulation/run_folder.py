@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from types import TracebackType
 
@@ -72,7 +73,12 @@ class RunFolder:
             **{name: version(name) for name in _RECORDED},
         }
         (self.path / "environment.json").write_text(json.dumps(environment, indent=2))
-        outcome = {**result.as_dict(), "sites": result.sites, "per_site": result.per_site, "union": result.union}
+        outcome = {
+            **result.as_dict(),
+            "sites": result.sites,
+            "per_site": {name: [None if isnan(f) else f for f in figures] for name, figures in result.per_site.items()},
+            "union": result.union,
+        }
         (self.path / "result.json").write_text(json.dumps(outcome, indent=2, ensure_ascii=False))
         pyarrow.parquet.write_table(result.history, self.path / "history.parquet")
         pyarrow.csv.write_csv(result.history, self.path / "history.csv")

@@ -1,5 +1,7 @@
-"""Metrics on hold-outs. Regression metrics are in the units of the targets; several targets: the mean over targets,
-each scaled by its public range. Classification metrics are scikit-learn's.
+"""Metrics on hold-outs.
+
+Regression metrics are in the units of the targets; several targets: the mean over targets, each scaled by its public
+range. Ranking and F1 are scikit-learn's.
 """
 
 from collections.abc import Callable

@@ -7,6 +7,7 @@ nothing was spent on it, are the public 0 and 1. The law: no site's statistics a
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,12 @@ class Scaling:
 
     @classmethod
     def public(
-        cls, examples: Examples, task: Task, inputs: PublicRange | None, targets: PublicRange | None, private: bool
+        cls,
+        examples: Examples,
+        task: Task,
+        inputs: PublicRange | None,
+        targets: PublicRange | None,
+        private: bool,
     ) -> "Scaling":
         """The scaling by public ranges alone; `examples` give only the number of columns.
 
@@ -90,12 +96,12 @@ class Scaling:
         broadcast = (1, -1) + (1,) * (examples.inputs.ndim - 2)
         inputs = self._mapped(examples.inputs, columns, broadcast)
         inputs = (inputs - self.mean[columns].reshape(broadcast)) / self.deviation[columns].reshape(broadcast)
-        targets = examples.targets
-        if self.task is Task.REGRESSION:
-            columns = slice(self.inputs, None)
-            targets = (self._mapped(targets, columns) - self.mean[columns]) / self.deviation[columns]
-            targets = targets.astype(np.float32)
-        return torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets)
+        model_inputs = torch.from_numpy(inputs.astype(np.float32))
+        if self.task is not Task.REGRESSION:
+            return model_inputs, torch.from_numpy(examples.targets)
+        columns = slice(self.inputs, None)
+        targets = (self._mapped(examples.targets, columns) - self.mean[columns]) / self.deviation[columns]
+        return model_inputs, torch.from_numpy(targets.astype(np.float32))
 
     def restore(self, predictions: NDArray[np.float32]) -> NDArray[np.float32]:
         """A regression's outputs (examples, targets) in the units of the targets; others pass unchanged."""
@@ -107,7 +113,7 @@ class Scaling:
         return (mapped * radius + self.center[columns]).astype(np.float32)
 
     def _mapped(
-        self, values: NDArray[np.floating], columns: slice, broadcast: tuple[int, ...] = (1, -1)
+        self, values: NDArray[Any], columns: slice, broadcast: tuple[int, ...] = (1, -1)
     ) -> NDArray[np.float64]:
         center, radius = self.center[columns].reshape(broadcast), self.radius[columns].reshape(broadcast)
         bounded = np.isfinite(radius)

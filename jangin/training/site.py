@@ -56,15 +56,9 @@ class Site:
 
     def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
         """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
-        learner = self._learner
-        learner.model.load(self.model(shared))
-        learner.descend(
-            learner.seeded_gradients(
-                self._inputs, self._targets, rule.batch, rule.steps, self._seed, self.name, "finetune"
-            ),
-            rule.lr,
-        )
-        return learner.model.read()
+        data = self._inputs, self._targets
+        self._learner.fit(self.model(shared), *data, rule.batch, rule.steps, rule.lr, self._seed, self.name, "finetune")
+        return self._learner.model.read()
 
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self._learner
@@ -72,7 +66,13 @@ class Site:
         learner.model.load(start)
         if self._random is None:
             gradients = learner.seeded_gradients(
-                self._inputs, self._targets, block.batch, block.local_steps, self._seed, self.name, order.round
+                self._inputs,
+                self._targets,
+                block.batch,
+                block.local_steps,
+                self._seed,
+                self.name,
+                order.round,
             )
         else:
             gradients = learner.private_gradients(

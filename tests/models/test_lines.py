@@ -105,9 +105,7 @@ WINDOWS = {"stream": "drive", "rate_hz": 4, "window_s": 2, "hop_s": 1}
 
 def test_reductions_are_what_they_are_called() -> None:
     found = examples(reduced("mean", "std", "last", "slope", "max"))
-    assert found.inputs == pytest.approx(
-        np.array([[3.5, np.arange(8).std(), 7, 2, 7], [10, 0, 10, 0, 10]]), abs=1e-6
-    )
+    assert found.inputs == pytest.approx(np.array([[3.5, np.arange(8).std(), 7, 2, 7], [10, 0, 10, 0, 10]]), abs=1e-6)
     assert found.inputs.dtype == np.float32
     assert found.targets.tolist() == [[1.5], [2.5]]
 
@@ -145,9 +143,7 @@ def test_names_and_ranges_need_no_records() -> None:
         context=["humidity", "lot", "age"],
     )
     limits = input_range(wanted, PROCESS)
-    assert dict(
-        zip(input_names(wanted, PROCESS), zip(limits.low, limits.high, strict=True), strict=True)
-    ) == {
+    assert dict(zip(input_names(wanted, PROCESS), zip(limits.low, limits.high, strict=True), strict=True)) == {
         "drive.force.mean": (0, 100),
         "drive.force.std": (0, 50),
         "drive.speed.mean": (-1, 3),
@@ -306,9 +302,7 @@ def test_the_installed_line_fits_its_process() -> None:
     process = read_process(installed.process)
     names = input_names(installed, process)
     assert len(names) == len(set(names)) < 120
-    assert {f"{s.name}.{c.name}" for s in process.streams for c in s.channels} <= {
-        n.rpartition(".")[0] for n in names
-    }
+    assert {f"{s.name}.{c.name}" for s in process.streams for c in s.channels} <= {n.rpartition(".")[0] for n in names}
     assert {name.split("=")[0] for name in names} >= {f"context.{f.name}" for f in process.context}
     assert (input_range(installed, process).low < input_range(installed, process).high).all()
     assert [target.column for target in installed.targets] == [f"action.{f.name}" for f in process.actions]

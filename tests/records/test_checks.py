@@ -144,9 +144,7 @@ def test_level_1_finds_in_streams(folder: Path, torch_rows: pa.Table, case: str)
 
 
 def test_null_is_how_missing_is_written(folder: Path, torch_rows: pa.Table) -> None:
-    pq.write_table(
-        with_column(torch_rows, "current", pa.nulls(len(torch_rows), pa.float32())), folder / TORCH
-    )
+    pq.write_table(with_column(torch_rows, "current", pa.nulls(len(torch_rows), pa.float32())), folder / TORCH)
     assert validate(folder).passed
 
 
@@ -266,9 +264,7 @@ def test_a_known_part_is_looked_at_for_its_ids_alone(
     validate(folder)
     read: list[object] = []
     table = checks._table
-    monkeypatch.setattr(
-        checks, "_table", lambda path, columns=None: read.append(columns) or table(path, columns)
-    )
+    monkeypatch.setattr(checks, "_table", lambda path, columns=None: read.append(columns) or table(path, columns))
     validate(folder)
     assert read == [None, ["episode_id"]]
     pq.write_table(episodes.slice(1), folder / "episodes.parquet")

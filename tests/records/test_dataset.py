@@ -21,9 +21,7 @@ def ids(table: pa.Table) -> set[str]:
     return set(table["episode_id"].to_pylist())
 
 
-def test_written_records_are_what_was_given(
-    folder: Path, card: Card, episodes: pa.Table, torch_rows: pa.Table
-) -> None:
+def test_written_records_are_what_was_given(folder: Path, card: Card, episodes: pa.Table, torch_rows: pa.Table) -> None:
     assert read(folder / "card.yaml", Card) == card
     written = pq.read_table(folder / "episodes.parquet")
     assert written["action.speed"].to_pylist() == episodes["action.speed"].to_pylist()

@@ -96,9 +96,9 @@ def test_the_two_colour_pyrometer_reads_the_flame_temperature() -> None:
 def test_the_off_gas_sums_to_its_whole() -> None:
     heat = bof.draw_heats(np.random.default_rng(1), bof.regime(0, 1), 8)
     gas = bof.off_gas(bof.watch(heat, np.arange(5.0)))
-    assert sum(
-        gas[name] for name in ("carbon_monoxide", "carbon_dioxide", "nitrogen", "hydrogen")
-    ) == pytest.approx(100)
+    assert sum(gas[name] for name in ("carbon_monoxide", "carbon_dioxide", "nitrogen", "hydrogen")) == pytest.approx(
+        100
+    )
 
 
 def test_the_foam_falls_and_the_bath_warms_towards_the_end() -> None:

@@ -108,9 +108,7 @@ def test_a_bad_set_is_refused(tmp_path: Path, case: str) -> None:
 
 
 def test_what_is_not_npz_is_refused(tmp_path: Path) -> None:
-    empty, text, single, pickled, broken = (
-        tmp_path / name for name in ("empty", "text", "a.npy", "p.npz", "b.npz")
-    )
+    empty, text, single, pickled, broken = (tmp_path / name for name in ("empty", "text", "a.npy", "p.npz", "b.npz"))
     empty.write_bytes(b"")
     text.write_text("X,y\n1,2\n")
     np.save(single, X)

@@ -28,9 +28,7 @@ def test_every_unit_is_on_one_side(key: bytes, units: frozenset[str]) -> None:
 
 
 @given(keys, keys, ids, ids)
-def test_whoever_was_drawn_once_stays(
-    key: bytes, other: bytes, before: frozenset[str], new: frozenset[str]
-) -> None:
+def test_whoever_was_drawn_once_stays(key: bytes, other: bytes, before: frozenset[str], new: frozenset[str]) -> None:
     first = draw(key, before)
     second = draw(other, before | new, first)
     assert set(first.train) <= set(second.train)

@@ -210,8 +210,7 @@ def draw_heats(rng: Generator, centre: Mapping[str, float], heats: int) -> Heat:
     charge, weights, the scrap's kind (9 K, chosen), the carbon really left - moves the bath away from it.
     """
     value = {
-        name: centre[name] + (high - low) * rng.uniform(-0.1, 0.1, heats)
-        for name, (low, high, _) in REGIME.items()
+        name: centre[name] + (high - low) * rng.uniform(-0.1, 0.1, heats) for name, (low, high, _) in REGIME.items()
     }
     planned = np.full(heats, centre["carbon"])
     for_carbon = oxygen_to_reach(planned, value["target_carbon"])
@@ -337,8 +336,7 @@ def flame(w: Watch) -> Cues:
     emissivity = 1 - np.exp(-w.flame_thickness)
     vapour = {820: 0.002, 940: 0.010}  # per g/m3 on the path to the camera, chosen
     bands = {
-        nm: emissivity
-        * np.exp(-1.4388e7 / nm * (1 / kelvin - 1 / REFERENCE_K) - vapour.get(nm, 0.0) * w["water"])
+        nm: emissivity * np.exp(-1.4388e7 / nm * (1 / kelvin - 1 / REFERENCE_K) - vapour.get(nm, 0.0) * w["water"])
         for nm in FLAME_BANDS_NM
     }
     ratio = np.log(bands[650] / bands[880]) / (1.4388e7 * (1 / 650 - 1 / 880))

@@ -1,0 +1,53 @@
+# The words are the same everywhere: install, demo, test, check, build. `make` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench results soak docs build clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## a virtual environment in .venv, pinned by constraints.txt
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install ## five steelworks train one model under differential privacy
+	$(BIN)/jangin demo
+
+test: install ## every test, with line coverage
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+check: install ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict -p jangin
+	$(BIN)/lint-imports --no-logo
+
+bench: install ## speed, as ratios within one run
+	@for script in benchmarks/*.py; do case $$script in *accuracy.py) ;; *) $(BIN)/python $$script ;; esac; done
+
+results: install ## the accuracy tables of README, two seeds, on the sets in DATA
+	$(BIN)/python benchmarks/accuracy.py $(DATA)
+
+soak: install ## fuzz and kill tests at full size
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n 2 -m "fuzz or kill" --no-cov
+
+docs: install ## the documentation as pages in site/
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+build: install ## sdist, the wheel built from it, installed elsewhere, every module imported
+	rm -rf dist build/elsewhere
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/elsewhere dist/*.whl
+	cd build && ../$(BIN)/python -I ../.ci/import_every_module.py elsewhere
+
+clean: ## what was built
+	rm -rf dist build site .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
