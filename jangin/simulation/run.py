@@ -69,8 +69,9 @@ def simulate(
 
     Raises:
         PlanError: a file, key or combination that cannot be carried out. DataError: data that cannot be used.
-        PrivacyError: a promise that would not hold, or a plan of noise. SimulationError: JG-sim-001, a run folder
-            that exists.
+        PrivacyError: a promise that would not hold, or a plan of noise.
+        SimulationError: JG-sim-001, a run folder that exists; JG-sim-002, training that diverged; JG-sim-003, a run
+            folder that cannot be made.
     """
     started = time.perf_counter()
     experiment = read_experiment(Path(file), sets if seed is None else {**sets, "seed": seed})
@@ -107,9 +108,11 @@ class _Setting:
         own = [predict(number, test) for number, test in enumerate(tests)]
         sites = tuple(self.metric(t, p, spans) for t, p in zip(truths, own, strict=True))
         truth = np.concatenate(truths)
-        total = float(np.nanmean(sites)) if self.per_site else self.metric(truth, np.concatenate(own), spans)
+        whole = self.metric(truth, np.concatenate(own), spans)
+        known = [figure for figure in sites if not np.isnan(figure)]
+        total = whole if not self.per_site else fmean(known) if known else float("nan")
         if common:
-            return Scores(total, sites, self.metric(truth, np.concatenate(own), spans))
+            return Scores(total, sites, whole)
         everything = _joined(tests)
         union = [self.metric(truth, predict(number, everything), spans) for number in range(len(tests))]
         return Scores(total, sites, fmean(union))
@@ -141,9 +144,11 @@ def _compare(
         raise PlanError("JG-plan-003", where="metric", value=metric_name, problem=problem)
     nominal_units, warnings = _nominal_units(experiment, federation)
     mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
+    if mechanism is not None and not accept_noise:
+        refuse_noise(mechanism, len(federation.silos))
     warnings += _scaling_warning(mechanism, federation, nominal_units)
     setting = _Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
-    seeds = [_one_seed(setting, experiment.seed + number, accept_noise) for number in range(experiment.seeds)]
+    seeds = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
     names = [name for name in (*COMPARED, "local_private") if name in seeds[0].scores]
     totals = {name: [seed.scores[name].total for seed in seeds] for name in names}
     sites = tuple(silo.name for silo in federation.silos)
@@ -169,7 +174,7 @@ def _compare(
     )
 
 
-def _one_seed(setting: _Setting, seed: int, accept_noise: bool) -> _Seed:
+def _one_seed(setting: _Setting, seed: int) -> _Seed:
     experiment, federation, mechanism = setting.experiment, setting.federation, setting.mechanism
     block, silos, task = experiment.strategy, federation.silos, federation.task
 
@@ -179,8 +184,6 @@ def _one_seed(setting: _Setting, seed: int, accept_noise: bool) -> _Seed:
     model = FlatModel(module, experiment.model.personal)
     initial = model.read()
     learner = Learner(model, task, mechanism)
-    if mechanism is not None and not accept_noise:
-        refuse_noise(mechanism, len(model.layout.shared), len(silos))
 
     # 2. Sites, and the scaling they learn together from one clipped (and noised) sum.
     private = mechanism is not None
@@ -195,27 +198,32 @@ def _one_seed(setting: _Setting, seed: int, accept_noise: bool) -> _Seed:
         for site in sites:
             site.use(scaling)
 
+    one_for_all = len(model.layout.shared) == model.layout.size
+
     def federated(shared: Vector) -> Scores:
         models = [baselines.Fitted(learner, scaling, site.model(shared)) for site in sites]
-        return setting.score(lambda site, examples: models[site].predict(examples), common=True)
+        return setting.score(lambda site, examples: models[site].predict(examples), common=one_for_all)
 
     # 3. The rounds, each judged on the hold-outs by us, outside the federation.
     shared = initial[model.layout.shared]
     history: list[dict[str, float]] = []
     round_seconds = 0.0
     clock = time.perf_counter()
-    for record, parameters in rounds(strategy, exchange, shared, block.rounds):
-        if not np.isfinite(parameters).all():
-            raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)
-        shared = parameters
-        seconds = time.perf_counter() - clock
-        round_seconds += seconds
-        scores = {"federated": federated(shared)}
-        history.append(
-            {"seed": seed, "round": record.round, "federated": scores["federated"].total, "seconds": seconds}
-        )
-        setting.progress("round", record.round, block.rounds)
-        clock = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):  # what diverges is refused here, in words
+        for record, parameters in rounds(strategy, exchange, shared, block.rounds):
+            seconds = time.perf_counter() - clock
+            if not np.isfinite(parameters).all():
+                raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)
+            shared = parameters
+            round_seconds += seconds
+            scores = {"federated": federated(shared)}
+            history.append(
+                {"seed": seed, "round": record.round, "federated": scores["federated"].total, "seconds": seconds}
+            )
+            setting.progress("round", record.round, block.rounds)
+            clock = time.perf_counter()
+    if np.isinf(scores["federated"].total):
+        raise SimulationError("JG-sim-002", where=f"round {block.rounds}", lr=block.lr)
 
     # 4. The personalised models: each site goes on by itself, and nothing of it leaves.
     if "personalised" in experiment.baselines:
