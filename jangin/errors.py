@@ -3,7 +3,9 @@
     JanginError            what, the value and the way out, under a code `JG-<part>-<nnn>`
     ├── DataError          records, npz sets, model lines           exit 1
     ├── PlanError          YAML documents and what they ask for     exit 2
+    ├── SiteError          what a site refuses, and its keys        exit 1
     ├── PrivacyError       a private step or promise that fails     exit 1
+    ├── LinkError          the connection between site and server   exit 1
     ├── ServerError        a round that cannot be finished          exit 1
     └── SimulationError    a simulated federation                   exit 1
 
@@ -25,10 +27,12 @@ __all__ = [
     "DataError",
     "JanginError",
     "Language",
+    "LinkError",
     "PlanError",
     "PrivacyError",
     "ServerError",
     "SimulationError",
+    "SiteError",
     "catalogue",
 ]
 
@@ -103,8 +107,16 @@ class PlanError(JanginError):
     exit_code = 2
 
 
+class SiteError(JanginError):
+    """What a site refuses: a key, a signed document, an order."""
+
+
 class PrivacyError(JanginError):
     """A privacy promise that would not hold."""
+
+
+class LinkError(JanginError):
+    """A message, or the connection that carries it, that fails between site and server."""
 
 
 class ServerError(JanginError):

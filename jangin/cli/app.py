@@ -1,6 +1,6 @@
 """The command's entrance: options that every command has, and what an exception becomes."""
 
-import os
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -14,6 +14,9 @@ from jangin.errors import JanginError
 from jangin.version import __version__
 
 __all__ = ["app", "main"]
+
+_STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+"""Exit statuses of a command that was asked to stop."""
 
 app = typer.Typer(
     name="jangin",
@@ -39,17 +42,16 @@ def _jangin(
 def main() -> None:
     """Run the command line; never returns."""
     talk = _talk(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except JanginError as error:
         talk.error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        talk.say("stopped; nothing half-written stays", "중단함. 쓰다 만 것은 남지 않습니다")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except SystemExit as leaving:
+        if leaving.code in _STOPPED:
+            talk.say("stopped; nothing half-written stays", "중단함. 쓰다 만 것은 남지 않습니다")
+        raise
     except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit status
         traceback.print_exc()
         talk.error(JanginError("JG-sim-900", where="jangin"))

@@ -8,6 +8,7 @@ import typer
 
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Talk, default_lang
+from jangin.errors import PlanError
 from jangin.privacy.releases import Unit
 
 __all__ = ["data"]
@@ -56,13 +57,16 @@ def validate(
 ) -> None:
     """Check one site's records and, where they pass, set the hold-out aside and write the manifest.
 
-    Exit 0: passed. 1: findings that are errors.
+    Exit 0: passed. 1: findings that are errors. With `--format json` each finding is a line, and the last line says
+    whether all is well, and if not, the first error.
     """
     from jangin.records.checks import validate as check
 
     talk = Talk(form, lang or default_lang())
     if unit is Unit.SITE:
-        raise typer.BadParameter("a hold-out is drawn by episode or master", param_hint="--unit")
+        raise PlanError(
+            "JG-plan-003", where="--unit", value=unit.value, problem="a hold-out is drawn by episode or master"
+        )
     report = check(folder, level=0 if level == 0 else 1, unit="master" if unit is Unit.MASTER else "episode")
     for finding in report.findings:
         if form is Format.JSON:
@@ -71,7 +75,9 @@ def validate(
             lines = (finding.text(field, talk.language) for field in ("what", "why", "hint"))
             talk.text(f"{finding.severity} {finding.code} " + "\n  ".join(lines))
     if form is Format.JSON:
-        talk.json({"ok": report.passed, "episodes": report.episodes, "holdout": report.holdout})
+        first = next((finding for finding in report.findings if finding.severity == "error"), None)
+        why = first.as_dict(talk.language) if first else {}
+        talk.json({"ok": report.passed, **why, "episodes": report.episodes, "holdout": report.holdout})
     elif report.passed:
         talk.say(
             f"passed: {report.episodes} episodes, {report.holdout} set aside as hold-out",

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Lang, Talk, default_lang
+from jangin.errors import PlanError
 
 if TYPE_CHECKING:
     from jangin.simulation import Result
@@ -24,6 +25,8 @@ _WORDS = {
     "pooled": ("all records in one place", "모든 기록을 한곳에"),
     "constant": ("the mean", "평균값"),
 }
+
+_HEAD = (("hold-outs", "시험 기록"), ("union of hold-outs", "시험 기록 전체"))
 
 
 def simulate(
@@ -62,7 +65,7 @@ def simulate(
     for warning in result.warnings:
         talk.warn(warning)
     if form is Format.JSON:
-        talk.json(result.as_dict())
+        talk.json(result.as_dict(talk.language))
     else:
         talk.text(_table(result, talk.lang))
     if out is not None:
@@ -87,10 +90,14 @@ def demo(
     talk = Talk(form, lang or default_lang())
     with talk.progress() as advance:
         outcome, result = run_demo(process, sites=sites, rounds=rounds, keep=keep, progress=advance)
+    for warning in result.warnings:
+        talk.warn(warning)
     if form is Format.JSON:
         talk.json(outcome)
     else:
         talk.text(_table(result, talk.lang, union=True))
+    if keep is not None:
+        talk.say(f"kept in {keep}", f"{keep}에 저장함")
 
 
 def _assignments(sets: list[str]) -> dict[str, str]:
@@ -98,7 +105,7 @@ def _assignments(sets: list[str]) -> dict[str, str]:
     for item in sets:
         key, sign, value = item.partition("=")
         if not sign or not key:
-            raise typer.BadParameter(f"{item!r} is not of the form a.b=value", param_hint="--set")
+            raise PlanError("JG-plan-003", where="--set", value=item, problem="it is not of the form a.b=value")
         pairs[key] = value
     return pairs
 
@@ -111,7 +118,7 @@ def _table(result: "Result", lang: Lang, *, union: bool = False) -> str:
     table = Table(title=f"{result.metric['name']} {arrow}", title_justify="left")
     table.add_column("모델" if korean else "model")
     table.add_column(
-        "시험 기록 전체" if korean and union else "union of hold-outs" if union else "hold-outs",
+        _HEAD[union][korean],
         justify="right",
     )
     if union:

@@ -77,17 +77,19 @@ class Talk:
 
     def json(self, value: dict[str, Any]) -> None:
         """One line of JSON on stdout."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.text(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
     def text(self, value: str) -> None:
         """Lines of text on stdout."""
         sys.stdout.write(value.rstrip("\n") + "\n")
+        sys.stdout.flush()  # a reader that went is found out here, not when Python ends
 
     @contextmanager
     def progress(self) -> Iterator["Advance"]:
         """Bars on stderr, one for each kind of work; without a terminal nothing is drawn."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             yield Advance(bars, self.lang)
 
 

@@ -1,7 +1,8 @@
 """Canonical CBOR: one value, one string of bytes, so that a hash names a value.
 
 The form is RFC 8949 section 4.2.1 (core deterministic encoding) over a small data model: None, bool, int of
-64 bits, finite float, bytes, str, list, and dict with str keys. The decoder accepts canonical bytes only.
+64 bits and a sign, finite float, bytes, str, list, and dict with str keys, at most 64 lists and dicts deep. The
+decoder accepts canonical bytes only.
 """
 
 import hashlib
@@ -13,26 +14,27 @@ import cbor2
 
 __all__ = ["decode", "digest", "encode"]
 
-_INT_RANGE = range(-(2**64), 2**64)
+_MOST_DEPTH = 64
 
 
 def encode(value: object) -> bytes:
     """The canonical bytes of `value`; tuples are written as lists.
 
     Raises:
-        ValueError: a type outside the data model, a NaN or infinity, an integer over 64 bits.
+        ValueError: a type outside the data model, a NaN or infinity, an integer over 64 bits, a lone surrogate in a
+            text, more than 64 levels.
     """
-    return cbor2.dumps(_plain(value), canonical=True)
+    return cbor2.dumps(_plain(value, 0), canonical=True)
 
 
 def decode(data: bytes) -> Any:
-    """The value of canonical bytes.
+    """The value of canonical bytes; `encode` gives the same bytes back.
 
     Raises:
         ValueError: not CBOR, trailing bytes, or not the canonical form of its value.
     """
     try:
-        value = cbor2.loads(data, allow_indefinite=False, allow_duplicate_keys=False, max_depth=64)
+        value = cbor2.loads(data, allow_indefinite=False, allow_duplicate_keys=False, max_depth=_MOST_DEPTH)
     except (cbor2.CBORError, UnicodeDecodeError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"Expected CBOR: {type(error).__name__}.") from None
     if encode(value) != data:
@@ -44,16 +46,22 @@ def digest(domain: str, value: object) -> bytes:
     """SHA-256 over a domain tag and the canonical bytes of `value`, 32 bytes.
 
     The tag keeps a plan from ever having the hash of a message: `sha256("jangin/" domain 0x00 bytes)`.
+
+    Raises:
+        ValueError: as `encode`.
     """
     return hashlib.sha256(b"jangin/" + domain.encode() + b"\0" + encode(value)).digest()
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, depth: int) -> object:
+    """`value` in the types and the key order that are written; `depth` lists and dicts are around it."""
+    if depth > _MOST_DEPTH:
+        raise ValueError(f"Expected at most {_MOST_DEPTH} levels of lists and dicts.")
     match value:
         case None | bool() | str() | bytes():
             return value
         case int():
-            if value not in _INT_RANGE:
+            if not -(2**64) <= value < 2**64:
                 raise ValueError(f"Expected an integer of at most 64 bits: {value}.")
             return value
         case float():
@@ -61,12 +69,12 @@ def _plain(value: object) -> object:
                 raise ValueError(f"Expected a finite number: {value}.")
             return value
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [_plain(item, depth + 1) for item in value]
         case Mapping():
             if not all(isinstance(key, str) for key in value):
                 raise ValueError("Expected text keys.")
             # RFC 8949 orders keys by their encoded bytes, which start with the length.
             keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
-            return {key: _plain(value[key]) for key in keys}
+            return {key: _plain(value[key], depth + 1) for key in keys}
         case _:
             raise ValueError(f"Expected None, bool, int, float, str, bytes, list or dict: {type(value).__name__}.")

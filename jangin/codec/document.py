@@ -8,11 +8,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from jangin.codec import cbor
 from jangin.errors import PlanError
@@ -20,6 +20,9 @@ from jangin.errors import PlanError
 __all__ = ["Document", "assign", "nearest", "parse", "read", "read_yaml"]
 
 M = TypeVar("M", bound=BaseModel)
+
+# What PyYAML's constructors let through beside its own errors, for a 13th month, `!!bool maybe` or a thousand brackets.
+_LEAKS = (ValueError, LookupError, AttributeError, RecursionError)
 
 
 class Document(BaseModel):
@@ -48,8 +51,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         PlanError: JG-plan-004 unreadable or not YAML; JG-plan-005 not a mapping; JG-plan-006 a key twice.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_OneKeyOnceLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8") as file:  # a file, so that its name stands in messages
+            value = yaml.load(file, Loader=_OneKeyOnceLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, yaml.YAMLError, *_LEAKS) as error:
         problem = " ".join(str(error).split())
         raise PlanError("JG-plan-004", where=str(path), problem=problem) from None
     if not isinstance(value, dict):
@@ -66,7 +70,7 @@ def parse(value: Mapping[str, Any], model: type[M], where: str) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _coded(error, model, where) from None
+        raise _coded(error, model, value, where) from None
 
 
 def assign(tree: dict[str, Any], dotted: str, value: object) -> None:
@@ -93,67 +97,65 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class _OneKeyOnceLoader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice (YAML 1.2.2 section 3.2.1.3) and reads 1e-5 as a number."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise PlanError("JG-plan-006", where=f"line {key.start_mark.line + 1}", key=key.value)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
-        return super().construct_mapping(node, deep)
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                where = f"{key.start_mark.name}, line {key.start_mark.line + 1}"
+                raise PlanError("JG-plan-006", where=where, key=key.value)
+            seen.add(key.value)
+        return node
 
 
+# YAML 1.2.2 section 10.3.2; YAML 1.1 wants a point and a sign where there is an exponent.
 _OneKeyOnceLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
 )
 
 
-def _coded(error: ValidationError, model: type[BaseModel], where: str) -> PlanError:
-    """The first finding of pydantic in our words; unknown keys first, they explain the rest."""
-    findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    finding = findings[0]
-    parts = [str(part) for part in finding["loc"]]
-    known, keys = _walk(model, parts)
-    key = ".".join(keys)
+def _coded(error: ValidationError, model: type[BaseModel], value: object, where: str) -> PlanError:
+    """One finding of pydantic in our words: an unknown key explains the rest, and the deepest key says most."""
+    located = [(finding, *_locate(finding, model, value)) for finding in error.errors()]
+    finding, keys, known = min(located, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
+    key, given = ".".join(keys), finding["input"]
     match finding["type"]:
         case "extra_forbidden":
-            return PlanError("JG-plan-001", where=where, key=key, nearest=nearest(parts[-1], known))
-        case "missing":
+            return PlanError("JG-plan-001", where=where, key=key, nearest=nearest(keys[-1], known))
+        case "missing" | "union_tag_not_found":
             return PlanError("JG-plan-002", where=where, key=key)
+        case "union_tag_invalid":
+            given, problem = finding["ctx"]["tag"], f"expected one of {finding['ctx']['expected_tags']}"
         case _:
-            problem = finding["msg"].removeprefix("Value error, ")
-            return PlanError(
-                "JG-plan-003",
-                where=f"{where}: {key}" if key else where,
-                value=finding["input"],
-                problem=problem,
-            )
+            said = [other["msg"].removeprefix("Value error, ") for other, place, _ in located if place == keys]
+            problem = ", or: ".join(dict.fromkeys(said))
+    return PlanError("JG-plan-003", where=f"{where}: {key}" if key else where, value=given, problem=problem)
 
 
-def _walk(model: type[BaseModel], loc: list[str]) -> tuple[set[str], list[str]]:
-    """The keys known beside the last step of a pydantic location, and the location as the user wrote it.
+def _locate(finding: ErrorDetails, model: type[BaseModel], value: Any) -> tuple[list[str], set[str]]:
+    """The keys that lead to a finding, as the user wrote them, and the keys known beside the last of them.
 
-    Pydantic puts the names of union members into a location; a step that no candidate model knows is such a name
-    unless it is the last one.
+    Pydantic puts the names of union members between the keys of a location: a step that the document does not hold
+    is such a name, and chooses among the models that may stand there.
     """
-    candidates: set[type[BaseModel]] = {model}
-    keys: list[str] = []
-    for step in loc[:-1]:
-        fields = [m.model_fields[step].annotation for m in candidates if step in m.model_fields]
-        if fields:
-            candidates, keys = set().union(*(_models(field) for field in fields)) or candidates, [*keys, step]
-        elif step.isdigit():
-            keys = [*keys, step]
+    models, keys, known = {model}, list[str](), set(model.model_fields)
+    for step in finding["loc"]:
+        known = {name for candidate in models for name in candidate.model_fields}
+        steps = value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list | tuple) else ()
+        if step in steps:
+            value, keys = value[step], [*keys, str(step)]
+            fields = [candidate.model_fields[step].annotation for candidate in models if step in candidate.model_fields]
+            models = set().union(*map(_models, fields)) or models
         else:
-            candidates = {m for m in candidates if step == m.__name__ or _tag(m) == step} or candidates
-    known = set().union(*(m.model_fields for m in candidates))
-    last_is_key = loc and (loc[-1] in known or loc[-1].isdigit() or not _is_union_member(loc[-1], candidates))
-    return known, [*keys, loc[-1]] if last_is_key else keys
-
-
-def _is_union_member(step: str, candidates: set[type[BaseModel]]) -> bool:
-    return (
-        any(step == m.__name__ or _tag(m) == step for m in candidates) or "[" in step or step in {"float", "int", "str"}
-    )
+            models = {candidate for candidate in models if step in (candidate.__name__, _tag(candidate))} or models
+    match finding["type"]:
+        case "missing":
+            keys.append(str(finding["loc"][-1]))
+        case "union_tag_not_found" | "union_tag_invalid":
+            keys.append(finding["ctx"]["discriminator"].strip("'"))
+    return keys, known
 
 
 def _tag(model: type[BaseModel]) -> object:
@@ -167,6 +169,4 @@ def _models(annotation: Any) -> set[type[BaseModel]]:
     """Every pydantic model that an annotation mentions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
-    if get_origin(annotation) in (Union, UnionType, Annotated, list, tuple, dict) or get_args(annotation):
-        return set().union(*(_models(part) for part in get_args(annotation)))
-    return set()
+    return set[type[BaseModel]]().union(*map(_models, get_args(annotation)))

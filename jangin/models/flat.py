@@ -3,7 +3,6 @@
 Loading a vector, adding a step and reading an update are then single operations, and the model is trained in place.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +22,11 @@ class FlatModel:
     """
 
     def __init__(self, module: nn.Module, personal: tuple[str, ...] = ()) -> None:
-        """Move the parameters of `module` into flat storage; it stays usable as it was."""
+        """Move the parameters of `module` into flat storage; it stays usable as it was.
+
+        Raises:
+            PlanError: JG-plan-010, a prefix in `personal` that no parameter has.
+        """
         parameters = list(module.named_parameters())
         self.module = module
         self.layout = ParameterLayout.of([(name, p.shape) for name, p in parameters], personal)
@@ -35,8 +38,14 @@ class FlatModel:
             parameter.grad = self.gradient[here].view(entry.shape)
 
     def load(self, vector: Vector) -> None:
-        """Overwrite all parameters with `vector`, shape (size,)."""
-        self.vector.copy_(torch.from_numpy(np.ascontiguousarray(vector, np.float32)))
+        """Overwrite all parameters with `vector`, shape (size,).
+
+        Raises:
+            ValueError: another shape.
+        """
+        if vector.shape != (self.layout.size,):
+            raise ValueError(f"Expected a vector of {self.layout.size} values: shape {vector.shape}.")
+        self.vector.numpy()[:] = vector
 
     def read(self) -> Vector:
         """A copy of all parameters, shape (size,), float32."""

@@ -6,6 +6,7 @@ The law: a model travels as ONE flat float32 vector of its shared parameters; wh
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -45,7 +46,7 @@ class ParameterLayout:
         """Lay parameters out in the order given; a name under one of the prefixes `personal` is personal.
 
         Raises:
-            PlanError: JG-plan-010, a prefix that no parameter has.
+            PlanError: JG-plan-010, a prefix that no parameter has; JG-plan-013, nothing is left to share.
         """
         entries: list[Entry] = []
         offset = 0
@@ -53,10 +54,12 @@ class ParameterLayout:
             shared = not any(name == prefix or name.startswith(f"{prefix}.") for prefix in personal)
             entries.append(Entry(name, tuple(shape), offset, shared))
             offset += entries[-1].size
-        names = {".".join(entry.name.split(".")[:depth]) for entry in entries for depth in (1, 2, 3)}
+        names = {prefix for entry in entries for prefix in accumulate(entry.name.split("."), "{}.{}".format)}
         for prefix in personal:
             if prefix not in names:
                 raise PlanError("JG-plan-010", where="model.personal", value=prefix, nearest=nearest(prefix, names))
+        if not any(entry.shared for entry in entries):
+            raise PlanError("JG-plan-013", where="model.personal", value=list(personal))
         return cls(tuple(entries))
 
     @property

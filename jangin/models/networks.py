@@ -14,8 +14,11 @@ __all__ = ["build"]
 def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
     """A module from inputs (rows, *input_shape) to (rows, outputs), its initial weights drawn from `seed`.
 
+    Torch's own random state stays as it was.
+
     Raises:
         PlanError: JG-plan-011, inputs whose shape the model cannot take; JG-plan-012, groups that do not divide.
+        TypeError: `spec` is no specification.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -5,7 +5,7 @@ The law: a specification is data and names a model that is installed; no code ev
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from jangin.codec.document import Document
 
@@ -13,7 +13,11 @@ __all__ = ["Cnn1dSpec", "LinearSpec", "MlpSpec", "ModelSpec"]
 
 
 class LinearSpec(Document):
-    """One affine map from the flattened inputs; starts at zero."""
+    """One affine map from the flattened inputs; starts at zero.
+
+    Attributes:
+        personal: prefixes of parameter names that never leave the site, e.g. `head.bias`.
+    """
 
     name: Literal["linear"]
     personal: tuple[str, ...] = ()
@@ -50,6 +54,13 @@ class Cnn1dSpec(Document):
     kernel: PositiveInt = 5
     groups: PositiveInt = 8
     personal: tuple[str, ...] = ()
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("an odd number of samples keeps a window centred")
+        return kernel
 
 
 ModelSpec = Annotated[LinearSpec | MlpSpec | Cnn1dSpec, Field(discriminator="name")]

@@ -24,7 +24,16 @@ class Task(StrEnum):
 
 
 def row_losses(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss of every row, shape (rows,), from outputs (rows, outputs) and targets (rows, k) or (rows,)."""
+    """The loss of every row, shape (rows,).
+
+    Args:
+        task: what is predicted.
+        outputs: of the model, shape (rows, outputs).
+        targets: of a regression, scaled, of the shape of `outputs`; class numbers, shape (rows,), else.
+
+    Raises:
+        ValueError: `task` is none.
+    """
     match task:
         case Task.REGRESSION:
             return (outputs - targets).square().mean(dim=1)
@@ -39,7 +48,11 @@ def row_losses(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def predict(task: Task, outputs: Tensor) -> Tensor:
-    """Scaled targets (rows, k), probabilities of class 1 (rows,), or of every class (rows, classes)."""
+    """Scaled targets (rows, k), probabilities of class 1 (rows,), or of every class (rows, classes).
+
+    Raises:
+        ValueError: `task` is none.
+    """
     match task:
         case Task.REGRESSION:
             return outputs

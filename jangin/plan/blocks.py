@@ -115,4 +115,4 @@ def check_delta(delta: float, nominal_units: int) -> None:
     """
     most = 1 / (10 * nominal_units)
     if delta > most:
-        raise PlanError("JG-plan-020", where="privacy.delta", delta=delta, units=nominal_units, most=f"{most:.2g}")
+        raise PlanError("JG-plan-020", where="privacy.delta", delta=delta, units=nominal_units, most=most)

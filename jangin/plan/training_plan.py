@@ -47,13 +47,29 @@ class StopRule(Document):
 
 
 class Evaluation(Document):
-    """What is measured on the sites' hold-outs; a release of its own, paid by `epsilon_share`."""
+    """What is measured on the sites' hold-outs; a release of its own, paid by `epsilon_share`.
+
+    Attributes:
+        metrics: in the units of the targets.
+        bound: lowest and highest loss of one unit; beyond it is clipped.
+        every: rounds from one evaluation to the next.
+        epsilon_share: part of epsilon and delta that all evaluations together may spend.
+        stop_if: early stopping, by one of `metrics`.
+    """
 
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
     bound: tuple[float, float]
     every: PositiveInt = 5
     epsilon_share: Share = 0.1
     stop_if: StopRule | None = None
+
+    @model_validator(mode="after")
+    def _can_be_carried_out(self) -> "Evaluation":
+        if not self.bound[0] < self.bound[1]:
+            raise ValueError(f"bound expects low < high: {list(self.bound)}")
+        if self.stop_if is not None and self.stop_if.metric not in self.metrics:
+            raise ValueError(f"stop_if waits for {self.stop_if.metric}, which is not among the metrics")
+        return self
 
 
 class ReleaseRule(Document):
@@ -85,7 +101,14 @@ class Kpi(Document):
 
 
 class TrainingPlan(Document):
-    """One campaign. Its hash is over the canonical CBOR of the whole document, defaults written out."""
+    """One campaign. Its hash is over the canonical CBOR of the whole document, defaults written out.
+
+    Attributes:
+        campaign: its name, lower-case letters, digits and hyphens, 3 to 63 of them.
+        process: whose records it learns from.
+        model_line: which inputs and targets.
+        seed: of the initial weights; with differential privacy of nothing else.
+    """
 
     campaign: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
     process: str
@@ -97,7 +120,7 @@ class TrainingPlan(Document):
     evaluate: Evaluation | None = None
     governance: Governance
     kpi: Kpi | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
     def _public_constants(self) -> "TrainingPlan":

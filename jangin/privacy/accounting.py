@@ -55,8 +55,9 @@ def calibrate(
         high *= 2.0
         if high > _LARGEST_NOISE:
             raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=epsilon, delta=delta)
-    low, high = _bisect(lambda noise: epsilon_rdp(releases(noise), delta) <= epsilon, high / 2, high, 0.01)
-    low, high = _bisect(lambda noise: epsilon_pld(releases(noise), delta, _COARSE) <= epsilon, high / 1.5, high, 0.002)
+    _, high = _bisect(lambda noise: epsilon_rdp(releases(noise), delta) <= epsilon, high / 2, high, 0.01)
+    grid = _COARSE * min(1.0, epsilon)  # the grid's own error has to stay small beside epsilon
+    _, high = _bisect(lambda noise: epsilon_pld(releases(noise), delta, grid) <= epsilon, high / 1.5, high, 0.002)
     return GaussianRelease(high, sampling_probability, count)
 
 

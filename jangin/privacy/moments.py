@@ -31,17 +31,21 @@ def moment_sum(
     Guarantee: with a release, one sampled-Gaussian release of sensitivity `moment_clip`; without, none.
 
     Args:
-        values: shape (examples, columns); within [-1, 1] when a release is asked for. A unit with a value that is
-            not finite gives nothing.
+        values: shape (examples, columns) or (examples, columns, ...), averaged over what follows the columns; within
+            [-1, 1] when a release is asked for. A unit with a value that is not finite gives nothing.
         units: unit of each example, shape (examples,).
         release: how much noise; None for no differential privacy.
-        random: where the noise comes from; needed with a release.
+        random: where the noise comes from.
+
+    Raises:
+        ValueError: a release without a source of randomness.
     """
+    over_time = tuple(range(2, values.ndim))
     _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
     moments = np.ones((len(sizes), 1 + 2 * values.shape[1]))
     for start, columns in ((1, values), (1 + values.shape[1], values**2)):
         sums = np.zeros((len(sizes), values.shape[1]))
-        np.add.at(sums, of_example, columns)
+        np.add.at(sums, of_example, columns.mean(axis=over_time))
         moments[:, start : start + values.shape[1]] = sums / sizes[:, None]
     moments[~np.isfinite(moments).all(axis=1)] = 0.0
     if release is None:
@@ -66,12 +70,15 @@ def means_and_deviations(total: Columns, noise: float) -> tuple[Columns, Columns
     """Means and standard deviations, each (columns,), from a sum over sites of `moment_sum`.
 
     Post-processing. A variance is floored at the deviation `noise` of its own noise (what is smaller cannot be told
-    from noise), and a column that does not vary keeps deviation 1.
+    from noise), and a column that does not vary, up to rounding, keeps deviation 1.
+
+    Args:
+        total: shape (1 + 2 * columns,).
+        noise: of `noise_deviation`; 0 without a release.
     """
     count, (sums, squares) = max(total[0], 1.0), np.split(total[1:], 2)
     means = sums / count
     if noise:
         means = means.clip(-1.0, 1.0)
     variances = np.maximum(squares / count - means**2, noise)
-    scale = np.maximum(np.abs(means), 1.0)
-    return means, np.where(variances > (1e-6 * scale) ** 2, np.sqrt(np.maximum(variances, 0.0)), 1.0)
+    return means, np.where(variances > (1e-6 * means) ** 2, np.sqrt(np.maximum(variances, 0.0)), 1.0)

@@ -41,7 +41,13 @@ class UnitIndex:
         return len(self._sizes)
 
     def draw(self, probability: float, windows: int, random: SecureRandom) -> Draw:
-        """Take each unit with `probability`, and of each at most `windows` examples, all equally likely."""
+        """Take each unit with `probability`, and of each at most `windows` examples, all equally likely.
+
+        Args:
+            probability: of each unit, independently, 0 < q <= 1.
+            windows: most examples of one unit, >= 1.
+            random: secret; fresh values for every draw.
+        """
         taken = np.flatnonzero(random.uniform(len(self)) < probability)
         sizes = self._sizes[taken]
         units = np.repeat(np.arange(len(taken)), sizes)

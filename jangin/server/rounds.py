@@ -71,6 +71,16 @@ def rounds(
 def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[RoundRecord, Gathered]:
     """Ask every site and add up what they send, in float64; with `single`, one row a site instead.
 
+    A site counts once: a second reply, or one that nobody asked for, is left aside.
+
+    Args:
+        exchange: the sites.
+        order: what they are asked.
+        single: whether every vector is kept.
+
+    Returns:
+        Who took part, and the sum of their vectors (d,) or the vectors (reported sites, d) in the order of arrival.
+
     Raises:
         ServerError: JG-server-001, no site reported.
     """
@@ -79,7 +89,11 @@ def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[R
     reported: list[str] = []
     abstained: dict[str, str] = {}
     rows: list[Gathered] = []
+    waiting = dict.fromkeys(cohort)
     for reply in exchange.pull():
+        if reply.site not in waiting:
+            continue
+        del waiting[reply.site]
         if reply.vector is None:
             abstained[reply.site] = reply.abstained or ""
         elif single or not rows:
@@ -88,7 +102,7 @@ def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[R
         else:
             rows[0] += reply.vector
             reported.append(reply.site)
-    missing = tuple(site for site in cohort if site not in {*reported, *abstained})
+    missing = tuple(waiting)
     if not rows:
         raise ServerError("JG-server-001", where=f"round {order.round}", abstained=abstained, missing=missing)
     return RoundRecord(order.round, tuple(reported), abstained, missing), np.stack(rows) if single else rows[0]

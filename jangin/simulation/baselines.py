@@ -16,10 +16,12 @@ from jangin.privacy.moments import noise_deviation
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.sampling import UnitIndex
 from jangin.records.examples import Examples
+from jangin.simulation.result import Scores
+from jangin.simulation.setting import Setting, joined
 from jangin.training.loop import Learner
 from jangin.training.scaling import Scaling
 
-__all__ = ["Fitted", "boosted_trees", "constant", "descended", "descended_privately", "pooled"]
+__all__ = ["Fitted", "boosted_trees", "compared", "constant", "descended", "descended_privately", "pooled"]
 
 
 class Fitted:
@@ -34,6 +36,58 @@ class Fitted:
         inputs, _ = self._scaling.apply(examples)
         self._learner.model.load(self.parameters)
         return self._scaling.restore(self._learner.predict(inputs))
+
+
+def compared(setting: Setting, learner: Learner, initial: Vector, public: Scaling, seed: int) -> dict[str, Scores]:
+    """The scores of the asked-for baselines in one seed, by name; they learn their own scaling where it does.
+
+    Args:
+        setting: the experiment.
+        learner: trains in place; its mechanism is used by `local_private` only.
+        initial: where all of them start, shape (size,).
+        public: the scaling by public ranges alone.
+        seed: of batches and trees.
+    """
+    experiment, federation = setting.experiment, setting.federation
+    block, silos, task, asked = experiment.strategy, federation.silos, federation.task, experiment.baselines
+    learns = learner.mechanism is None or learner.mechanism.scaling is not None
+
+    def own(train: Examples) -> Scaling:
+        return public.learned(public.moments(train, None, None)) if learns else public
+
+    everything = pooled([silo.train for silo in silos])
+    classes = max(federation.outputs, 2)
+    scores = {}
+    if "local" in asked:
+        alone = [
+            descended(learner, initial, silo.train, own(silo.train), block, block.batch, seed, silo.name, "local")
+            for silo in silos
+        ]
+        scores["local"] = setting.score(lambda site, examples: alone[site].predict(examples), common=False)
+        if learner.mechanism is not None:
+            noised = [
+                descended_privately(learner, initial, silo.train, public, block, setting.nominal_units)
+                for silo in silos
+            ]
+            scores["local_private"] = setting.score(lambda site, examples: noised[site].predict(examples), common=False)
+    setting.progress("baselines", 1, 3)
+    if "local_trees" in asked:
+        union = joined([silo.test for silo in silos])
+        trees = [boosted_trees(silo.train, [silo.test, union], task, classes, seed) for silo in silos]
+        scores["local_trees"] = setting.score(
+            lambda site, examples: trees[site][0 if examples is silos[site].test else 1], common=False
+        )
+    setting.progress("baselines", 2, 3)
+    if "pooled" in asked:
+        batch = block.batch * len(silos)
+        one = descended(learner, initial, everything, own(everything), block, batch, seed, "pooled")
+        scores["pooled"] = setting.score(lambda site, examples: one.predict(examples), common=True)
+    if "constant" in asked:
+        scores["constant"] = setting.score(
+            lambda site, examples: constant(everything, examples, task, classes), common=True
+        )
+    setting.progress("baselines", 3, 3)
+    return scores
 
 
 def descended(

@@ -5,22 +5,55 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag
 
 from jangin.codec.document import Document, assign, parse, read_yaml
 from jangin.errors import PlanError
 from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock, StrategyBlock
+from jangin.records.card import Range
 from jangin.training.metrics import METRICS
 
 __all__ = ["Experiment", "NpzData", "ProcessData", "RecordsData", "read_experiment"]
 
-Range = tuple[float, float]
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"it is not one of {', '.join(METRICS)}")
+    return name
+
+
+def _once(folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError("a folder is given twice, and each is one site")
+    return folders
+
+
+def _pairs(ranges: Any) -> str:
+    """Whether one pair is meant or several, so that messages speak of that form."""
+    nested = isinstance(ranges, list | tuple) and all(isinstance(pair, list | tuple) for pair in ranges)
+    return "[pairs]" if nested else "[pair]"
+
+
+Ranges = Annotated[
+    Annotated[Range, Tag("[pair]")] | Annotated[tuple[Range, ...], Field(min_length=1), Tag("[pairs]")],
+    Discriminator(_pairs),
+]
 BaselineName = Literal["local", "local_trees", "pooled", "personalised", "constant"]
 
 
-class NpzData(Document):
+class SiteData(Document):
+    """What the three forms of data have in common.
+
+    Attributes:
+        one_class_sites: whether a site whose records are all of one class is refused or kept.
+    """
+
+    one_class_sites: Literal["refuse", "keep"] = "refuse"
+
+
+class NpzData(SiteData):
     """A research set in one npz file (records/npz.py).
 
     Attributes:
@@ -29,30 +62,23 @@ class NpzData(Document):
         x_range: public range of every feature.
         y_range: public range of the target, or one pair a target.
         classes: public number of classes.
-        one_class_sites: whether a site whose records are all of one class is refused or kept.
     """
 
     npz: Path
     task: Task
     x_range: Range | None = None
-    y_range: Range | tuple[Range, ...] | None = None
+    y_range: Ranges | None = None
     classes: Annotated[int, Field(ge=2)] | None = None
-    one_class_sites: Literal["refuse", "keep"] = "refuse"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "NpzData":
-        ranges = [
-            self.x_range,
-            *([self.y_range] if self.y_range and isinstance(self.y_range[0], float) else self.y_range or []),
-        ]
-        for low_high in ranges:
-            if low_high is not None and not low_high[0] < low_high[1]:
-                raise ValueError(f"expected low < high: {list(low_high)}")
-        return self
 
 
-class ProcessData(Document):
-    """Master records made by the generator of a reference process."""
+class ProcessData(SiteData):
+    """Master records made by the generator of a reference process.
+
+    Attributes:
+        process: whose generator makes them.
+        model_line: name or path of the line that cuts examples from them.
+        sites, masters, episodes: how many sites, and masters and episodes of each.
+    """
 
     process: str
     model_line: str
@@ -61,14 +87,22 @@ class ProcessData(Document):
     episodes: PositiveInt
 
 
-class RecordsData(Document):
-    """Validated master records on disk, one folder a site; paths from the working directory."""
+class RecordsData(SiteData):
+    """Validated master records on disk.
 
-    records: Annotated[tuple[Path, ...], Field(min_length=1)]
+    Attributes:
+        records: one folder a site; paths from the working directory.
+        model_line: name or path of the line that cuts examples from them.
+    """
+
+    records: Annotated[tuple[Path, ...], Field(min_length=1), AfterValidator(_once)]
     model_line: str
 
 
 def _form(data: Any) -> str:
+    """Which of the three forms is meant, when a file is read and when a model is written."""
+    if isinstance(data, SiteData):
+        return type(data).__name__
     keys = data if isinstance(data, Mapping) else {}
     return "ProcessData" if "process" in keys else "RecordsData" if "records" in keys else "NpzData"
 
@@ -91,6 +125,9 @@ class Experiment(Document):
     """One simulation.
 
     Attributes:
+        data, partition: the sites' records, in one of three forms, and how they become sites.
+        model, strategy, privacy: the blocks of a training plan.
+        baselines: what the federation is compared with.
         metric: the figure that is compared; by default rmse for regression, accuracy for classes.
         seeds: number of runs, with seeds `seed`, `seed` + 1, ...; figures are their means.
     """
@@ -101,15 +138,9 @@ class Experiment(Document):
     strategy: StrategyBlock
     privacy: PrivacyBlock = PrivacyBlock()
     baselines: tuple[BaselineName, ...] = ("local", "local_trees", "pooled", "personalised", "constant")
-    metric: str | None = None
+    metric: Annotated[str, AfterValidator(_known_metric)] | None = None
     seeds: PositiveInt = 1
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _known_metric(self) -> "Experiment":
-        if self.metric is not None and self.metric not in METRICS:
-            raise ValueError(f"metric {self.metric!r} is not one of {', '.join(METRICS)}")
-        return self
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 def read_experiment(file: Path, sets: Mapping[str, object]) -> Experiment:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from jangin.errors import CodedText, DataError, PlanError, PrivacyError
-from jangin.models.lines import cut, input_range, read_line, target_range
+from jangin.models.lines import ModelLine, cut, input_range, read_line, target_range
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock
 from jangin.records.checks import validate
@@ -26,11 +26,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Silo:
-    """One site's data: what it trains on, and its hold-out."""
+    """One site's data: what it trains on, its hold-out, and the file or folder they come from."""
 
     name: str
     train: Examples
     test: Examples
+    where: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def load(experiment: Experiment, folder: Path, progress: Progress) -> Federation
 
     Raises:
         DataError: JG-data-*, a set or records that cannot be used; JG-data-080, a site with one class; JG-data-081,
-            class numbers that are not 0, 1, ...; JG-data-082, several targets without ranges.
+            class numbers that are not 0, 1, ...; JG-data-082, several targets without ranges; JG-data-083, a
+            hold-out drawn by episode where the unit is master.
+        PlanError: JG-plan-003, ranges or a model line that do not fit the data.
         PrivacyError: JG-privacy-006, a private regression without a public range of its targets.
     """
     match experiment.data:
@@ -89,6 +92,8 @@ def load(experiment: Experiment, folder: Path, progress: Progress) -> Federation
             federation = _from_records(list(data.records), data.model_line, experiment.privacy, progress)
         case _:
             raise TypeError(f"Expected a data block: {experiment.data!r}.")
+    if experiment.data.one_class_sites == "refuse":
+        _refuse_one_class(federation)
     if experiment.privacy.epsilon != "none" and federation.task is Task.REGRESSION and federation.targets is None:
         raise PrivacyError("JG-privacy-006", where="data.y_range")
     return federation
@@ -113,12 +118,8 @@ def _from_npz(data: NpzData, *, private: bool) -> Federation:
     examples = Examples(table.inputs, targets, table.unit)
     silos = []
     for number in np.unique(table.silo):
-        name, here = f"site-{number}", table.silo == number
-        if data.task is not Task.REGRESSION and data.one_class_sites == "refuse":
-            classes = np.unique(targets[here])
-            if len(classes) == 1:
-                raise DataError("JG-data-080", where=str(data.npz), site=name, label=int(classes[0]))
-        silos.append(Silo(name, examples[here & (table.split == 0)], examples[here & (table.split == 1)]))
+        train, test = (examples[(table.silo == number) & (table.split == side)] for side in (0, 1))
+        silos.append(Silo(f"site-{number}", train, test, str(data.npz)))
     columns = table.inputs.shape[1]
     ranges = None
     if data.x_range is not None:
@@ -157,10 +158,46 @@ def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, p
     line = read_line(model_line)
     process = read_process(line.process)
     silos = []
+    task, outputs = _predicted(line)
+    unit = _split_unit(privacy)
     for number, folder in enumerate(folders):
         records = Records.open(folder)
-        train, test = (cut(line, view, process, _split_unit(privacy)) for view in (records.train(), records.holdout()))
-        silos.append(Silo(f"site-{number}", train, test))
+        if records.card.process != line.process:
+            raise DataError("JG-data-071", where=str(folder), wanted=line.process, found=records.card.process)
+        if unit == "master" and records.manifest.unit == "episode":
+            raise DataError("JG-data-083", where=str(folder))
+        train, test = (cut(line, view, process, unit) for view in (records.train(), records.holdout()))
+        silos.append(Silo(f"site-{number}", train, test, str(folder)))
         progress("read", number + 1, len(folders))
-    targets = target_range(line)
-    return Federation(tuple(silos), Task(line.task), len(targets.low), input_range(line, process), targets)
+    targets = target_range(line) if task is Task.REGRESSION else None
+    return Federation(tuple(silos), task, outputs, input_range(line, process), targets)
+
+
+def _predicted(line: ModelLine) -> tuple[Task, int]:
+    """What a line predicts, and the outputs a model of it has: targets, 1 logit, or classes low ... high."""
+    if line.task not in {*Task}:
+        problem = f"no model learns it yet; there are {', '.join(Task)}"
+        raise PlanError("JG-plan-003", where=f"{line.line}: task", value=line.task, problem=problem)
+    task, (low, high) = Task(line.task), line.targets[0].range
+    classes = int(high - low) + 1
+    if task is Task.BINARY and classes != 2:
+        problem = "binary has two classes, low and low + 1"
+        raise PlanError("JG-plan-003", where=f"{line.line}: targets.0.range", value=[low, high], problem=problem)
+    match task:
+        case Task.REGRESSION:
+            return task, len(line.targets)
+        case Task.BINARY:
+            return task, 1
+        case Task.MULTICLASS:
+            return task, classes
+        case _:
+            raise TypeError(f"Expected a task: {task!r}.")
+
+
+def _refuse_one_class(federation: Federation) -> None:
+    if federation.task is Task.REGRESSION:
+        return
+    for silo in federation.silos:
+        classes = np.unique(np.concatenate([silo.train.targets, silo.test.targets]))
+        if len(classes) == 1:
+            raise DataError("JG-data-080", where=silo.where, site=silo.name, label=int(classes[0]))

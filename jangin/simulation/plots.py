@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jangin.simulation.result import Result
 
@@ -24,10 +25,12 @@ _COLOURS = {
     "constant": "#999999",
 }
 
+_WIDEST = 40.0  # inches, at 130 dots an inch
+
 
 def metric_by_round(result: Result, file: Path) -> None:
     """The federation's figure after each round, one line a seed, over the baselines' levels; PNG."""
-    with _axes(result, file, width=7.0) as axes:
+    with _axes(result, file, width=8.0) as axes:
         seeds = sorted({row["seed"] for row in result.rounds})
         for number, seed in enumerate(seeds):
             rows = [row for row in result.rounds if row["seed"] == seed]
@@ -36,11 +39,14 @@ def metric_by_round(result: Result, file: Path) -> None:
                 [row["round"] for row in rows],
                 [row["federated"] for row in rows],
                 color=_COLOURS["federated"],
+                marker="o",
+                markersize=3,
                 label=label,
             )
         for name in result.per_site:
             if name != "federated":
                 axes.axhline(result.metric[name], color=_COLOURS[name], linestyle="--", linewidth=1, label=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("round")
         axes.set_ylabel(result.metric["name"])
 
@@ -50,7 +56,7 @@ def per_site_bars(result: Result, file: Path) -> None:
     shown = [name for name in _COLOURS if name in result.per_site and name != "constant"]
     places = np.arange(len(result.sites))
     width = 0.8 / len(shown)
-    with _axes(result, file, width=max(7.0, 0.6 * len(result.sites))) as axes:
+    with _axes(result, file, width=min(max(8.0, 0.6 * len(result.sites)), _WIDEST)) as axes:
         for number, name in enumerate(shown):
             offset = (number - (len(shown) - 1) / 2) * width
             axes.bar(places + offset, result.per_site[name], width, color=_COLOURS[name], label=name)
@@ -69,6 +75,6 @@ def _axes(result: Result, file: Path, width: float) -> Iterator[Axes]:
     if not isinstance(promise, str):
         promise = f"ε = {promise['epsilon']:.3g}, δ = {promise['delta']:.3g} per {promise['unit']} and site"
     axes.set_title(f"{result.metric['name']} on hold-outs ({better} is better) - {promise}", fontsize=10)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=130)

@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jangin.errors import CodedText
+from jangin.errors import CodedText, Language
 from jangin.models.layout import ParameterLayout, Vector
 from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, LocalDpSgd
 from jangin.training.metrics import Metric
+from jangin.training.scaling import Scaling
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COMPARED", "Result", "Scores", "better_off"]
+__all__ = ["COMPARED", "Result", "Scores", "better_off", "defined", "promise"]
 
 COMPARED = ("local", "local_trees", "federated", "personalised", "pooled", "constant")
 
@@ -53,6 +54,7 @@ class Result:
         rounds: one row a round and seed: seed, round, value of the metric, seconds.
         parameters: final shared parameters of the first seed, (d,), float32.
         layout: how the whole model is laid out.
+        scaling: how inputs and outputs of that model are scaled.
         client_rounds_per_second: sites times rounds over the seconds of the rounds alone.
         seconds: of everything.
         peak_rss_mb: the most memory the process has had.
@@ -69,6 +71,7 @@ class Result:
     rounds: tuple[Mapping[str, float], ...]
     parameters: Vector
     layout: ParameterLayout
+    scaling: Scaling
     client_rounds_per_second: float
     seconds: float
     peak_rss_mb: float
@@ -81,27 +84,34 @@ class Result:
 
         return pa.Table.from_pylist([dict(row) for row in self.rounds])
 
-    def as_dict(self) -> dict[str, Any]:
-        """The last stdout line of `jangin simulate --format json`."""
+    def as_dict(self, lang: Language = "en") -> dict[str, Any]:
+        """The last stdout line of `jangin simulate --format json`; warnings in `lang`."""
         return {
-            "metric": _defined(self.metric),
-            "std": _defined(self.std),
+            "metric": defined(self.metric),
+            "std": defined(self.std),
             "better_off": dict(self.better_off),
             "privacy": self.privacy if isinstance(self.privacy, str) else dict(self.privacy),
             "client_rounds_per_second": round(self.client_rounds_per_second, 1),
             "seconds": round(self.seconds, 2),
             "peak_rss_mb": round(self.peak_rss_mb, 1),
-            "warnings": [warning.as_dict() for warning in self.warnings],
+            "warnings": [warning.as_dict(lang) for warning in self.warnings],
         }
 
 
-def _defined(figures: Mapping[str, Any]) -> dict[str, Any]:
+def defined(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures with None for those that are undefined: JSON has no NaN."""
-    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in figures.items()}
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value for name, value in figures.items()
+    }
 
 
 def promise(mechanism: LocalDpSgd | None) -> Mapping[str, Any] | str:
-    """What a run may say of its privacy."""
+    """What a run may say of its privacy.
+
+    Returns:
+        unit, epsilon, delta, noise_multiplier (noise over clip), mechanism and relation of one site's releases;
+        without a mechanism NO DIFFERENTIAL PRIVACY.
+    """
     if mechanism is None:
         return NO_DIFFERENTIAL_PRIVACY
     guarantee = mechanism.guarantee
@@ -119,6 +129,15 @@ def better_off(per_site: Mapping[str, Sequence[float]], sites: Sequence[str], me
     """Shares of sites whose federated and personalised model strictly beats their own best local model.
 
     Sites where a figure is undefined are left out of the shares. Shares are None without a local baseline.
+
+    Args:
+        per_site: each model's figure at each site, in the order of `sites`.
+        sites: their names.
+        metric: says which figure is better.
+
+    Returns:
+        `federated` and `personalised`, shares in [0, 1] or None; `sites_worse`, names of the sites for which
+        neither of the two is better.
     """
     locals_ = [per_site[name] for name in ("local", "local_trees") if name in per_site]
     if not locals_:

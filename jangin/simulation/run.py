@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,6 @@ from jangin.models.tasks import Task
 from jangin.plan.messages import Kind, Order
 from jangin.privacy.moments import noise_deviation
 from jangin.privacy.releases import LocalDpSgd
-from jangin.records.examples import Examples
 from jangin.server.rounds import gather, rounds
 from jangin.simulation import baselines
 from jangin.simulation.experiment import Experiment, read_experiment
@@ -27,13 +26,14 @@ from jangin.simulation.federation import Federation, Progress, load
 from jangin.simulation.result import COMPARED, Result, Scores, better_off, promise
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
+from jangin.simulation.setting import Setting
 from jangin.strategies import build as build_strategy
 from jangin.strategies.check import check
 from jangin.strategies.finetune import FineTune
 from jangin.training.loop import Learner
 from jangin.training.mechanism import mechanism as calibrated
 from jangin.training.mechanism import refuse_noise
-from jangin.training.metrics import METRICS, Metric
+from jangin.training.metrics import METRICS
 from jangin.training.scaling import Scaling
 from jangin.training.site import Site
 
@@ -87,38 +87,6 @@ def simulate(
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What all seeds of an experiment have in common."""
-
-    experiment: Experiment
-    federation: Federation
-    mechanism: LocalDpSgd | None
-    nominal_units: int
-    metric: Metric
-    per_site: bool
-    progress: Progress
-
-    def score(self, predict: Callable[[int, Examples], Vector], *, common: bool) -> Scores:
-        """Judge a model: `predict(i, examples)` predicts with what site i would use; `common` to all of them."""
-        tests = [silo.test for silo in self.federation.silos]
-        truths = [test.targets for test in tests]
-        spans = None
-        if self.federation.targets is not None:
-            spans = self.federation.targets.high - self.federation.targets.low
-        own = [predict(number, test) for number, test in enumerate(tests)]
-        sites = tuple(self.metric(t, p, spans) for t, p in zip(truths, own, strict=True))
-        truth = np.concatenate(truths)
-        whole = self.metric(truth, np.concatenate(own), spans)
-        known = [figure for figure in sites if not np.isnan(figure)]
-        total = whole if not self.per_site else fmean(known) if known else float("nan")
-        if common:
-            return Scores(total, sites, whole)
-        everything = _joined(tests)
-        union = [self.metric(truth, predict(number, everything), spans) for number in range(len(tests))]
-        return Scores(total, sites, fmean(union))
-
-
-@dataclass(frozen=True)
 class _Seed:
     """One seed's outcome."""
 
@@ -126,6 +94,7 @@ class _Seed:
     rounds: Sequence[Mapping[str, float]]
     parameters: Vector
     layout: ParameterLayout
+    scaling: Scaling
     round_seconds: float
 
 
@@ -147,7 +116,7 @@ def _compare(
     if mechanism is not None and not accept_noise:
         refuse_noise(mechanism, len(federation.silos))
     warnings += _scaling_warning(mechanism, federation, nominal_units)
-    setting = _Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
+    setting = Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
     seeds = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
     names = [name for name in (*COMPARED, "local_private") if name in seeds[0].scores]
     totals = {name: [seed.scores[name].total for seed in seeds] for name in names}
@@ -165,6 +134,7 @@ def _compare(
         rounds=tuple(row for seed in seeds for row in seed.rounds),
         parameters=seeds[0].parameters,
         layout=seeds[0].layout,
+        scaling=seeds[0].scaling,
         client_rounds_per_second=(
             len(sites) * experiment.strategy.rounds * len(seeds) / sum(seed.round_seconds for seed in seeds)
         ),
@@ -174,7 +144,7 @@ def _compare(
     )
 
 
-def _one_seed(setting: _Setting, seed: int) -> _Seed:
+def _one_seed(setting: Setting, seed: int) -> _Seed:
     experiment, federation, mechanism = setting.experiment, setting.federation, setting.mechanism
     block, silos, task = experiment.strategy, federation.silos, federation.task
 
@@ -232,54 +202,8 @@ def _one_seed(setting: _Setting, seed: int) -> _Seed:
         scores["personalised"] = setting.score(lambda site, examples: tuned[site].predict(examples), common=False)
 
     # 5. What it is compared with.
-    scores |= _baselines(setting, learner, initial, public, seed)
-    return _Seed(scores, history, shared, model.layout, round_seconds)
-
-
-def _baselines(setting: _Setting, learner: Learner, initial: Vector, public: Scaling, seed: int) -> dict[str, Scores]:
-    """The asked-for baselines of one seed; they learn a scaling of their own where the federation learns one."""
-    experiment, federation = setting.experiment, setting.federation
-    block, silos, task, asked = experiment.strategy, federation.silos, federation.task, experiment.baselines
-    learns = learner.mechanism is None or learner.mechanism.scaling is not None
-
-    def own(train: Examples) -> Scaling:
-        return public.learned(public.moments(train, None, None)) if learns else public
-
-    everything = baselines.pooled([silo.train for silo in silos])
-    classes = max(federation.outputs, 2)
-    scores = {}
-    if "local" in asked:
-        alone = [
-            baselines.descended(
-                learner, initial, silo.train, own(silo.train), block, block.batch, seed, silo.name, "local"
-            )
-            for silo in silos
-        ]
-        scores["local"] = setting.score(lambda site, examples: alone[site].predict(examples), common=False)
-        if learner.mechanism is not None:
-            noised = [
-                baselines.descended_privately(learner, initial, silo.train, public, block, setting.nominal_units)
-                for silo in silos
-            ]
-            scores["local_private"] = setting.score(lambda site, examples: noised[site].predict(examples), common=False)
-    setting.progress("baselines", 1, 3)
-    if "local_trees" in asked:
-        union = _joined([silo.test for silo in silos])
-        trees = [baselines.boosted_trees(silo.train, [silo.test, union], task, classes, seed) for silo in silos]
-        scores["local_trees"] = setting.score(
-            lambda site, examples: trees[site][0 if examples is silos[site].test else 1], common=False
-        )
-    setting.progress("baselines", 2, 3)
-    if "pooled" in asked:
-        batch = block.batch * len(silos)
-        one = baselines.descended(learner, initial, everything, own(everything), block, batch, seed, "pooled")
-        scores["pooled"] = setting.score(lambda site, examples: one.predict(examples), common=True)
-    if "constant" in asked:
-        scores["constant"] = setting.score(
-            lambda site, examples: baselines.constant(everything, examples, task, classes), common=True
-        )
-    setting.progress("baselines", 3, 3)
-    return scores
+    scores |= baselines.compared(setting, learner, initial, public, seed)
+    return _Seed(scores, history, shared, model.layout, scaling, round_seconds)
 
 
 def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int, list[CodedText]]:
@@ -299,10 +223,3 @@ def _scaling_warning(mechanism: LocalDpSgd | None, federation: Federation, nomin
     public = Scaling.public(silos[0].train, federation.task, federation.inputs, federation.targets, True)
     noise = _scaling_noise(mechanism, public, nominal_units, len(silos))
     return [CodedText("JG-privacy-012", where="privacy.scaling_share", noise=noise)] if noise > _MOSTLY_NOISE else []
-
-
-def _joined(parts: Sequence[Examples]) -> Examples:
-    """All rows in site order; unit numbers of different sites may meet."""
-    return Examples(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "units"))
-    )

@@ -4,8 +4,8 @@ import json
 import os
 import platform
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
-from math import isnan
 from pathlib import Path
 from types import TracebackType
 
@@ -13,7 +13,7 @@ import yaml
 
 from jangin.errors import SimulationError
 from jangin.simulation.experiment import Experiment
-from jangin.simulation.result import Result
+from jangin.simulation.result import Result, defined
 
 __all__ = ["RunFolder"]
 
@@ -37,24 +37,41 @@ class RunFolder:
             self.path = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
 
     def __enter__(self) -> "RunFolder":
-        """Make the sibling."""
+        """Make the sibling, and the folders above it that are not there yet.
+
+        Raises:
+            SimulationError: JG-sim-003, it cannot be made.
+        """
         if self.path is not None:
-            self.path.mkdir(parents=True)
+            self._made = [parent for parent in self.path.parents if not parent.exists()]
+            try:
+                self.path.mkdir(parents=True)
+            except OSError as error:
+                raise SimulationError(
+                    "JG-sim-003", where="--out", folder=str(self._out), problem=error.strerror
+                ) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Rename it into place, or remove it."""
+        """Rename it into place, or remove it with whatever was made above it."""
         if self.path is None or self._out is None:
             return
         if kind is None:
             self.path.rename(self._out)
         else:
             shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(OSError):  # somebody else has used it meanwhile
+                for parent in self._made:
+                    parent.rmdir()
 
     def write(self, experiment: Experiment, result: Result) -> None:
-        """Write everything but the records, which are already there."""
+        """Write everything but records that were made, which are already there.
+
+        plan.yaml, environment.json, result.json, history.parquet and the same as .csv, metric_by_round.png,
+        per_site.png, final.safetensors: `parameters`, shape (d,), float32, and scaling.json for its inputs and outputs.
+        """
         if self.path is None:
             return
         import pyarrow.csv
@@ -76,12 +93,16 @@ class RunFolder:
         outcome = {
             **result.as_dict(),
             "sites": result.sites,
-            "per_site": {name: [None if isnan(f) else f for f in figures] for name, figures in result.per_site.items()},
-            "union": result.union,
+            "per_site": {
+                name: list(defined(dict(zip(result.sites, figures, strict=True))).values())
+                for name, figures in result.per_site.items()
+            },
+            "union": defined(result.union),
         }
         (self.path / "result.json").write_text(json.dumps(outcome, indent=2, ensure_ascii=False))
         pyarrow.parquet.write_table(result.history, self.path / "history.parquet")
         pyarrow.csv.write_csv(result.history, self.path / "history.csv")
         save_file({"parameters": result.parameters}, self.path / "final.safetensors")
+        (self.path / "scaling.json").write_text(json.dumps(result.scaling.as_dict(), indent=2))
         metric_by_round(result, self.path / "metric_by_round.png")
         per_site_bars(result, self.path / "per_site.png")

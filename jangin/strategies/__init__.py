@@ -1,5 +1,7 @@
-"""How updates become a model: one file a strategy, its paper at the head; `base` is the interface, `check` the
-plan checker. Pure functions on flat vectors: the same object serves simulation and field.
+"""How updates become a model: one file a strategy, its paper at the head.
+
+`base` is the interface, `check` the plan checker. Pure functions on flat vectors: the same object serves simulation
+and field.
 """
 
 from typing import Any
@@ -15,7 +17,11 @@ __all__ = ["LocalRule", "Strategy", "build"]
 
 
 def build(block: StrategyBlock) -> Strategy[Any]:
-    """The strategy that a plan's `strategy:` block describes."""
+    """The strategy that a plan's `strategy:` block describes.
+
+    Raises:
+        TypeError: `block` is none of them.
+    """
     match block:
         case FedAvgBlock():
             return FedAvg(block.server_lr)

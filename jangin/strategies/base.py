@@ -35,17 +35,21 @@ class LocalRule:
 class Strategy(Protocol[State]):
     """An algorithm with all its state explicit.
 
-    Attributes:
-        consumes: `sum` when the sum of the cohort's updates is enough (it then works under secure aggregation),
-            `updates` when it needs each single one.
-        local: what sites add to their training.
+    The law: neither method changes its arguments, and what one call returns depends on them alone.
     """
 
     @property
-    def consumes(self) -> Literal["sum", "updates"]: ...  # noqa: D102
+    def consumes(self) -> Literal["sum", "updates"]:
+        """`sum` when the sum of the cohort's updates is enough (it then works under secure aggregation).
+
+        `updates` when it needs each single one.
+        """
+        ...
 
     @property
-    def local(self) -> LocalRule: ...  # noqa: D102
+    def local(self) -> LocalRule:
+        """What sites add to their training."""
+        ...
 
     def init(self, parameters: Vector) -> State:
         """The state before the first round, from the initial shared parameters (d,)."""

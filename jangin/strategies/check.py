@@ -9,7 +9,9 @@ from jangin.strategies import build
 
 __all__ = ["check"]
 
-_SUMS = ", ".join(str(get_args(b.model_fields["name"].annotation)[0]) for b in (FedAdamBlock, FedAvgBlock, FedProxBlock))
+_SUMS = ", ".join(
+    str(get_args(b.model_fields["name"].annotation)[0]) for b in (FedAdamBlock, FedAvgBlock, FedProxBlock)
+)
 
 
 def check(strategy: StrategyBlock, privacy: PrivacyBlock) -> None:

@@ -6,7 +6,7 @@ No bias correction, v starts at tau^2. Under differential privacy delta is alrea
 post-processing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ class FedAdam:
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
-    local: LocalRule = LocalRule()
+    local: LocalRule = field(default_factory=LocalRule)
     consumes: Literal["sum"] = "sum"
 
     def init(self, parameters: Vector) -> AdamState:

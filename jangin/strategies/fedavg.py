@@ -5,7 +5,7 @@ arXiv 1602.05629), Algorithm 1, with equal weights instead of self-reported exam
 of Reddi et al. 2021 (arXiv 2003.00295, Algorithm 1): x <- x + eta * mean(delta).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ class FedAvg:
     """Its state is the parameters. `server_lr` is eta; 1 gives plain FedAvg."""
 
     server_lr: float = 1.0
-    local: LocalRule = LocalRule()
+    local: LocalRule = field(default_factory=LocalRule)
     consumes: Literal["sum"] = "sum"
 
     def init(self, parameters: Vector) -> Vector:

@@ -4,7 +4,7 @@ Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statist
 arXiv 1803.01498), Algorithm 1, Option I. It needs every single update, so it cannot stand under secure aggregation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ class Median:
     """Its state is the parameters; `server_lr` multiplies the median update."""
 
     server_lr: float = 1.0
-    local: LocalRule = LocalRule()
+    local: LocalRule = field(default_factory=LocalRule)
     consumes: Literal["updates"] = "updates"
 
     def init(self, parameters: Vector) -> Vector:

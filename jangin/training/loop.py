@@ -52,6 +52,9 @@ class Learner:
         """Noised gradients by mechanism M1, each (parameters,), at the parameters of the moment.
 
         Guarantee: `steps` of the mechanism's `steps.count` releases. An empty draw still adds noise and steps.
+
+        Raises:
+            ValueError: a learner without a mechanism.
         """
         if self.mechanism is None:
             raise ValueError("Expected a mechanism: private gradients have none without it.")

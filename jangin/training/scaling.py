@@ -77,13 +77,17 @@ class Scaling:
         return cls(center, radius, np.zeros(len(center)), deviation, examples.inputs.shape[1], task)
 
     def moments(self, examples: Examples, release: GaussianRelease | None, random: SecureRandom | None) -> Columns:
-        """What a site sends to learn the scaling: `moment_sum` of the publicly mapped columns, float64."""
-        values = examples.inputs.astype(np.float64)
-        over_time = values.shape[2:] != ()
-        values = values.mean(axis=tuple(range(2, values.ndim))) if over_time else values
+        """What a site sends to learn the scaling: `moment_sum` of the publicly mapped columns, float64.
+
+        Shape (1 + 2 * columns,); inputs over time count with all their samples. Guarantee and errors: `moment_sum`'s.
+        """
+        values = self._mapped(examples.inputs, slice(None, self.inputs))
         if self.task is Task.REGRESSION:
-            values = np.concatenate([values, examples.targets.astype(np.float64)], axis=1)
-        return moment_sum(self._mapped(values, slice(None)), examples.units, release, random)
+            targets = self._mapped(examples.targets, slice(self.inputs, None))
+            targets = targets.reshape(targets.shape + (1,) * (values.ndim - 2))
+            constant = np.broadcast_to(targets, targets.shape[:2] + values.shape[2:])
+            values = np.concatenate([values, constant], axis=1)
+        return moment_sum(values, examples.units, release, random)
 
     def learned(self, total: Columns, noise: float = 0.0) -> "Scaling":
         """The scaling whose mean and deviation come from the sites' summed moments; `noise` as in moments.py."""
@@ -94,7 +98,7 @@ class Scaling:
         """Model inputs (examples, ...) float32 and targets, float32 (examples, targets) or int64 (examples,)."""
         columns = slice(None, self.inputs)
         broadcast = (1, -1) + (1,) * (examples.inputs.ndim - 2)
-        inputs = self._mapped(examples.inputs, columns, broadcast)
+        inputs = self._mapped(examples.inputs, columns)
         inputs = (inputs - self.mean[columns].reshape(broadcast)) / self.deviation[columns].reshape(broadcast)
         model_inputs = torch.from_numpy(inputs.astype(np.float32))
         if self.task is not Task.REGRESSION:
@@ -112,9 +116,18 @@ class Scaling:
         radius = np.where(np.isinf(self.radius[columns]), 1.0, self.radius[columns])
         return (mapped * radius + self.center[columns]).astype(np.float32)
 
-    def _mapped(
-        self, values: NDArray[Any], columns: slice, broadcast: tuple[int, ...] = (1, -1)
-    ) -> NDArray[np.float64]:
+    def as_dict(self) -> dict[str, object]:
+        """The scaling as JSON: each list (columns,), a radius of null where nothing is clipped."""
+        return {
+            "center": self.center.tolist(),
+            "radius": [radius if np.isfinite(radius) else None for radius in self.radius.tolist()],
+            "mean": self.mean.tolist(),
+            "deviation": self.deviation.tolist(),
+            "inputs": self.inputs,
+        }
+
+    def _mapped(self, values: NDArray[Any], columns: slice) -> NDArray[np.float64]:
+        broadcast = (1, -1) + (1,) * (values.ndim - 2)
         center, radius = self.center[columns].reshape(broadcast), self.radius[columns].reshape(broadcast)
         bounded = np.isfinite(radius)
         mapped = (values - center) / np.where(bounded, radius, 1.0)

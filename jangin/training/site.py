@@ -5,6 +5,7 @@ The law: what an answer carries is an update, or moments, and nothing else; with
 
 import numpy as np
 
+from jangin.errors import PrivacyError
 from jangin.models.layout import Vector
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
@@ -37,11 +38,17 @@ class Site:
         self._inputs, self._targets = scaling.apply(self._train)
 
     def answer(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
-        """Carry out one order."""
+        """Carry out one order.
+
+        Raises:
+            PrivacyError: JG-privacy-007, moments for which no noise was calibrated. ValueError: no order at all.
+        """
         match order.kind:
             case Kind.SCALE:
                 mechanism = self._learner.mechanism
                 release = mechanism.scaling if mechanism else None
+                if mechanism and release is None:
+                    raise PrivacyError("JG-privacy-007", where=self.name)
                 return Reply(self.name, self.scaling.moments(self._train, release, self._random))
             case Kind.TRAIN:
                 return Reply(self.name, self._update(order, block, rule))

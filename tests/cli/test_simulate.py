@@ -1,0 +1,111 @@
+"""Laws of `jangin simulate` and `jangin demo`: one table or one line, what is set, what is said."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from jangin.simulation import Result, demo, simulate
+
+Jangin = Callable[..., Any]
+PRIVATE = (
+    *("--set", "privacy.epsilon=8", "--set", "privacy.delta=1e-3", "--set", "data.y_range=[-9, 9]"),
+    *("--set", "privacy.scaling_share=0", "--set", "strategy.batch=15", "--accept-noise"),
+)
+
+
+def test_stdout_is_one_line_of_json_and_nothing_is_said_beside_it(jangin: Jangin, simulation: Path) -> None:
+    said = jangin("simulate", simulation, "--format", "json")
+    assert (said.status, said.out.count("\n"), said.err) == (0, 1, "")
+    line = json.loads(said.out)
+    result = simulate(simulation)
+    assert line["metric"] == dict(result.metric)
+    assert line["better_off"] == dict(result.better_off)
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [("en", ("model", "each site alone", "better off")), ("ko", ("모델", "사업장 단독", "시험 기록"))],
+)
+def test_text_is_a_table_the_promise_and_who_is_better_off(
+    jangin: Jangin, simulation: Path, lang: str, words: tuple[str, ...]
+) -> None:
+    said = jangin("simulate", simulation, "--lang", lang)
+    assert (said.status, said.err) == (0, "")
+    assert all(word in said.out for word in (*words, "rmse ↓", "NO DIFFERENTIAL PRIVACY"))
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("lang", "promise"), [("en", "for each episode at its site"), ("ko", "episode 단위")])
+def test_with_privacy_the_promise_and_the_warnings_are_said(
+    jangin: Jangin, simulation: Path, lang: str, promise: str
+) -> None:
+    said = jangin("simulate", simulation, *PRIVATE, "--set", "baselines=[]", "--lang", lang)
+    assert said.status == 0
+    assert promise in said.out
+    assert "ε = 7.9" in said.out
+    assert ("비교하지 않음" if lang == "ko" else "not compared with sites alone") in said.out
+    assert "JG-privacy-010" in said.err
+    assert "JG-privacy-011" in said.err
+    line = json.loads(jangin("simulate", simulation, *PRIVATE, "--format", "json", "--lang", lang).out)
+    assert [warning["code"] for warning in line["warnings"]] == ["JG-privacy-011", "JG-privacy-010"]
+    assert all(warning["message"] in said.err for warning in line["warnings"])
+    assert line["metric"]["local_private"] is not None
+
+
+def test_options_do_what_the_library_does(jangin: Jangin, simulation: Path, tmp_path: Path) -> None:
+    options = ("--set", "strategy.rounds=3", "--set", "baselines=[constant]", "--seed", 9, "--per-site", "--threads", 1)
+    said = jangin("simulate", simulation, *options, "--out", tmp_path / "run", "--format", "json")
+    result = simulate(simulation, seed=9, per_site=True, **{"strategy.rounds": 3, "baselines": ["constant"]})
+    assert json.loads(said.out)["metric"] == dict(result.metric)
+    np.testing.assert_array_equal(load_file(tmp_path / "run" / "final.safetensors")["parameters"], result.parameters)
+    assert said.err == f"kept in {tmp_path / 'run'}\n"
+
+
+@pytest.fixture
+def ran(simulation: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, Any], Result]]:
+    """Stands for `run_demo`: a small private simulation instead of five steelworks."""
+
+    def run(process: str, *, sites: int, rounds: int, keep: Path | None, progress: Any) -> Any:
+        sets = dict(item.split("=") for item in PRIVATE if "=" in item)
+        result = simulate(simulation, out=keep, accept_noise=True, **sets)
+        return {"sites": sites, "rounds": rounds, "process": process, "ok": True}, result
+
+    monkeypatch.setattr(demo, "run_demo", run)
+    return run
+
+
+def test_the_demo_ends_with_one_line_or_a_table_over_all_hold_outs(jangin: Jangin, ran: object, tmp_path: Path) -> None:
+    said = jangin("demo", "--sites", 3, "--rounds", 2, "--keep", tmp_path / "kept", "--format", "json")
+    assert said.status == 0
+    assert json.loads(said.out) == {"sites": 3, "rounds": 2, "process": "steel.bof_blow", "ok": True}
+    assert "JG-privacy-010" in said.err
+    assert said.err.endswith(f"kept in {tmp_path / 'kept'}\n")
+    table = jangin("demo", "--lang", "ko")
+    assert "시험 기록 전체" in table.out
+    assert "자기 시험 기록" in table.out
+    assert "사업장 단독, 같은 엡실론" in table.out
+
+
+def test_a_demo_of_another_process_is_refused(jangin: Jangin) -> None:
+    said = jangin("demo", "--process", "steel.rolling", "--format", "json")
+    assert (said.status, json.loads(said.out)["code"]) == (2, "JG-plan-003")
+
+
+def test_one_site_is_no_federation(jangin: Jangin) -> None:
+    assert jangin("demo", "--sites", 1).status == 2
+
+
+@pytest.mark.slow
+def test_the_demo_runs_as_a_newcomer_runs_it() -> None:
+    command = [sys.executable, "-m", "jangin", "demo", "--sites", "2", "--rounds", "2", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    line = json.loads(done.stdout)
+    assert (line["ok"], line["sites"], line["rounds"], line["privacy"]["mechanism"]) == (True, 2, 2, "M1")
+    assert line["metric"]["federated"] > 0

@@ -1,0 +1,47 @@
+"""Laws of model specifications: data that names an installed model, with every key known."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from jangin.codec.document import Document, parse
+from jangin.errors import PlanError
+from jangin.models.spec import Cnn1dSpec, LinearSpec, MlpSpec, ModelSpec
+
+
+class Holder(Document):
+    model: ModelSpec
+
+
+def spec(**content: Any) -> Any:
+    return parse({"model": content}, Holder, "plan.yaml").model
+
+
+def test_a_name_chooses_the_specification() -> None:
+    assert spec(name="linear") == LinearSpec(name="linear")
+    assert spec(name="mlp") == MlpSpec(name="mlp", hidden=(64, 64))
+    assert spec(name="cnn1d") == Cnn1dSpec(name="cnn1d", channels=(32, 64), kernel=5, groups=8)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn1d"])
+def test_a_specification_survives_being_written(name: str) -> None:
+    there = spec(name=name, personal=["head"])
+    assert TypeAdapter(ModelSpec).validate_json(there.model_dump_json()) == there
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"name": "mpl"}, r"JG-plan-003 .*model\.name: the value 'mpl'.*'linear', 'mlp', 'cnn1d'"),
+        ({}, r"JG-plan-002 .*'model\.name'"),
+        ({"name": "linear", "hidden": [3]}, r"JG-plan-001 .*'model\.hidden'"),
+        ({"name": "mlp", "hidden": [64, 0]}, r"JG-plan-003 .*model\.hidden\.1: the value 0"),
+        ({"name": "mlp", "hidden": 64}, r"JG-plan-003 .*model\.hidden: the value 64"),
+        ({"name": "cnn1d", "kernel": 4}, r"JG-plan-003 .*model\.kernel: the value 4 .*odd"),
+        ({"name": "cnn1d", "groups": 0}, r"JG-plan-003 .*model\.groups: the value 0"),
+    ],
+)
+def test_a_model_that_is_not_installed_or_cannot_be_built_is_refused(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        spec(**content)

@@ -1,0 +1,214 @@
+"""Laws of the training plan: one document, one hash, and nothing in it that cannot be carried out."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jangin.codec.document import assign, parse
+from jangin.errors import PlanError
+from jangin.plan.training_plan import TrainingPlan, read_plan
+
+TEXT = """
+campaign: weld-2026-11
+process: pipe.tig_weld
+model_line: national-weld
+sites: {invite: [kr-0421, kr-0422, kr-0423], quorum: 0.7, min_sites: 2, round_deadline: 2h}
+model: {name: mlp, hidden: [64, 64]}
+strategy: {name: fedadam, rounds: 30, local_steps: 10, batch: 32, lr: 0.05, server_lr: 0.1}
+privacy: {unit: episode, mechanism: M1, epsilon: 4, delta: 1e-5, clip: 1.0, nominal_units: 400, \
+windows_per_episode: 4, scaling_share: 0.1, secure_aggregation: required}
+evaluate: {metrics: [mae, rmse], bound: [0, 500], every: 5, epsilon_share: 0.1, \
+stop_if: {metric: mae, no_gain_rounds: 6}}
+governance: {purposes: [skill_preservation], prohibited: [worker_evaluation, dismissal], \
+release: {recipients: contributors, export: domestic_only}}
+kpi: {name: reject_rate, baseline: 0.081}
+"""
+
+
+def plan(**changes: object) -> TrainingPlan:
+    """The plan with dotted keys changed; `None` takes a key out."""
+    tree = yaml.safe_load(TEXT) | {"privacy": yaml.safe_load(TEXT)["privacy"] | {"delta": 1e-5}}
+    for key, value in changes.items():
+        if value is None:
+            path, _, last = key.rpartition(".")
+            at(tree, path).pop(last)
+        else:
+            assign(tree, key, value)
+    return parse(tree, TrainingPlan, "plan.yaml")
+
+
+def at(tree: Any, dotted: str) -> Any:
+    for step in filter(None, dotted.split(".")):
+        tree = tree[step]
+    return tree
+
+
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def reordered(tree: Any) -> Any:
+    return {key: reordered(tree[key]) for key in reversed(tree)} if isinstance(tree, dict) else tree
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_a_plan_is_read_from_its_file(file: Path) -> None:
+    read = read_plan(file)
+    assert read == plan()
+    assert read.privacy.delta == 1e-5
+    assert read.sites.invite == ("kr-0421", "kr-0422", "kr-0423")
+
+
+def test_the_hash_of_a_plan_never_changes(file: Path) -> None:
+    assert read_plan(file).hash == "7573b7ea967328d6bca6e1d8c0b9ac802d18ffe2dc4f5f690185ab52a9913e00"
+
+
+def test_the_hash_is_the_same_in_another_process(file: Path) -> None:
+    script = "import sys; from pathlib import Path; from jangin.plan.training_plan import read_plan\n"
+    script += "print(read_plan(Path(sys.argv[1])).hash)"
+    done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == plan().hash
+
+
+def test_the_order_of_keys_is_no_part_of_a_plan(tmp_path: Path, file: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(reordered(plan().model_dump(mode="json")), sort_keys=False), encoding="utf-8")
+    assert other.read_text() != file.read_text()
+    assert read_plan(other).hash == read_plan(file).hash
+
+
+def test_defaults_written_out_are_the_same_plan() -> None:
+    short = plan(**{"sites.quorum": None, "sites.round_deadline": None, "privacy.clip": None, "model.hidden": None})
+    assert short.hash == plan().hash
+    assert parse(plan().model_dump(mode="json"), TrainingPlan, "plan.yaml").hash == plan().hash
+
+
+def test_one_number_written_in_two_ways_is_the_same_plan() -> None:
+    assert plan(**{"privacy.epsilon": 4.0, "strategy.rounds": 30.0, "evaluate.bound": [0.0, 5e2]}).hash == plan().hash
+
+
+CHANGES: dict[str, object] = {
+    "campaign": "weld-2026-12",
+    "sites.invite": ["kr-0421", "kr-0423", "kr-0422"],
+    "sites.round_deadline": "3h",
+    "model.hidden": [64],
+    "model.personal": ["head"],
+    "strategy.beta1": 0.5,
+    "strategy.beta2": 0.5,
+    "privacy.unit": "master",
+    "privacy.secure_aggregation": "none",
+    "evaluate.metrics": ["rmse", "mae"],
+    "evaluate.bound": [0, 501],
+    "evaluate.stop_if.metric": "rmse",
+    "governance.purposes": ["safety"],
+    "governance.prohibited": ["worker_evaluation"],
+    "governance.release.recipients": "roster",
+    "governance.release.export": "unrestricted",
+}
+NAMES = ("model.name", "strategy.name", "privacy.mechanism")  # what they bring with them changes too
+
+
+def another(value: Any) -> object:
+    match value:
+        case None:
+            return 1
+        case str():
+            return value + "2"
+        case int():
+            return value + 1
+        case _:
+            return value * 1.01
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(plan().model_dump(mode="json")) if key not in NAMES])
+def test_any_changed_value_is_another_plan(key: str) -> None:
+    changed = CHANGES.get(key) or another(at(plan().model_dump(mode="json"), key))
+    assert plan(**{key: changed}).hash != plan().hash
+
+
+def test_another_model_or_strategy_is_another_plan() -> None:
+    strategy = {"rounds": 30, "local_steps": 10, "batch": 32, "lr": 0.05, "server_lr": 0.1}
+    names = ("fedavg", "median", "fedprox")
+    hashes = {plan(strategy={"name": name} | strategy).hash for name in names} | {plan().hash}
+    hashes |= {plan(model={"name": name}).hash for name in ("linear", "cnn1d")}
+    assert len(hashes) == 6
+
+
+def test_delta_is_at_most_a_tenth_of_one_over_the_units() -> None:
+    assert plan(**{"privacy.delta": 1 / 4000}).privacy.delta == 1 / 4000
+    with pytest.raises(PlanError, match=r"JG-plan-020 privacy\.delta: delta 0\.000251 .* 400 units.*at most 0\.00025,"):
+        plan(**{"privacy.delta": 0.000251})
+
+
+@pytest.mark.parametrize("units", [1, 3, 7, 15, 400, 12_345])
+def test_the_delta_that_the_hint_names_is_accepted(units: int) -> None:
+    with pytest.raises(PlanError) as caught:
+        plan(**{"privacy.delta": 0.5, "privacy.nominal_units": units})
+    assert plan(**{"privacy.delta": float(str(caught.value.coded.values["most"])), "privacy.nominal_units": units})
+
+
+def test_a_plan_with_an_epsilon_says_how_many_units_are_public() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-003 .*privacy\.nominal_units is needed"):
+        plan(**{"privacy.nominal_units": None})
+    assert plan(**{"privacy.nominal_units": None, "privacy.epsilon": "none"}).privacy.nominal_units is None
+
+
+def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-003 .*governance.*worker_evaluation"):
+        plan(**{"governance.prohibited": ["dismissal"]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sites.invite", ["kr-0421", "kr-0421"], "invited twice"),
+        ("sites.min_sites", 4, "min_sites 4 is more than the 3 invited"),
+        ("sites.quorum", 0, "greater than 0"),
+        ("sites.quorum", 1.01, "less than or equal to 1"),
+        ("sites.round_deadline", "0h", "round_deadline.*pattern"),
+        ("sites.round_deadline", "2 hours", "round_deadline.*pattern"),
+        ("campaign", "Weld 2026", "campaign.*pattern"),
+        ("evaluate.bound", [500, 0], "low < high"),
+        ("evaluate.bound", [1, 1], "low < high"),
+        ("evaluate.stop_if.metric", "auc", "auc, which is not among the metrics"),
+        ("evaluate.metrics", [], "at least 1"),
+        ("governance.purposes", [], "at least 1"),
+        ("governance.release.export", "anywhere", r"governance\.release\.export"),
+        ("privacy.epsilon", 0, r"privacy\.epsilon.*greater than 0"),
+        ("privacy.delta", 0, r"privacy\.delta.*greater than 0"),
+        ("privacy.scaling_share", 1, "less than 1"),
+        ("strategy.beta1", 1, r"strategy\.beta1.*less than 1"),
+        ("strategy.lr", 0, r"strategy\.lr.*greater than 0"),
+        ("seed", -1, "seed.*greater than or equal to 0"),
+        ("seed", 2**31, "seed.*less than"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused(key: str, value: object, said: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-003 plan\.yaml.*{said}"):
+        plan(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["campaign", "process", "model_line", "sites.min_sites", "strategy.lr", "governance"])
+def test_what_has_no_right_default_must_be_given(key: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-002 .*'{key}' is missing"):
+        plan(**{key: None})
+
+
+def test_a_strategy_knows_no_setting_of_another() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-001 .*'strategy\.mu'"):
+        plan(**{"strategy.mu": 0.1})

@@ -1,0 +1,126 @@
+"""The stream against its definition, its distributions, and its independence of every seed."""
+
+import copy
+import math
+import pickle
+import random as python_random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+from scipy import stats
+
+from jangin.privacy.randomness import SecureRandom
+
+KEY = bytes(range(16))
+MANY = 200_000
+Tape = Callable[[object], SecureRandom]
+
+
+def test_bits_are_the_encrypted_counter() -> None:
+    block = Cipher(algorithms.AES128(KEY), modes.ECB()).encryptor()
+    blocks = b"".join(block.update(number.to_bytes(16, "big")) for number in range(8))
+    stream = SecureRandom(lambda count: KEY[:count])
+    words = np.concatenate([stream.bits(2), stream.bits(0), stream.bits(9), stream.bits(5)])
+    assert words.tobytes() == blocks
+
+
+def test_gaussian_is_box_and_muller_of_the_bits() -> None:
+    source, again = SecureRandom(lambda count: KEY), SecureRandom(lambda count: KEY)
+    words = [int(word) for word in source.bits(6)]
+    u = [(word >> 11) / 2**53 for word in words]
+    radii = [math.sqrt(-2 * math.log(1 - x)) for x in u[:3]]
+    expected = [r * wave(2 * math.pi * x) for wave in (math.cos, math.sin) for r, x in zip(radii, u[3:], strict=True)]
+    np.testing.assert_allclose(again.gaussian(6), expected, rtol=1e-12)
+
+
+def test_uniform_values_stand_on_a_grid_in_the_unit_interval(tape: Tape) -> None:
+    values = tape("uniform").uniform(MANY)
+    assert (values >= 0).all()
+    assert (values < 1).all()
+    assert (values * 2.0**53 == np.floor(values * 2.0**53)).all()
+    assert stats.kstest(values, "uniform").pvalue > 1e-3
+
+
+def test_gaussian_values_are_standard_normal(tape: Tape) -> None:
+    values = tape("gaussian").gaussian(MANY)
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs((values**power).mean() - moment) < 4 * math.sqrt(variance / MANY)
+    assert stats.kstest(values, "norm").pvalue > 1e-3
+
+
+def test_the_two_halves_of_a_draw_know_nothing_of_each_other(tape: Tape) -> None:
+    first, second = np.split(tape("halves").gaussian(MANY), 2)
+    for one, other in ((first, second), (first**2, second**2), (abs(first), second), (first[1:], second[:-1])):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 4 / math.sqrt(len(one))
+
+
+def test_one_draw_knows_nothing_of_the_next(tape: Tape) -> None:
+    stream = tape("draws")
+    one, other = stream.gaussian(MANY // 2), stream.gaussian(MANY // 2)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 4 / math.sqrt(len(one))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_any_number_of_values_can_be_asked_for(count: int) -> None:
+    stream = SecureRandom()
+    for draw in (stream.bits, stream.uniform, stream.gaussian):
+        assert draw(count).shape == (count,)
+    assert stream.gaussian(count).dtype == np.float64
+
+
+def test_two_streams_and_two_draws_never_share_values() -> None:
+    streams = [SecureRandom() for _ in range(3)]
+    words = np.concatenate([draw for stream in streams for draw in (stream.bits(1000), stream.bits(1000))])
+    assert len(np.unique(words)) == len(words)
+
+
+def test_no_seed_reproduces_the_noise() -> None:
+    def seeded() -> NDArray[np.float64]:
+        torch.manual_seed(42)
+        np.random.seed(42)  # noqa: NPY002 - the very seed that must not matter
+        python_random.seed(42)
+        return SecureRandom().gaussian(100)
+
+    assert not np.intersect1d(seeded(), seeded()).size
+
+
+def test_drawing_leaves_the_seeded_generators_alone() -> None:
+    before = torch.get_rng_state()
+    SecureRandom().gaussian(100)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_stream_shows_no_key_and_cannot_be_copied() -> None:
+    stream = SecureRandom(lambda count: KEY)
+    assert repr(stream) == str(stream) == f"{stream}" == "SecureRandom(<secret>)"
+    assert KEY not in [value for value in vars(stream).values() if isinstance(value, bytes)]
+    with pytest.raises(TypeError):
+        copy.deepcopy(stream)
+    with pytest.raises(TypeError):
+        pickle.dumps(stream)
+
+
+def test_the_key_is_asked_for_once_and_whole() -> None:
+    asked: list[int] = []
+
+    def entropy(count: int) -> bytes:
+        asked.append(count)
+        return bytes(count)
+
+    stream = SecureRandom(entropy)
+    stream.gaussian(1000)
+    assert asked == [16]
+
+
+def test_the_tail_ends_where_the_docstring_says() -> None:
+    class Extreme(SecureRandom):
+        def bits(self, count: int) -> NDArray[np.uint64]:
+            return np.full(count, 2**64 - 1, np.uint64)
+
+    one, _ = values = Extreme().gaussian(2)
+    assert one == pytest.approx(8.57, abs=0.005)
+    assert np.isfinite(values).all()

@@ -1,0 +1,53 @@
+"""Laws of the plan checker: what cannot hold together is refused, and everything else passes."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from jangin.codec.document import parse
+from jangin.errors import PlanError
+from jangin.plan.blocks import PrivacyBlock, StrategyBlock
+from jangin.strategies.check import check
+
+SUMS = ("fedavg", "fedadam", "fedprox")
+
+
+def strategy(name: str) -> StrategyBlock:
+    content = {"name": name, "rounds": 1, "local_steps": 1, "batch": 1, "lr": 0.1}
+    block: StrategyBlock = TypeAdapter(StrategyBlock).validate_python(content)
+    return block
+
+
+def privacy(**settings: Any) -> PrivacyBlock:
+    return parse(settings, PrivacyBlock, "plan.yaml")
+
+
+def test_single_updates_and_secure_aggregation_exclude_each_other_and_the_way_out_is_named() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-021 strategy\.name: strategy median") as caught:
+        check(strategy("median"), privacy(secure_aggregation="required"))
+    assert all(name in str(caught.value) for name in (*SUMS, "secure_aggregation: none"))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_plan_that_asks_for_secure_aggregation_does_not_run_without_it(name: str) -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-022 privacy\.secure_aggregation"):
+        check(strategy(name), privacy(secure_aggregation="required"))
+
+
+@pytest.mark.parametrize("name", [*SUMS, "median"])
+def test_local_noise_does_not_protect_a_whole_site(name: str) -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-023 privacy\.unit"):
+        check(strategy(name), privacy(epsilon=4, unit="site"))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "epsilon"), list(product([*SUMS, "median"], ["episode", "master"], ["none", 4]))
+)
+def test_everything_else_passes(name: str, unit: str, epsilon: object) -> None:
+    check(strategy(name), privacy(epsilon=epsilon, unit=unit))
+
+
+def test_without_an_epsilon_no_unit_is_promised_anything() -> None:
+    check(strategy("fedavg"), privacy(unit="site"))

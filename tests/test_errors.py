@@ -1,0 +1,183 @@
+"""Laws of the coded errors: every code has its words in two languages, and everybody who names one fills them."""
+
+import ast
+import pickle
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+import jangin
+from jangin import errors
+from jangin.codec.document import read_yaml
+from jangin.errors import CodedText, JanginError, PlanError, catalogue
+
+PACKAGE = Path(jangin.__file__).parent
+SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+CODE = re.compile(r"JG-(data|plan|site|server|privacy|sum|sim)-\d{3}")
+PARTS = sorted(Path(str(files("jangin.configs"))).joinpath("errors").glob("*.yaml"))
+ERRORS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place that gives a code its values."""
+
+    code: str
+    place: str
+    values: frozenset[str]
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+
+
+def wanted(code: str) -> set[str]:
+    return set().union(*(fields(text) for words in catalogue()[code].values() for text in words.values()))
+
+
+def name_of(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def code_position(name: str) -> int | None:
+    """Where in its arguments an error, a text or a finding takes its code."""
+    return 0 if name.endswith("Error") or name == "CodedText" else 1 if name == "Finding" else None
+
+
+def given(call: ast.Call, position: int) -> set[str]:
+    where = {"where"} if len(call.args) > position + 1 else set()
+    return where | {keyword.arg for keyword in call.keywords if keyword.arg}
+
+
+def literals(node: ast.AST) -> list[str]:
+    return [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and CODE.fullmatch(str(part.value))]
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def uses() -> Iterator[Use]:
+    """Every code given to an error, a `CodedText` or a `Finding`, straight or through a function that hands it on."""
+    for path, source in SOURCES.items():
+        tree = ast.parse(source)
+        handing_on: dict[str, tuple[int, set[str]]] = {}
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            parameters = [parameter.arg for parameter in function.args.args]
+            for call in calls(function):
+                position = code_position(name_of(call))
+                code = call.args[position] if position is not None and len(call.args) > position else None
+                if isinstance(code, ast.Name) and code.id in parameters:
+                    handing_on[function.name] = parameters.index(code.id), given(call, position or 0)
+        for call in calls(tree):
+            name = name_of(call)
+            position, added = handing_on.get(name, (code_position(name), set()))
+            if position is not None and len(call.args) > position:
+                for code in literals(call.args[position]):
+                    place = f"{path.relative_to(PACKAGE)}:{call.lineno}"
+                    yield Use(code, place, frozenset(given(call, position) | added))
+
+
+USES = list(uses())
+
+
+@pytest.mark.parametrize("code", catalogue())
+def test_a_code_says_what_why_and_the_way_out_in_both_languages(code: str) -> None:
+    assert CODE.fullmatch(code)
+    words = catalogue()[code]
+    assert list(words) == ["en", "ko"]
+    for texts in words.values():
+        assert list(texts) == ["what", "why", "hint"]
+        assert all(text == text.strip() and text.endswith((".", "?")) for text in texts.values())
+
+
+@pytest.mark.parametrize("code", catalogue())
+def test_both_languages_say_the_same_values(code: str) -> None:
+    english, korean = (set().union(*map(fields, words.values())) for words in catalogue()[code].values())
+    assert english == korean
+
+
+@pytest.mark.parametrize("code", catalogue())
+def test_every_text_can_be_filled(code: str) -> None:
+    error = CodedText(code, where="card.yaml", **dict.fromkeys(wanted(code) - {"where"}, 0.5))
+    for lang in ("en", "ko"):
+        for field in ("what", "why", "hint"):
+            assert not re.search(r"[{}]", error.text(field, lang).replace("{'", "").replace("'}", ""))
+
+
+@pytest.mark.parametrize("code", catalogue())
+def test_korean_never_leaves_the_choice_of_a_particle_to_the_reader(code: str) -> None:
+    for text in catalogue()[code]["ko"].values():
+        assert not re.search(r"[가-힣]\([가-힣]\)|\(으\)로|\(이\)", text)
+        # After a value nobody knows whether 을 or 를, 이 or 가, 은 or 는, 과 or 와, 으로 or 로 is right.
+        assert not re.search(r"\}['\"`]?(을|를|이|가|은|는|과|와|으로|로)(?![가-힣])", text)
+
+
+@pytest.mark.parametrize("file", PARTS, ids=lambda file: file.stem)
+def test_a_part_keeps_its_codes_in_its_own_file_in_order_and_once(file: Path) -> None:
+    codes = list(read_yaml(file))
+    assert all(code.startswith(f"JG-{file.stem}-") for code in codes)
+    assert codes == sorted(codes)
+
+
+def test_the_catalogue_holds_every_file() -> None:
+    assert set(catalogue()) == {code for file in PARTS for code in read_yaml(file)}
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: f"{use.place}-{use.code}")
+def test_whoever_names_a_code_gives_its_values(use: Use) -> None:
+    assert use.code in catalogue()
+    assert wanted(use.code) <= use.values
+
+
+def test_no_code_is_unused() -> None:
+    assert set(catalogue()) - {use.code for use in USES} == set()
+
+
+def test_every_code_that_the_source_speaks_of_exists() -> None:
+    spoken = {match[0] for source in SOURCES.values() for match in CODE.finditer(source)}
+    assert spoken - set(catalogue()) == set()
+
+
+def test_an_error_says_what_and_the_way_out() -> None:
+    error = PlanError("JG-plan-006", where="plan.yaml, line 3", key="rounds")
+    assert str(error) == "JG-plan-006 plan.yaml, line 3: the key 'rounds' is given twice. Keep one of them."
+    assert error.code == "JG-plan-006"
+
+
+def test_the_json_line_has_code_message_hint_and_where() -> None:
+    coded = CodedText("JG-plan-006", where="plan.yaml", key="rounds")
+    assert coded.as_dict("ko") == {
+        "code": "JG-plan-006",
+        "message": "plan.yaml: 키 'rounds' 중복.",
+        "hint": "하나만 남기십시오.",
+        "where": "plan.yaml",
+    }
+
+
+def test_a_value_with_braces_is_shown_as_it_is() -> None:
+    assert "'{key}'" in CodedText("JG-plan-006", where="{where}", key="{key}").text()
+
+
+def test_a_code_or_a_value_that_lacks_is_a_bug_and_not_a_message() -> None:
+    with pytest.raises(KeyError):
+        CodedText("JG-plan-999").text()
+    with pytest.raises(KeyError):
+        CodedText("JG-plan-006", where="plan.yaml").text()
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_crosses_processes_whole(kind: type[JanginError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("JG-plan-006", where="plan.yaml", key="rounds")))
+    assert type(error) is kind
+    assert str(error) == str(kind("JG-plan-006", where="plan.yaml", key="rounds"))
+
+
+def test_a_wish_that_cannot_be_carried_out_exits_with_two_and_everything_else_with_one() -> None:
+    assert {kind.__name__: kind.exit_code for kind in ERRORS if kind.exit_code != 1} == {"PlanError": 2}
+    assert all(issubclass(kind, JanginError) for kind in ERRORS)
