@@ -1,4 +1,7 @@
-"""How fast noise is calibrated, beside dp-accounting's own search. Usage: python benchmarks/accounting.py [--json] [--quick]"""
+"""How fast noise is calibrated, beside dp-accounting's own search.
+
+Usage: python benchmarks/accounting.py [--json] [--quick]
+"""
 
 import argparse
 import json

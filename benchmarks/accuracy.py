@@ -30,7 +30,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two rounds, one seed: keeps this script alive")
     arguments = parser.parse_args()
     if not arguments.json:
-        print("| simulation | metric | " + " | ".join(MODELS) + " | better off: federated, personalised | privacy | holds |")
+        print(
+            "| simulation | metric | "
+            + " | ".join(MODELS)
+            + " | better off: federated, personalised | privacy | holds |"
+        )
         print("|---" * (len(MODELS) + 5) + "|")
     failed = False
     for name, npz, per_site, bounds in ROWS:

@@ -20,7 +20,14 @@ def pages() -> dict[str, str]:
             "ko": ("내용", "중요한 이유", "해결 방법"),
         }.items():
             words = languages[lang]
-            lines += ["", f"**{what}.** {words['what']}", "", f"**{why}.** {words['why']}", "", f"**{hint}.** {words['hint']}"]
+            lines += [
+                "",
+                f"**{what}.** {words['what']}",
+                "",
+                f"**{why}.** {words['why']}",
+                "",
+                f"**{hint}.** {words['hint']}",
+            ]
             lines += ["", "---"] if lang == "en" else []
         made[f"{code}.md"] = _shown("\n".join(lines)) + "\n"
         index.append(f"- [{code}]({code}.md): {_shown(languages['en']['what'])}")

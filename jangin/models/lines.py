@@ -18,7 +18,7 @@ from pydantic import Discriminator, PositiveFloat, Tag, model_validator
 from pydantic import Field as Key
 
 from jangin.codec.document import Document, nearest, read
-from jangin.errors import DataError
+from jangin.errors import DataError, PlanError
 from jangin.models.spec import ModelSpec
 from jangin.records.card import Channel, Field, Range, Stream
 from jangin.records.examples import Examples, PublicRange
@@ -39,6 +39,8 @@ __all__ = [
     "cut",
     "input_names",
     "input_range",
+    "input_shape",
+    "outputs",
     "read_line",
     "target_range",
 ]
@@ -208,6 +210,38 @@ def input_range(line: ModelLine, process: Process) -> PublicRange:
         DataError: JG-data-063..065 and 071, the line does not fit the process.
     """
     return _public(list(_ranges(_sources(line, process)).values()))
+
+
+def input_shape(line: ModelLine, process: Process) -> tuple[int, ...]:
+    """Shape of one example's inputs: (features,), or (channels, length) for windows of a stream.
+
+    Raises:
+        DataError: JG-data-063..065 and 071, the line does not fit the process.
+    """
+    columns, windows = len(input_names(line, process)), _windows(line)
+    return (columns,) if windows is None else (columns, windows.length)
+
+
+def outputs(line: ModelLine) -> int:
+    """Outputs of a model of this line: its targets, 1 logit, or the classes low ... high of its target.
+
+    Raises:
+        PlanError: JG-plan-003, a task that no model learns yet, or a binary target without exactly two classes.
+    """
+    low, high = line.targets[0].range
+    match line.task:
+        case "regression":
+            return len(line.targets)
+        case "binary" if high - low == 1:
+            return 1
+        case "multiclass":
+            return int(high - low) + 1
+        case "binary":
+            problem = "binary has two classes, low and low + 1"
+            raise PlanError("JG-plan-003", where=f"{line.line}: targets.0.range", value=[low, high], problem=problem)
+        case _:
+            problem = "no model learns it yet; there are regression, binary and multiclass"
+            raise PlanError("JG-plan-003", where=f"{line.line}: task", value=line.task, problem=problem)
 
 
 def target_range(line: ModelLine) -> PublicRange:

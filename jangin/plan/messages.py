@@ -1,16 +1,19 @@
-"""What server and sites say to each other in a round, as values. The wire form comes with the transport.
+"""What server and sites say to each other in a round: values, and the canonical CBOR bodies that carry them.
 
 The law: an order carries only what every site gets alike; a reply carries one vector or a code, and no count, no
-loss, no name of a person.
+loss, no name of a person. float32 vectors ride beside the body; float64 ones (moments, scaling) in it, exactly.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kind", "Order", "Reply"]
+from jangin.codec import cbor
+
+__all__ = ["Kind", "Order", "Reply", "order_body", "read_order", "read_reply", "reply_body"]
 
 
 class Kind(StrEnum):
@@ -28,11 +31,13 @@ class Order:
         kind: what to do.
         round: from 1; 0 for what comes before training.
         vector: TRAIN: the shared parameters, shape (shared values,), float32. SCALE: empty.
+        scaling: TRAIN: means and deviations, each (columns,), that the federation has learnt; None: public ranges.
     """
 
     kind: Kind
     round: int
     vector: NDArray[np.float32]
+    scaling: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,84 @@ class Reply:
     site: str
     vector: NDArray[np.float32] | NDArray[np.float64] | None
     abstained: str | None = None
+
+
+_CODE = re.compile(r"local|JG-[a-z]+-[0-9]{3}")
+_NO_VECTOR: NDArray[np.float32] = np.empty(0, np.float32)
+
+
+def order_body(order: Order, deadline_s: float) -> bytes:
+    """The body of an order: {deadline_s, mean, deviation}; its vector rides beside it.
+
+    Args:
+        order: what is asked.
+        deadline_s: seconds that the site has, from receipt.
+    """
+    mean, deviation = (None, None) if order.scaling is None else map(_bytes, order.scaling)
+    return cbor.encode({"deadline_s": float(deadline_s), "mean": mean, "deviation": deviation})
+
+
+def read_order(kind: str, round: int, body: bytes, vector: NDArray[np.float32] | None) -> tuple[Order, float]:  # noqa: A002 - the field's word
+    """The order and its deadline in seconds.
+
+    Raises:
+        ValueError: not an order: an unknown kind, other keys, wrong types, lengths that differ, values not finite.
+    """
+    value = _mapping(body, {"deadline_s", "mean", "deviation"})
+    deadline_s = value["deadline_s"]
+    if not isinstance(deadline_s, float) or deadline_s <= 0:
+        raise ValueError("Expected deadline_s > 0.")
+    scaling = None
+    if value["mean"] is not None or value["deviation"] is not None:
+        scaling = _values(value["mean"]), _values(value["deviation"])
+        if len(scaling[0]) != len(scaling[1]) or (scaling[1] <= 0).any():
+            raise ValueError("Expected as many deviations > 0 as means.")
+    given = _NO_VECTOR if vector is None else vector
+    if not np.isfinite(given).all():
+        raise ValueError("Expected finite parameters.")
+    return Order(Kind(kind), round, given, scaling), deadline_s
+
+
+def reply_body(reply: Reply) -> bytes:
+    """The body of a reply: {abstained, moments}; an update rides beside it."""
+    moments = reply.vector if reply.vector is not None and reply.vector.dtype == np.float64 else None
+    return cbor.encode({"abstained": reply.abstained, "moments": None if moments is None else _bytes(moments)})
+
+
+def read_reply(site: str, body: bytes, vector: NDArray[np.float32] | None) -> Reply:
+    """The reply of a site that the transport has named.
+
+    Raises:
+        ValueError: not a reply: other keys, wrong types, values not finite, or not exactly one of update, moments and
+            code.
+    """
+    value = _mapping(body, {"abstained", "moments"})
+    moments = None if value["moments"] is None else _values(value["moments"])
+    code = value["abstained"]
+    if code is not None and not (isinstance(code, str) and _CODE.fullmatch(code)):
+        raise ValueError("Expected a code.")
+    if sum(part is not None for part in (code, moments, vector)) != 1:
+        raise ValueError("Expected exactly one of update, moments and code.")
+    if vector is not None and not np.isfinite(vector).all():
+        raise ValueError("Expected a finite update.")
+    return Reply(site, moments if vector is None else vector, code)
+
+
+def _mapping(body: bytes, keys: set[str]) -> dict[str, object]:
+    value = cbor.decode(body)
+    if not isinstance(value, dict) or set(value) != keys:
+        raise ValueError(f"Expected the keys {', '.join(sorted(keys))}.")
+    return value
+
+
+def _bytes(values: NDArray[np.float64] | NDArray[np.float32]) -> bytes:
+    return values.astype("<f8").tobytes()
+
+
+def _values(data: object) -> NDArray[np.float64]:
+    if not isinstance(data, bytes) or len(data) % 8:
+        raise ValueError("Expected float64 values.")
+    values = np.frombuffer(data, "<f8").astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("Expected finite values.")
+    return values

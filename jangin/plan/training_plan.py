@@ -124,6 +124,9 @@ class TrainingPlan(Document):
 
     @model_validator(mode="after")
     def _public_constants(self) -> "TrainingPlan":
+        shares = self.privacy.scaling_share + (self.evaluate.epsilon_share if self.evaluate else 0.0)
+        if shares >= 1.0:
+            raise ValueError(f"scaling_share and epsilon_share add up to {shares:g}: nothing is left for training")
         if self.privacy.epsilon != "none":
             if self.privacy.nominal_units is None:
                 raise ValueError(

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered, Vector
 
-__all__ = ["Exchange", "RoundRecord", "gather", "rounds"]
+__all__ = ["Exchange", "Learnt", "Progress", "RoundRecord", "gather", "rounds"]
+
+Learnt = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class Exchange(Protocol):
@@ -52,23 +55,57 @@ class RoundRecord:
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where a campaign stands after a round; what a checkpoint has to hold.
+
+    Attributes:
+        round: rounds finished.
+        parameters: the shared parameters, shape (d,), float32.
+        state: the strategy's own.
+    """
+
+    round: int
+    parameters: Vector
+    state: Any
+
+    @classmethod
+    def start(cls, strategy: Strategy[Any], parameters: Vector) -> "Progress":
+        """Before the first round."""
+        return cls(0, parameters, strategy.init(parameters))
+
+
 def rounds(
-    strategy: Strategy[Any], exchange: Exchange, parameters: Vector, count: int
-) -> Iterator[tuple[RoundRecord, Vector]]:
-    """Run `count` rounds; yields each round's record and the shared parameters after it, (d,).
+    strategy: Strategy[Any],
+    exchange: Exchange,
+    progress: Progress,
+    count: int,
+    *,
+    scaling: Learnt | None = None,
+    quorum: int = 1,
+) -> Iterator[tuple[RoundRecord, Progress]]:
+    """Run the rounds up to number `count`; yields each one's record and where the campaign stands after it.
+
+    Args:
+        strategy: how updates become a model.
+        exchange: the sites.
+        progress: where to go on from.
+        count: rounds of the whole campaign.
+        scaling: means and deviations, each (columns,), that every site is to use.
+        quorum: fewest sites that have to report, >= 1.
 
     Raises:
-        ServerError: JG-server-001, a round in which no site reported.
+        ServerError: JG-server-001, a round in which fewer sites reported.
     """
-    state = strategy.init(parameters)
-    for number in range(1, count + 1):
-        order = Order(Kind.TRAIN, number, parameters)
-        record, gathered = gather(exchange, order, single=strategy.consumes == "updates")
-        parameters, state = strategy.update(state, gathered, len(record.reported))
-        yield record, parameters
+    while progress.round < count:
+        order = Order(Kind.TRAIN, progress.round + 1, progress.parameters, scaling)
+        record, gathered = gather(exchange, order, quorum=quorum, single=strategy.consumes == "updates")
+        parameters, state = strategy.update(progress.state, gathered, len(record.reported))
+        progress = Progress(order.round, parameters, state)
+        yield record, progress
 
 
-def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[RoundRecord, Gathered]:
+def gather(exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = False) -> tuple[RoundRecord, Gathered]:
     """Ask every site and add up what they send, in float64; with `single`, one row a site instead.
 
     A site counts once: a second reply, or one that nobody asked for, is left aside.
@@ -76,13 +113,14 @@ def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[R
     Args:
         exchange: the sites.
         order: what they are asked.
+        quorum: fewest sites that have to report, >= 1.
         single: whether every vector is kept.
 
     Returns:
         Who took part, and the sum of their vectors (d,) or the vectors (reported sites, d) in the order of arrival.
 
     Raises:
-        ServerError: JG-server-001, no site reported.
+        ServerError: JG-server-001, fewer sites reported; it names those that did not.
     """
     cohort = tuple(exchange.sites)
     exchange.push(order, cohort)
@@ -103,6 +141,13 @@ def gather(exchange: Exchange, order: Order, *, single: bool = False) -> tuple[R
             rows[0] += reply.vector
             reported.append(reply.site)
     missing = tuple(waiting)
-    if not rows:
-        raise ServerError("JG-server-001", where=f"round {order.round}", abstained=abstained, missing=missing)
+    if len(reported) < max(quorum, 1):
+        raise ServerError(
+            "JG-server-001",
+            where=f"round {order.round}",
+            reported=len(reported),
+            quorum=max(quorum, 1),
+            abstained=abstained,
+            missing=missing,
+        )
     return RoundRecord(order.round, tuple(reported), abstained, missing), np.stack(rows) if single else rows[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.errors import PlanError
-from jangin.simulation.federation import Progress
+from jangin.simulation.federation import Advance
 from jangin.simulation.result import Result
 from jangin.simulation.run import simulate
 
@@ -20,7 +20,7 @@ DEMOS = {"steel.bof_blow": "steel-bof-blow.yaml"}
 
 
 def run_demo(
-    process: str, *, sites: int, rounds: int | None, keep: Path | None, progress: Progress
+    process: str, *, sites: int, rounds: int | None, keep: Path | None, progress: Advance
 ) -> tuple[dict[str, Any], Result]:
     """Run the process's simulation with so many sites, and rounds where they are given.
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from jangin.errors import CodedText, DataError, PlanError, PrivacyError
-from jangin.models.lines import ModelLine, cut, input_range, read_line, target_range
+from jangin.models.lines import cut, input_range, outputs, read_line, target_range
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock
 from jangin.records.checks import validate
@@ -19,9 +19,9 @@ from jangin.records.npz import read_npz
 from jangin.records.process import read_process
 from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData
 
-__all__ = ["Federation", "Progress", "Silo", "load"]
+__all__ = ["Advance", "Federation", "Silo", "load"]
 
-Progress = Callable[[str, int, int], None]
+Advance = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Federation:
         return max(len(np.unique(silo.train.units)) for silo in self.silos)
 
 
-def load(experiment: Experiment, folder: Path, progress: Progress) -> Federation:
+def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
     """The sites of an experiment; `folder` takes the records that a generator makes.
 
     Raises:
@@ -102,17 +102,17 @@ def load(experiment: Experiment, folder: Path, progress: Progress) -> Federation
 def _from_npz(data: NpzData, *, private: bool) -> Federation:
     table = read_npz(data.npz)
     warnings: list[CodedText] = []
-    targets, outputs = table.targets, 1
+    targets, width = table.targets, 1
     target_ranges = None
     if data.task is Task.REGRESSION:
         targets = targets.reshape(len(targets), -1).astype(np.float32)
-        outputs = targets.shape[1]
-        target_ranges = _target_ranges(data, outputs)
+        width = targets.shape[1]
+        target_ranges = _target_ranges(data, width)
     else:
         targets = _class_numbers(data, targets)
         found = int(targets.max()) + 1
         if data.task is Task.MULTICLASS:
-            outputs = max(found, data.classes or 0)
+            width = max(found, data.classes or 0)
             if private and data.classes is None:
                 warnings.append(CodedText("JG-privacy-013", where="data.classes", classes=found))
     examples = Examples(table.inputs, targets, table.unit)
@@ -126,7 +126,7 @@ def _from_npz(data: NpzData, *, private: bool) -> Federation:
         ranges = PublicRange(np.full(columns, data.x_range[0]), np.full(columns, data.x_range[1]))
     elif private:
         warnings.append(CodedText("JG-privacy-011", where="data.x_range"))
-    return Federation(tuple(silos), data.task, outputs, ranges, target_ranges, tuple(warnings))
+    return Federation(tuple(silos), data.task, width, ranges, target_ranges, tuple(warnings))
 
 
 def _target_ranges(data: NpzData, targets: int) -> PublicRange | None:
@@ -154,11 +154,12 @@ def _split_unit(privacy: PrivacyBlock) -> Literal["episode", "master"]:
     return "master" if privacy.unit == "master" else "episode"
 
 
-def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, progress: Progress) -> Federation:
+def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, progress: Advance) -> Federation:
     line = read_line(model_line)
     process = read_process(line.process)
     silos = []
-    task, outputs = _predicted(line)
+    width = outputs(line)
+    task = Task(line.task)
     unit = _split_unit(privacy)
     for number, folder in enumerate(folders):
         records = Records.open(folder)
@@ -170,28 +171,7 @@ def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, p
         silos.append(Silo(f"site-{number}", train, test, str(folder)))
         progress("read", number + 1, len(folders))
     targets = target_range(line) if task is Task.REGRESSION else None
-    return Federation(tuple(silos), task, outputs, input_range(line, process), targets)
-
-
-def _predicted(line: ModelLine) -> tuple[Task, int]:
-    """What a line predicts, and the outputs a model of it has: targets, 1 logit, or classes low ... high."""
-    if line.task not in {*Task}:
-        problem = f"no model learns it yet; there are {', '.join(Task)}"
-        raise PlanError("JG-plan-003", where=f"{line.line}: task", value=line.task, problem=problem)
-    task, (low, high) = Task(line.task), line.targets[0].range
-    classes = int(high - low) + 1
-    if task is Task.BINARY and classes != 2:
-        problem = "binary has two classes, low and low + 1"
-        raise PlanError("JG-plan-003", where=f"{line.line}: targets.0.range", value=[low, high], problem=problem)
-    match task:
-        case Task.REGRESSION:
-            return task, len(line.targets)
-        case Task.BINARY:
-            return task, 1
-        case Task.MULTICLASS:
-            return task, classes
-        case _:
-            raise TypeError(f"Expected a task: {task!r}.")
+    return Federation(tuple(silos), task, width, input_range(line, process), targets)
 
 
 def _refuse_one_class(federation: Federation) -> None:

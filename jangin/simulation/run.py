@@ -12,17 +12,13 @@ import numpy as np
 import torch
 
 from jangin.errors import CodedText, PlanError, SimulationError
-from jangin.models.flat import FlatModel
 from jangin.models.layout import ParameterLayout, Vector
-from jangin.models.networks import build
 from jangin.models.tasks import Task
 from jangin.plan.messages import Kind, Order
-from jangin.privacy.moments import noise_deviation
-from jangin.privacy.releases import LocalDpSgd
-from jangin.server.rounds import gather, rounds
+from jangin.server.rounds import Progress, gather, rounds
 from jangin.simulation import baselines
 from jangin.simulation.experiment import Experiment, read_experiment
-from jangin.simulation.federation import Federation, Progress, load
+from jangin.simulation.federation import Advance, Federation, load
 from jangin.simulation.result import COMPARED, Result, Scores, better_off, promise
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
@@ -30,7 +26,6 @@ from jangin.simulation.setting import Setting
 from jangin.strategies import build as build_strategy
 from jangin.strategies.check import check
 from jangin.strategies.finetune import FineTune
-from jangin.training.loop import Learner
 from jangin.training.mechanism import mechanism as calibrated
 from jangin.training.mechanism import refuse_noise
 from jangin.training.metrics import METRICS
@@ -51,7 +46,7 @@ def simulate(
     out: str | Path | None = None,
     per_site: bool = False,
     accept_noise: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Advance = lambda what, done, total: None,
     **sets: object,
 ) -> Result:
     """Run a simulation file and compare the federation with doing without.
@@ -103,7 +98,7 @@ def _compare(
     federation: Federation,
     per_site: bool,
     accept_noise: bool,
-    progress: Progress,
+    progress: Advance,
     started: float,
 ) -> Result:
     metric_name = experiment.metric or ("rmse" if federation.task is Task.REGRESSION else "accuracy")
@@ -115,8 +110,8 @@ def _compare(
     mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
     if mechanism is not None and not accept_noise:
         refuse_noise(mechanism, len(federation.silos))
-    warnings += _scaling_warning(mechanism, federation, nominal_units)
     setting = Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
+    warnings += _scaling_warning(setting)
     seeds = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
     names = [name for name in (*COMPARED, "local_private") if name in seeds[0].scores]
     totals = {name: [seed.scores[name].total for seed in seeds] for name in names}
@@ -145,28 +140,25 @@ def _compare(
 
 
 def _one_seed(setting: Setting, seed: int) -> _Seed:
-    experiment, federation, mechanism = setting.experiment, setting.federation, setting.mechanism
-    block, silos, task = experiment.strategy, federation.silos, federation.task
+    experiment, silos = setting.experiment, setting.federation.silos
+    block = experiment.strategy
 
     # 1. One model for all, trained in place; its initial weights are the campaign's.
-    shape = silos[0].train.inputs.shape[1:]
-    module = build(experiment.model, shape, federation.outputs, seed)
-    model = FlatModel(module, experiment.model.personal)
+    recipe = setting.recipe(seed)
+    learner = recipe.learner()
+    model = learner.model
     initial = model.read()
-    learner = Learner(model, task, mechanism)
 
     # 2. Sites, and the scaling they learn together from one clipped (and noised) sum.
-    private = mechanism is not None
-    public = Scaling.public(silos[0].train, task, federation.inputs, federation.targets, private)
+    scaling = public = recipe.public_scaling()
     sites = [Site(silo.name, silo.train, public, learner, seed) for silo in silos]
     strategy = build_strategy(block)
     exchange = SequentialExchange(sites, block, strategy)
-    scaling = public
-    if mechanism is None or mechanism.scaling is not None:
-        _, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)))
-        scaling = public.learned(total, _scaling_noise(mechanism, public, setting.nominal_units, len(sites)))
-        for site in sites:
-            site.use(scaling)
+    learnt = None
+    if recipe.learns_scaling:
+        record, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)))
+        scaling = recipe.learned_scaling(total, len(record.reported))
+        learnt = scaling.mean, scaling.deviation
 
     one_for_all = len(model.layout.shared) == model.layout.size
 
@@ -176,15 +168,16 @@ def _one_seed(setting: Setting, seed: int) -> _Seed:
 
     # 3. The rounds, each judged on the hold-outs by us, outside the federation.
     shared = initial[model.layout.shared]
+    start = Progress.start(strategy, shared)
     history: list[dict[str, float]] = []
     round_seconds = 0.0
     clock = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # what diverges is refused here, in words
-        for record, parameters in rounds(strategy, exchange, shared, block.rounds):
+        for record, progress in rounds(strategy, exchange, start, block.rounds, scaling=learnt):
             seconds = time.perf_counter() - clock
-            if not np.isfinite(parameters).all():
+            if not np.isfinite(progress.parameters).all():
                 raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)
-            shared = parameters
+            shared = progress.parameters
             round_seconds += seconds
             scores = {"federated": federated(shared)}
             history.append(
@@ -213,13 +206,6 @@ def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int,
     return most, [CodedText("JG-privacy-010", where="privacy.nominal_units", units=most)]
 
 
-def _scaling_noise(mechanism: LocalDpSgd | None, scaling: Scaling, nominal_units: int, sites: int) -> float:
-    release = mechanism.scaling if mechanism else None
-    return noise_deviation(release, len(scaling.center), nominal_units * sites, sites)
-
-
-def _scaling_warning(mechanism: LocalDpSgd | None, federation: Federation, nominal_units: int) -> list[CodedText]:
-    silos = federation.silos
-    public = Scaling.public(silos[0].train, federation.task, federation.inputs, federation.targets, True)
-    noise = _scaling_noise(mechanism, public, nominal_units, len(silos))
+def _scaling_warning(setting: Setting) -> list[CodedText]:
+    noise = setting.recipe(setting.experiment.seed).scaling_noise(len(setting.federation.silos))
     return [CodedText("JG-privacy-012", where="privacy.scaling_share", noise=noise)] if noise > _MOSTLY_NOISE else []

@@ -10,9 +10,10 @@ from jangin.models.layout import Vector
 from jangin.privacy.releases import LocalDpSgd
 from jangin.records.examples import Examples
 from jangin.simulation.experiment import Experiment
-from jangin.simulation.federation import Federation, Progress
+from jangin.simulation.federation import Advance, Federation
 from jangin.simulation.result import Scores
 from jangin.training.metrics import Metric
+from jangin.training.recipe import Recipe
 
 __all__ = ["Setting", "joined"]
 
@@ -37,7 +38,22 @@ class Setting:
     nominal_units: int
     metric: Metric
     per_site: bool
-    progress: Progress
+    progress: Advance
+
+    def recipe(self, seed: int) -> Recipe:
+        """What is public about the campaign with this seed."""
+        return Recipe(
+            model=self.experiment.model,
+            strategy=self.experiment.strategy,
+            mechanism=self.mechanism,
+            task=self.federation.task,
+            input_shape=self.federation.silos[0].train.inputs.shape[1:],
+            outputs=self.federation.outputs,
+            inputs=self.federation.inputs,
+            targets=self.federation.targets,
+            nominal_units=self.nominal_units,
+            seed=seed,
+        )
 
     def score(self, predict: Callable[[int, Examples], Vector], *, common: bool) -> Scores:
         """Judge one model, or one of each site.

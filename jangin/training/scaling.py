@@ -6,7 +6,7 @@
 nothing was spent on it, are the public 0 and 1. The law: no site's statistics and no pooled statistics are assumed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease
 from jangin.records.examples import Examples, PublicRange
 
-__all__ = ["Scaling"]
+__all__ = ["Columns", "Scaling"]
 
 Columns = NDArray[np.float64]
 
@@ -91,8 +91,11 @@ class Scaling:
 
     def learned(self, total: Columns, noise: float = 0.0) -> "Scaling":
         """The scaling whose mean and deviation come from the sites' summed moments; `noise` as in moments.py."""
-        mean, deviation = means_and_deviations(total, noise)
-        return Scaling(self.center, self.radius, mean, deviation, self.inputs, self.task)
+        return self.standardised(*means_and_deviations(total, noise))
+
+    def standardised(self, mean: Columns, deviation: Columns) -> "Scaling":
+        """The scaling with these means and deviations, each (columns,), over the same public map."""
+        return replace(self, mean=mean, deviation=deviation)
 
     def apply(self, examples: Examples) -> tuple[Tensor, Tensor]:
         """Model inputs (examples, ...) float32 and targets, float32 (examples, targets) or int64 (examples,)."""

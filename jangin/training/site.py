@@ -4,6 +4,7 @@ The law: what an answer carries is an update, or moments, and nothing else; with
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jangin.errors import PrivacyError
 from jangin.models.layout import Vector
@@ -33,7 +34,7 @@ class Site:
         self.use(scaling)
 
     def use(self, scaling: Scaling) -> None:
-        """Scale the examples by what the federation has learnt."""
+        """Scale the examples anew."""
         self.scaling = scaling
         self._inputs, self._targets = scaling.apply(self._train)
 
@@ -51,6 +52,8 @@ class Site:
                     raise PrivacyError("JG-privacy-007", where=self.name)
                 return Reply(self.name, self.scaling.moments(self._train, release, self._random))
             case Kind.TRAIN:
+                if order.scaling is not None and not self._uses(*order.scaling):
+                    self.use(self.scaling.standardised(*order.scaling))
                 return Reply(self.name, self._update(order, block, rule))
             case _:
                 raise ValueError(f"Expected an order: {order.kind!r}.")
@@ -66,6 +69,9 @@ class Site:
         data = self._inputs, self._targets
         self._learner.fit(self.model(shared), *data, rule.batch, rule.steps, rule.lr, self._seed, self.name, "finetune")
         return self._learner.model.read()
+
+    def _uses(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> bool:
+        return np.array_equal(self.scaling.mean, mean) and np.array_equal(self.scaling.deviation, deviation)
 
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self._learner

@@ -1,1 +1,12 @@
-"""Keys, staff, roster and signed documents. Not built yet: a simulation runs in one process and signs nothing."""
+"""Keys, staff, roster and signed documents: whom a site believes, and why.
+
+    keys           a site's or a person's Ed25519 identity, a site's node key, fingerprints; the only files
+    certificates   a federation's own TLS authority and server certificates
+    envelope       signed documents: canonical payloads in DSSE envelopes
+    staff          who may sign what, signed by the offline root
+    roster         which sites belong, signed by an operator and an independent body
+    approvals      plans, sites' approvals of them, stop orders
+    chain          a site's whole view: root → staff → roster → plan
+
+The law: nothing is believed because the server said it, and nothing here asks for the time.
+"""

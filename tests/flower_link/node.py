@@ -55,4 +55,4 @@ if __name__ == "__main__":
         last = main(*sys.argv[1:])
     except LinkError as error:
         last = {"ok": False, "code": error.code, "says": str(error)}
-    print(json.dumps(last), flush=True)
+    sys.stdout.write(json.dumps(last) + "\n")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order, Reply
-from jangin.server.rounds import RoundRecord, gather, rounds
+from jangin.server.rounds import Progress, RoundRecord, gather, rounds
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
 from jangin.strategies.median import Median
@@ -47,6 +47,13 @@ class Pulled(Memory):
         order, cohort = self.orders[-1]
         for site in cohort:
             yield Reply(site, ((self.goals[site] - order.vector) / 2).astype(np.float32))
+
+
+def ran(
+    strategy: Any, exchange: Memory, parameters: NDArray[np.float32], count: int
+) -> Iterator[tuple[RoundRecord, NDArray[np.float32]]]:
+    start = Progress.start(strategy, parameters)
+    return ((record, progress.parameters) for record, progress in rounds(strategy, exchange, start, count))
 
 
 def vectors(number: int, seed: int = 0) -> NDArray[np.float32]:
@@ -162,7 +169,7 @@ def test_a_reply_is_let_go_as_soon_as_it_is_added() -> None:
 def test_rounds_are_the_strategy_written_out() -> None:
     """FedAvg over sites that go half the way to their goals: the distance to the mean goal halves each round."""
     exchange = Pulled({"a": 4.0, "b": 10.0})
-    run = list(rounds(FedAvg(), exchange, START, 5))
+    run = list(ran(FedAvg(), exchange, START, 5))
     assert [record.round for record, _ in run] == [1, 2, 3, 4, 5]
     for number, (_, parameters) in enumerate(run, 1):
         assert parameters == pytest.approx(7.0 + (START - 7.0) / 2**number, rel=1e-6)
@@ -170,7 +177,7 @@ def test_rounds_are_the_strategy_written_out() -> None:
 
 def test_an_order_carries_the_parameters_of_the_round_before() -> None:
     exchange = Pulled({"a": 4.0, "b": 10.0})
-    after = [parameters for _, parameters in rounds(FedAvg(), exchange, START, 3)]
+    after = [parameters for _, parameters in ran(FedAvg(), exchange, START, 3)]
     sent = [order.vector for order, _ in exchange.orders]
     assert [order.kind for order, _ in exchange.orders] == [Kind.TRAIN] * 3
     assert all(np.array_equal(one, other) for one, other in zip(sent, [START, *after[:2]], strict=True))
@@ -179,25 +186,50 @@ def test_an_order_carries_the_parameters_of_the_round_before() -> None:
 def test_state_goes_from_round_to_round() -> None:
     strategy, exchange = FedAdam(0.1), Pulled({"a": 4.0})
     state, expected = strategy.init(START), START
-    for _, parameters in rounds(strategy, exchange, START, 3):
+    for _, parameters in ran(strategy, exchange, START, 3):
         expected, state = strategy.update(state, ((4.0 - expected) / 2).astype(np.float32).astype(np.float64), 1)
         assert np.array_equal(parameters, expected)
 
 
 def test_a_strategy_of_single_updates_gets_them() -> None:
-    run = list(rounds(Median(), Pulled({"a": 0.0, "b": 1.0, "c": 1e9}), np.zeros(3, np.float32), 1))
+    run = list(ran(Median(), Pulled({"a": 0.0, "b": 1.0, "c": 1e9}), np.zeros(3, np.float32), 1))
     assert run[0][1].tolist() == [0.5] * 3
 
 
 def test_only_the_sites_that_reported_are_averaged() -> None:
     exchange = Memory([*replies(np.ones((2, 3), np.float32)), Reply("site-7", None, "JG-site-004")], silent=["site-9"])
-    ((_, parameters),) = rounds(FedAvg(), exchange, START, 1)
+    ((_, parameters),) = ran(FedAvg(), exchange, START, 1)
     assert parameters.tolist() == (START + 1).tolist()
 
 
 def test_a_round_runs_when_it_is_asked_for() -> None:
     exchange = Pulled({"a": 4.0})
-    run = rounds(FedAvg(), exchange, START, 3)
+    run = ran(FedAvg(), exchange, START, 3)
     assert exchange.orders == []
     next(run)
     assert len(exchange.orders) == 1
+
+
+def test_a_campaign_goes_on_from_any_round_as_if_it_had_never_stopped() -> None:
+    strategy, exchange = FedAdam(0.1), Pulled({"a": 4.0, "b": 10.0})
+    whole = [progress for _, progress in rounds(strategy, exchange, Progress.start(strategy, START), 6)]
+    for stopped in whole[:-1]:
+        rest = list(rounds(strategy, exchange, stopped, 6))
+        assert [record.round for record, _ in rest] == list(range(stopped.round + 1, 7))
+        assert np.array_equal(rest[-1][1].parameters, whole[-1].parameters)
+    assert list(rounds(strategy, exchange, whole[-1], 6)) == []
+
+
+def test_a_round_below_its_quorum_ends_with_the_names_of_those_missing() -> None:
+    exchange = Memory([*replies(np.ones((2, 3), np.float32)), Reply("site-7", None, "local")], silent=["site-9"])
+    run = rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 1, quorum=3)
+    with pytest.raises(ServerError, match=r"2 sites reported, 3 are needed; .*'site-7': 'local'.*'site-9'"):
+        next(run)
+    assert next(rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 1, quorum=2))
+
+
+def test_every_order_carries_the_scaling_that_was_learnt() -> None:
+    scaling = np.zeros(2), np.ones(2)
+    exchange = Pulled({"a": 4.0})
+    list(rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 2, scaling=scaling))
+    assert [order.scaling for order, _ in exchange.orders] == [scaling] * 2

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, derive_private_key
@@ -41,9 +41,7 @@ def node_key(name: str) -> NodeKey:
 
 def site(name: str, status: Status = Status.ACTIVE, *, keys: str = "", node: str = "") -> RosterSite:
     keys = keys or name
-    return RosterSite(
-        identity=identity(keys).public_text, node_key=node_key(node or keys).public_text, status=status
-    )
+    return RosterSite(identity=identity(keys).public_text, node_key=node_key(node or keys).public_text, status=status)
 
 
 def sites(count: int) -> dict[str, RosterSite]:
@@ -56,6 +54,12 @@ class Federation:
 
     now: datetime = START + DAY
     root: Identity = field(default_factory=lambda: identity("root"))
+
+    start: ClassVar = START
+    day: ClassVar = DAY
+    identity = staticmethod(identity)
+    site = staticmethod(site)
+    sites = staticmethod(sites)
 
     def staff(self, version: int = 1, signers: tuple[str, ...] = ("root",), **changed: Any) -> bytes:
         expires: dict[str, datetime] = changed.pop("expires", {})

@@ -1,5 +1,6 @@
-"""Write vectors.json: what a site is given, when, and what it must say. Usage: python tests/vectors/trust/make_vectors.py
+"""Write vectors.json: what a site is given, when, and what it must say.
 
+Usage: python tests/vectors/trust/make_vectors.py
 Keys are made from names and Ed25519 is deterministic, so the file is the same every time. A case: `give` says which
 question is asked of a site whose view is `trust` (hex of `Trust.to_bytes`) at `now` about `envelope`; `expect` is
 "ok" or the code of the refusal.
@@ -31,7 +32,13 @@ def cases() -> Iterator[tuple[str, str, bytes, Any, str]]:
     yield "staff from the future", "staff", world.staff(2, issued=now + DAY), now, "JG-site-119"
     yield "roster of two people", "roster", world.roster(2), now, "ok"
     yield "roster in its last second", "roster", world.roster(2), START + 30 * DAY - DAY / 86400, "ok"
-    yield "roster that suspends", "roster", world.roster(2, sites=three | {"site-1": one("site-1", "suspended")}), now, "ok"
+    yield (
+        "roster that suspends",
+        "roster",
+        world.roster(2, sites=three | {"site-1": one("site-1", "suspended")}),
+        now,
+        "ok",
+    )
     yield "roster expired", "roster", world.roster(2), START + 30 * DAY, "JG-site-120"
     yield "roster of one person", "roster", world.roster(2, ("kim",)), now, "JG-site-114"
     yield "roster of one person with two keys", "roster", world.roster(2, ("kim", "kim-two")), now, "JG-site-118"

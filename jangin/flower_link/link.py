@@ -1,0 +1,474 @@
+"""The server's end: Flower's SuperLink inside our process, and a campaign's messages straight on its memory.
+
+The law: only the Fleet API, /health and our own site API answer; only registered keys come in; a site is known by its
+name and its key, never by what it says; nothing here waits for a site. The SuperLink is a switch and keeps nothing:
+after a restart keys are registered again and a campaign is a new run.
+
+| JG-server- | seen as |
+|---|---|
+| 201 | a listener that cannot start |
+| 202 | a key under two names |
+| 203 | a site that is not registered, or has never connected |
+| 204 | a run that ended without its owner |
+| 205 | a message that ran out of time |
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.app.metadata import Metadata
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID
+from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLWR_IN_MEMORY_DB_NAME,
+    NOOP_FEDERATION_ID,
+    NodeStatus,
+    TaskType,
+)
+from flwr.supercore.date import now
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supercore.object_store.object_store import NoObjectInStoreError
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
+from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
+from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.superlink.main import create_app
+
+from jangin.errors import LinkError
+from jangin.flower_link.site import NODE_HEADER
+from jangin.flower_link.wire import MOST_BODY_BYTES, Wire, inflate, pack, parts
+
+__all__ = ["MOST_REQUEST_BYTES", "SITE_API", "Answer", "Asgi", "EmbeddedLink", "Run"]
+
+Asgi = Callable[[Any, Any, Callable[[Any], Awaitable[None]]], Awaitable[None]]
+"""An ASGI 3 application: scope, receive, send."""
+
+SITE_API: Final = "/v1/jangin/"
+MOST_REQUEST_BYTES: Final = MOST_BODY_BYTES + 2**20
+
+_FLEET: Final = "/v1/fleet/"
+_ACTIVATE: Final = "/v1/fleet/activate-node"
+_BEAT_SECONDS = 10.0
+_START_SECONDS = 30.0
+_GRACE_SECONDS = 1
+_STOP_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What came back for one message: the site's, or why none can come any more."""
+
+    message: str
+    site: str
+    content: Wire | LinkError
+
+
+class Run:
+    """One campaign's messages, from `EmbeddedLink.open_run`; used by one thread, beside other runs."""
+
+    def __init__(self, link: "EmbeddedLink", campaign: str) -> None:
+        """Open a run of Flower's that carries no app.
+
+        Raises:
+            RuntimeError: a new run that does not start (a bug).
+        """
+        self.campaign = campaign
+        self._link, self._state = link, link.state
+        self._id = self._state.create_run(
+            fab_id=None,
+            fab_version=None,
+            fab_hash=None,
+            override_config={},
+            federation_id=NOOP_FEDERATION_ID,
+            federation_config=None,
+            flwr_aid=NOOP_FLWR_AID,
+            primary_task_type=TaskType.SERVER_APP,
+        )
+        task = self._state.get_run_info(run_ids=[self._id])[0].primary_task_id
+        if task is None or self._state.claim_task(task) is None or not self._state.activate_task(task):
+            raise RuntimeError("Expected a new run to start.")
+        self._task = task
+        self._sites: dict[str, str] = {}
+        self._packed: tuple[Wire, RecordDict] | None = None
+        self._open = True
+
+    def push(self, site: str, wire: Wire, *, ttl_seconds: float = 43_200.0) -> str:
+        """Leave a message for a site, which it takes at its next poll; one `wire` for many sites is stored once.
+
+        Args:
+            site: its registered name; it may be offline, but must have connected since the start.
+            wire: the message.
+            ttl_seconds: how long message and reply are worth keeping.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            LinkError: JG-server-203, no such site; JG-server-204, the run has ended.
+        """
+        self._still()
+        metadata = Metadata(
+            run_id=self._id,
+            message_id="",
+            src_node_id=SUPERLINK_NODE_ID,
+            dst_node_id=self._link.node_of(site),
+            reply_to_message_id="",
+            group_id=str(wire.round),
+            created_at=now().timestamp(),
+            ttl=ttl_seconds,
+            message_type="query",
+        )
+        if self._packed is None or self._packed[0] is not wire:
+            self._packed = wire, pack(wire)
+        message = make_message(metadata, self._packed[1])
+        store = self._link.store
+        with no_object_id_recompute():
+            tree, objects = get_object_tree(message), get_all_nested_objects(message)
+            # In one step, so that a site's confirmation cannot remove what this message shares with another's.
+            with store.lock_store:
+                missing = store.preregister(self._id, tree)
+            for object_id in missing:
+                store.put(object_id, objects[object_id].deflate())
+            # Flower has no setter. The message is stored last: a site never meets one that is not whole.
+            metadata.__dict__["_message_id"] = tree.object_id
+            if self._state.store_message_ins(remove_content_from_message(message)) is None:
+                store.delete(tree.object_id)
+                raise LinkError("JG-server-203", where=site)
+        self._sites[tree.object_id] = site
+        return tree.object_id
+
+    def pull(self, messages: Collection[str]) -> list[Answer]:
+        """What has come for these ids since the last look, each once; never waits.
+
+        A reply that is still arriving is left for a later look; Flower drops it when nothing of it comes for 180 s,
+        and the site may then reply again. A site that is offline is no failure: it may come back.
+
+        Raises:
+            LinkError: JG-server-204, the run has ended.
+            KeyError: an id that this run did not push, or has answered.
+        """
+        self._still()
+        sites = {message: self._sites[message] for message in messages}
+        answers = []
+        for message, site in sites.items():
+            with self._state.lock:
+                reply = self._state.message_ins_id_to_message_res_id.get(message)
+                asked = self._state.message_ins_store.get(message)
+            content: Wire | LinkError | None
+            if asked is None or asked.metadata.created_at + asked.metadata.ttl <= now().timestamp():
+                content = LinkError("JG-server-205", where=site, campaign=self.campaign)
+            else:
+                content = None if reply is None else self._open_reply(reply)
+            if content is not None:
+                self.forget([message])
+                answers.append(Answer(message, site, content))
+        return answers
+
+    def forget(self, messages: Collection[str]) -> None:
+        """Drop messages and whatever has come or still comes for them: a reply from now on is refused (JG-site-209)."""
+        for message in messages:
+            with self._state.lock:
+                reply = self._state.message_ins_id_to_message_res_id.get(message)
+                self._state.delete_messages({message})
+            for object_id in filter(None, (reply, message)):
+                self._link.store.delete(object_id)
+            self._sites.pop(message, None)
+
+    def close(self) -> None:
+        """End the run: everything of it is dropped, and sites that still work for it are told (JG-site-208)."""
+        if self._open:
+            self._open, self._packed = False, None
+            self._link.closed(self)
+            self._state.stop_run(self._id)
+
+    def beat(self) -> None:
+        """Keep Flower from ending the run as abandoned; the link calls this every 10 s, Flower's patience is 60 s."""
+        if self._open and not self._state.acknowledge_task_heartbeat(self._task):
+            _log.warning("The run of campaign %s has ended: no heartbeat for 60 s.", self.campaign)
+            self.close()
+
+    def _still(self) -> None:
+        if not self._open:
+            raise LinkError("JG-server-204", where=self.campaign)
+
+    def _open_reply(self, reply: str) -> Wire | LinkError | None:
+        """A reply read whole; None while parts of it are missing."""
+        try:
+            contents: dict[str, bytes] = {}
+            for object_id in parts(self._link.store.get_object_tree(reply)):
+                content = self._state.get_object(self._id, object_id)
+                if not content:
+                    return None
+                contents[object_id] = content
+            return inflate(reply, contents)
+        except NoObjectInStoreError:
+            return None
+        except LinkError as refused:
+            return refused
+
+
+class EmbeddedLink:
+    """The SuperLink in this process, over TLS with node authentication; a context manager, listening while open."""
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        site_api: Asgi | None = None,
+    ) -> None:
+        """Nothing listens before the link is entered.
+
+        Args:
+            certificate: the server's chain, PEM.
+            key: its private key, PEM without a password.
+            host: the address to listen on.
+            port: 0 for any that is free; `port` tells which.
+            site_api: an ASGI app that answers /v1/jangin/*; its lifespan is the caller's.
+        """
+        self.host, self.port = host, port
+        self._certificate, self._key = certificate, key
+        self._app = create_app(_CONFIG, _Quiet)
+        self.state, self.store = _memory(self._app.state.linkstate_factory.state())
+        self._server: uvicorn.Server | None = None
+        self._listener: socket.socket | None = None
+        self._gate = _Gate(self._app, self.state, site_api)
+        self._nodes: dict[str, int] = {}
+        self._runs: list[Run] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            LinkError: JG-server-201, a port that is taken, or a certificate that cannot be used.
+        """
+        config = uvicorn.Config(
+            self._gate,
+            ssl_certfile=self._certificate,
+            ssl_keyfile=self._key,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        try:
+            config.load()
+            self._listener = socket.create_server((self.host, self.port))
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+            raise LinkError("JG-server-201", where=f"{self.host}:{self.port}", problem=problem) from None
+        self.port = self._listener.getsockname()[1]
+        self._server = _Server(config)
+        serving = threading.Thread(
+            target=self._server.run, args=([self._listener],), name="jangin-superlink", daemon=True
+        )
+        beating = threading.Thread(target=self._beat, name="jangin-runs", daemon=True)
+        self._threads = [serving, beating]
+        for thread in self._threads:
+            thread.start()
+        return self._started(self._server, serving)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close every run and stop listening; a link is not entered twice."""
+        for run in list(self._runs):
+            run.close()
+        self._stopped.set()
+        if self._server is not None:
+            self._server.should_exit = True
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
+        if self._listener is not None:
+            self._listener.close()
+
+    def register(self, site: str, public_key: ec.EllipticCurvePublicKey) -> None:
+        """Let a site in under its key; a key it had before is struck off.
+
+        Raises:
+            LinkError: JG-server-202, the key is another site's.
+        """
+        key = public_key_to_bytes(public_key)
+        with self._lock:
+            node = self.state.get_node_id_by_public_key(key)
+            if node is not None:
+                if self._nodes.get(site) != node:
+                    raise LinkError("JG-server-202", where=site)
+                return
+            self._strike_off(site)
+            self._nodes[site] = self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 30.0, name=site)
+
+    def unregister(self, site: str) -> None:
+        """Strike a site off: from its next request on it is refused. A name that is not registered is let be."""
+        with self._lock:
+            self._strike_off(site)
+
+    def online(self) -> Mapping[str, int]:
+        """The registered sites that are there now, by name, with Flower's node ids."""
+        nodes = self.state.get_node_info(statuses=[NodeStatus.ONLINE])
+        return {node.name: node.node_id for node in nodes if self._nodes.get(node.name) == node.node_id}
+
+    def open_run(self, campaign: str) -> Run:
+        """A run for one campaign, kept alive until it or the link is closed."""
+        run = Run(self, campaign)
+        with self._lock:
+            self._runs.append(run)
+        return run
+
+    def node_of(self, site: str) -> int:
+        """Flower's id of a registered site.
+
+        Raises:
+            LinkError: JG-server-203.
+        """
+        if site not in self._nodes:
+            raise LinkError("JG-server-203", where=site)
+        return self._nodes[site]
+
+    def closed(self, run: Run) -> None:
+        """A run tells that it needs no more heartbeats."""
+        with self._lock:
+            self._runs = [other for other in self._runs if other is not run]
+
+    def _started(self, server: uvicorn.Server, serving: threading.Thread) -> Self:
+        """Wait until the listener answers, at most `_START_SECONDS`."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started and serving.is_alive() and time.monotonic() < deadline:
+            serving.join(0.01)
+        if not server.started:
+            self.__exit__(None, None, None)
+            raise LinkError("JG-server-201", where=f"{self.host}:{self.port}", problem="it did not start")
+        return self
+
+    def _strike_off(self, site: str) -> None:
+        node = self._nodes.pop(site, None)
+        if node is not None:
+            key = self.state.get_node_info(node_ids=[node])[0].public_key
+            self.state.delete_node(NOOP_FLWR_AID, node)
+            # Flower keeps a deleted node's key as taken for ever; a suspended site may come back.
+            with self.state.lock:
+                self.state.node_public_key_to_node_id.pop(key, None)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(_BEAT_SECONDS):
+            for run in list(self._runs):
+                run.beat()
+
+
+class _Server(uvicorn.Server):
+    """Cuts, after a moment's grace, connections that sites hold open: an idle one never answers TLS's goodbye."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # so that each is told
+
+
+class _Gate:
+    """What may be asked: the Fleet API, /health and our site API, in requests of bounded size."""
+
+    def __init__(self, flower: Asgi, state: InMemoryLinkState, site_api: Asgi | None) -> None:
+        self._flower, self._state, self._site_api = flower, state, site_api
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        """Pass one ASGI connection on, or refuse it."""
+        if scope["type"] == "lifespan":
+            return await self._flower(scope, receive, send)
+        path, headers = scope["path"], dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not length.isdigit() or int(length) > MOST_REQUEST_BYTES:
+            return await _status(send, 413)
+        if path == _ACTIVATE:
+            return await self._flower(scope, receive, self._explained(headers, send))
+        if path == "/health" or path.startswith(_FLEET):
+            return await self._flower(scope, receive, send)
+        if path.startswith(SITE_API) and self._site_api is not None:
+            return await self._site_api(scope, receive, send)
+        return await _status(send, 404)
+
+    def _explained(self, headers: Mapping[bytes, bytes], send: Callable[[Any], Awaitable[None]]) -> Any:
+        """Tell a node whose signature was good, and nobody else, why it may not connect."""
+
+        async def explain(event: Any) -> None:
+            if event["type"] == "http.response.start" and event["status"] == 412:
+                key = b64decode(headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode(), b""))
+                known = self._state.get_node_id_by_public_key(key) is not None
+                event["headers"] = [*event["headers"], (NODE_HEADER.encode(), b"online" if known else b"unknown")]
+            await send(event)
+
+        return explain
+
+
+async def _status(send: Callable[[Any], Awaitable[None]], status: int) -> None:
+    """An empty answer; the connection is closed, since the request's body is not read."""
+    headers = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class _Quiet(SuperLinkLifespan):
+    """A SuperLink that starts no gRPC server and no other process, whatever the environment says."""
+
+    def startup(self) -> None:
+        """Nothing to start."""
+
+    def shutdown(self) -> None:
+        """Nothing to stop."""
+
+
+def _memory(state: object) -> tuple[InMemoryLinkState, InMemoryObjectStore]:
+    """The state and its store, which this file takes to be Flower's in-memory ones."""
+    if isinstance(state, InMemoryLinkState) and isinstance(state.object_store, InMemoryObjectStore):
+        return state, state.object_store
+    raise RuntimeError(f"Expected an in-memory state: {type(state).__name__}.")
+
+
+_CONFIG = SuperLinkLifespanConfig(
+    control_address="",
+    health_server_address=None,
+    host="",
+    port=0,
+    insecure=False,
+    certificates=None,
+    superexec_auth_secret=None,
+    authn_plugin=NoOpControlAuthnPlugin(),
+    event_log_plugin=None,
+    fleet_event_log_plugin=None,
+    enable_event_log=False,
+    artifact_provider=None,
+    enable_supernode_auth=True,
+    fleet_api_type="grpc-rere",
+    fleet_api_address=None,
+    simulation=False,
+    ssl_ca_certfile=None,
+    ssl_certfile=None,
+    ssl_keyfile=None,
+    database=FLWR_IN_MEMORY_DB_NAME,
+    isolation="process",
+    runtime_dependency_install=False,
+)

@@ -1,0 +1,110 @@
+"""The recipe of a campaign: every public fact that its server and its sites share.
+
+The law: two places with the same recipe make the same initial model, the same public scaling and the same mechanism;
+nothing in it is read off anybody's records (a simulation says so where it does, in a warning).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jangin.models.flat import FlatModel
+from jangin.models.lines import input_range, input_shape, outputs, read_line, target_range
+from jangin.models.networks import build
+from jangin.models.spec import ModelSpec
+from jangin.models.tasks import Task
+from jangin.plan.blocks import StrategyBlock
+from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.moments import noise_deviation
+from jangin.privacy.releases import LocalDpSgd
+from jangin.records.examples import Examples, PublicRange
+from jangin.records.process import read_process
+from jangin.training.loop import Learner
+from jangin.training.mechanism import mechanism
+from jangin.training.scaling import Columns, Scaling
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What has to be known to train.
+
+    Attributes:
+        model: its specification.
+        strategy: the strategy block.
+        mechanism: of the private step; None for no differential privacy.
+        task: what is predicted.
+        input_shape: of one example, (features,) or (channels, length).
+        outputs: of the model: targets of a regression, 1 logit, or classes.
+        inputs: public range of the input columns, or None.
+        targets: public range of a regression's targets, or None.
+        nominal_units: public number of training units of a site.
+        seed: of initial weights, and of batches where there is no mechanism.
+    """
+
+    model: ModelSpec
+    strategy: StrategyBlock
+    mechanism: LocalDpSgd | None
+    task: Task
+    input_shape: tuple[int, ...]
+    outputs: int
+    inputs: PublicRange | None
+    targets: PublicRange | None
+    nominal_units: int
+    seed: int
+
+    @classmethod
+    def of(cls, plan: TrainingPlan) -> "Recipe":
+        """The recipe of a plan: its model line and process say what the examples are; no record is read.
+
+        Raises:
+            DataError: JG-data-060..071, a line that is unknown or does not fit its process. PlanError: JG-plan-003, a
+                task that no model learns; JG-plan-020. PrivacyError: JG-privacy-002, no noise is enough.
+        """
+        line = read_line(plan.model_line)
+        process = read_process(line.process)
+        nominal_units = plan.privacy.nominal_units or 1
+        return cls(
+            model=plan.model,
+            strategy=plan.strategy,
+            mechanism=mechanism(plan.privacy, plan.strategy, nominal_units),
+            task=Task(line.task),
+            input_shape=input_shape(line, process),
+            outputs=outputs(line),
+            inputs=input_range(line, process),
+            targets=target_range(line) if line.task == "regression" else None,
+            nominal_units=nominal_units,
+            seed=plan.seed,
+        )
+
+    def learner(self) -> Learner:
+        """The model with its initial weights, ready to train.
+
+        Raises:
+            PlanError: JG-plan-010..013, a model that cannot be built. PrivacyError: JG-privacy-003 or -004, one that
+                cannot be trained privately.
+        """
+        module = build(self.model, self.input_shape, self.outputs, self.seed)
+        return Learner(FlatModel(module, self.model.personal), self.task, self.mechanism)
+
+    def public_scaling(self) -> Scaling:
+        """The scaling by public ranges alone."""
+        targets = np.empty((0, self.outputs), np.float32) if self.task is Task.REGRESSION else np.empty(0, np.int64)
+        nobody = Examples(np.empty((0, *self.input_shape), np.float32), targets, np.empty(0, np.int64))
+        private = self.mechanism is not None
+        return Scaling.public(nobody, self.task, self.inputs, self.targets, private)
+
+    @property
+    def learns_scaling(self) -> bool:
+        """Whether moments are gathered before the first round."""
+        return self.mechanism is None or self.mechanism.scaling is not None
+
+    def scaling_noise(self, sites: int) -> float:
+        """Standard deviation of the noise in a mean of moments over so many sites, in the columns' [-1, 1]."""
+        release = self.mechanism.scaling if self.mechanism else None
+        return noise_deviation(release, len(self.public_scaling().center), self.nominal_units * sites, sites)
+
+    def learned_scaling(self, total: Columns, sites: int) -> Scaling:
+        """The scaling from the moments of so many sites, summed, shape (1 + 2 * columns,)."""
+        return self.public_scaling().learned(total, self.scaling_noise(sites))

@@ -1,0 +1,78 @@
+"""The scripts beside the package are alive: each runs once at a tiny size, and the pages made by one are up to date."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run():
+    def _run(script: str, *arguments: str) -> subprocess.CompletedProcess:
+        if not (ROOT / script).exists():
+            pytest.skip(f"{script} is not in this tree (an sdist has no scripts but the examples)")
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *arguments], capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return _run
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> Path:
+    """A folder of sets in which only a small stand-in of Fed-Heart is there."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 4)).astype(np.float32)
+    (tmp_path / "fed_heart").mkdir()
+    np.savez(
+        tmp_path / "fed_heart" / "fed_heart.npz",
+        X=x,
+        y=(x[:, 0] > 0).astype(np.int64),
+        silo=np.arange(80) % 4,
+        unit=np.arange(80),
+        split=(np.arange(80) % 5 == 0).astype(np.int8),
+    )
+    return tmp_path
+
+
+def test_the_accuracy_table_names_what_is_missing_and_measures_what_is_there(run, hospitals: Path) -> None:
+    done = run("benchmarks/accuracy.py", str(hospitals), "--json", "--quick")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["name"] for row in rows] == ["fed-heart"]
+    assert set(rows[0]) == {"name", "figure", "beside", "ratio", "goal", "holds"}
+    assert done.stderr.count("left out: ") == 4
+
+
+def test_the_accounting_benchmark_prints_one_row_for_each_epsilon(run) -> None:
+    done = run("benchmarks/accounting.py", "--json", "--quick")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 2
+    assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
+
+
+def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
+    done = run("docs/make_error_pages.py", "--check")
+    assert done.returncode == 0, "run: python docs/make_error_pages.py"
+
+
+def test_the_example_compares_strategies_with_and_without_privacy(run, tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        "data: {process: steel.bof_blow, model_line: national-bof-blow, sites: 2, masters: 2, episodes: 12}\n"
+        "model: {name: linear}\n"
+        "strategy: {name: fedavg, rounds: 1, local_steps: 1, batch: 4, lr: 0.1}\n"
+        "privacy: {nominal_units: 480, clip: 0.5, scaling_share: 0}\n"
+        "metric: mae\n"
+    )
+    done = run("examples/compare_strategies.py", str(file))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    assert sum("NO DIFFERENTIAL PRIVACY" in line for line in lines) == 3

@@ -1,0 +1,59 @@
+"""Laws of the recipe: server and site that read one plan share model, scaling and mechanism."""
+
+import numpy as np
+import pytest
+
+from jangin.codec.document import parse
+from jangin.plan.training_plan import TrainingPlan
+from jangin.training.recipe import Recipe
+
+PLAN = {
+    "campaign": "bof-2026-11",
+    "process": "steel.bof_blow",
+    "model_line": "national-bof-blow",
+    "sites": {"invite": ["site-0", "site-1"], "min_sites": 2},
+    "model": {"name": "linear"},
+    "strategy": {"name": "fedavg", "rounds": 3, "local_steps": 2, "batch": 40, "lr": 0.1},
+    "privacy": {"epsilon": 8, "delta": 1e-5, "nominal_units": 480},
+    "governance": {
+        "purposes": ["safety"],
+        "prohibited": ["worker_evaluation"],
+        "release": {"recipients": "contributors", "export": "domestic_only"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return Recipe.of(parse(PLAN, TrainingPlan, "plan"))
+
+
+def test_two_places_with_one_plan_start_from_one_model(recipe: Recipe) -> None:
+    again = Recipe.of(parse(PLAN, TrainingPlan, "plan"))
+    assert np.array_equal(recipe.learner().model.read(), again.learner().model.read())
+    assert recipe.mechanism == again.mechanism
+
+
+def test_the_model_line_says_what_goes_in_and_comes_out(recipe: Recipe) -> None:
+    assert recipe.outputs == 2
+    assert recipe.inputs is not None
+    assert recipe.input_shape == recipe.inputs.low.shape
+    assert recipe.public_scaling().inputs == recipe.input_shape[0]
+
+
+def test_the_noise_of_the_scaling_falls_with_the_root_of_the_sites(recipe: Recipe) -> None:
+    assert recipe.learns_scaling
+    assert recipe.scaling_noise(4) == pytest.approx(recipe.scaling_noise(1) / 2)
+
+
+def test_without_a_share_for_it_no_scaling_is_learnt() -> None:
+    plan = {**PLAN, "privacy": {**PLAN["privacy"], "scaling_share": 0}}
+    assert not Recipe.of(parse(plan, TrainingPlan, "plan")).learns_scaling
+
+
+def test_without_privacy_the_scaling_is_learnt_without_noise() -> None:
+    plan = {**PLAN, "privacy": {"epsilon": "none"}}
+    recipe = Recipe.of(parse(plan, TrainingPlan, "plan"))
+    assert recipe.mechanism is None
+    assert recipe.learns_scaling
+    assert recipe.scaling_noise(5) == 0.0
