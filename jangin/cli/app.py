@@ -1,22 +1,28 @@
 """The command's entrance: options that every command has, and what an exception becomes."""
 
+import io
 import signal
 import sys
 import traceback
 from typing import Annotated
 
+import click
 import typer
 
 from jangin.cli.data import data
+from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
+from jangin.cli.site import site
 from jangin.cli.talk import Format, Lang, Talk, default_lang
-from jangin.errors import JanginError
+from jangin.errors import JanginError, PlanError
 from jangin.version import __version__
 
 __all__ = ["app", "main"]
 
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 """Exit statuses of a command that was asked to stop."""
+
+_STOPPED_WORDS = "stopped; nothing half-written stays", "중단함. 쓰다 만 것은 남지 않습니다"
 
 app = typer.Typer(
     name="jangin",
@@ -28,6 +34,10 @@ app = typer.Typer(
 app.command("simulate")(simulate)
 app.command("demo")(demo)
 app.add_typer(data, name="data")
+app.add_typer(site, name="site")
+app.add_typer(server, name="server")
+app.add_typer(roster, name="roster")
+app.add_typer(campaign, name="campaign")
 
 
 @app.callback(invoke_without_command=True)
@@ -42,15 +52,24 @@ def _jangin(
 def main() -> None:
     """Run the command line; never returns."""
     talk = _talk(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ε and ↓ still gets the figures
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except JanginError as error:
         talk.error(error)
         sys.exit(error.exit_code)
+    except click.UsageError as error:
+        talk.error(PlanError("JG-plan-030", where="jangin", problem=error.format_message()))
+        sys.exit(2)
+    except click.Abort:
+        talk.say(*_STOPPED_WORDS)
+        sys.exit(128 + signal.SIGINT)
     except SystemExit as leaving:
         if leaving.code in _STOPPED:
-            talk.say("stopped; nothing half-written stays", "중단함. 쓰다 만 것은 남지 않습니다")
+            talk.say(*_STOPPED_WORDS)
         raise
     except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit status
         traceback.print_exc()

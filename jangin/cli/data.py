@@ -81,6 +81,6 @@ def validate(
     elif report.passed:
         talk.say(
             f"passed: {report.episodes} episodes, {report.holdout} set aside as hold-out",
-            f"통과: 에피소드 {report.episodes}개, 그중 {report.holdout}개는 시험용으로 분리",
+            f"통과: 에피소드 {report.episodes}개, 그중 {report.holdout}개는 평가용으로 분리",
         )
     sys.exit(0 if report.passed else 1)

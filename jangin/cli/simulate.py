@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "simulate"]
 
+_UNITS = {"episode": "에피소드", "master": "장인", "site": "사업장"}
 _WORDS = {
     "federated": ("federated", "연합 모델"),
     "personalised": ("federated, fine-tuned at the site", "연합 모델, 사업장에서 미세 조정"),
@@ -26,7 +27,7 @@ _WORDS = {
     "constant": ("the mean", "평균값"),
 }
 
-_HEAD = (("hold-outs", "시험 기록"), ("union of hold-outs", "시험 기록 전체"))
+_HEAD = (("hold-outs", "평가용 기록"), ("union of hold-outs", "평가용 기록 전체"))
 
 
 def simulate(
@@ -36,7 +37,7 @@ def simulate(
         typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed instead of the file's.")] = None,
-    engine: Annotated[str, typer.Option(help="sequential: sites one after another in this process.")] = "sequential",
+    engine: Annotated[str, typer.Option(help="sequential, or flower: through its messages.")] = "sequential",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A new folder for plan, history, plots and model.")] = None,
     per_site: Annotated[bool, typer.Option("--per-site", help="Mean of site figures, not of records.")] = False,
@@ -60,7 +61,7 @@ def simulate(
             per_site=per_site,
             accept_noise=accept_noise,
             progress=advance,
-            **_assignments(sets or []),
+            sets=_assignments(sets or []),
         )
     for warning in result.warnings:
         talk.warn(warning)
@@ -73,23 +74,36 @@ def simulate(
 
 
 def demo(
-    sites: Annotated[int, typer.Option(min=2, max=50)] = 5,
+    sites: Annotated[int | None, typer.Option(min=2, max=50, help="Default: the simulation file's.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Default: the simulation file's.")] = None,
     process: Annotated[str, typer.Option(help="A reference process.")] = "steel.bof_blow",
-    keep: Annotated[Path | None, typer.Option(help="A new folder that keeps records, history and model.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--from", metavar="SIM.yaml", help="A simulation of your own instead.")
+    ] = None,
+    secure_aggregation: Annotated[
+        bool, typer.Option("--secure-aggregation/--no-secure-aggregation", help="Not built yet.")
+    ] = False,
+    keep: Annotated[Path | None, typer.Option(help="A new folder that keeps records, logs, history, model.")] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Make master records of a process, check them, and train a private federation on them.
+    """Run a real federation on this machine: a server and site daemons, each a process with keys of its own.
 
-    All of it happens in this one process for now: records, scaling, rounds and noise are those of the field, the
-    daemons, keys and connections are not there yet.
+    Records are made and checked, sites enrol and approve, rounds run over TLS, everything is stopped at the end.
     """
     from jangin.simulation.demo import run_demo
 
     talk = Talk(form, lang or default_lang())
     with talk.progress() as advance:
-        outcome, result = run_demo(process, sites=sites, rounds=rounds, keep=keep, progress=advance)
+        outcome, result = run_demo(
+            process,
+            sites=sites,
+            rounds=rounds,
+            keep=keep,
+            progress=advance,
+            file=file,
+            secure_aggregation=secure_aggregation,
+        )
     for warning in result.warnings:
         talk.warn(warning)
     if form is Format.JSON:
@@ -114,20 +128,20 @@ def _table(result: "Result", lang: Lang, *, union: bool = False) -> str:
     """The comparison as a table, the promise, and who is better off."""
     korean = lang is Lang.KO
     figures = result.union if union else {name: result.metric[name] for name in result.per_site}
+    spread = not union and any(result.std[name] for name in result.per_site)
     arrow = "↑" if result.metric["higher_is_better"] else "↓"
     table = Table(title=f"{result.metric['name']} {arrow}", title_justify="left")
     table.add_column("모델" if korean else "model")
-    table.add_column(
-        _HEAD[union][korean],
-        justify="right",
-    )
+    table.add_column(_HEAD[union][korean], justify="right")
     if union:
-        table.add_column("자기 시험 기록" if korean else "own hold-out", justify="right")
-    table.add_column("±", justify="right")
+        table.add_column("자기 평가용 기록" if korean else "own hold-out", justify="right")
+    if spread:
+        table.add_column("±", justify="right")
     for name in _WORDS:
         if name in figures:
             own = [f"{result.metric[name]:.4g}"] if union else []
-            row = [_WORDS[name][korean], f"{figures[name]:.4g}", *own, f"{result.std[name]:.2g}"]
+            deviation = [f"{result.std[name]:.2g}"] if spread else []
+            row = [_WORDS[name][korean], f"{figures[name]:.4g}", *own, *deviation]
             table.add_row(*row, style="bold" if name == "federated" else None)
     console = Console(width=100, force_terminal=False)
     with console.capture() as capture:
@@ -142,19 +156,28 @@ def _promise(result: "Result", korean: bool) -> str:
     if isinstance(promise, str):
         return promise
     figures = f"ε = {promise['epsilon']:.3g}, δ = {promise['delta']:.3g}"
+    several = promise["runs"] > 1
     if korean:
-        return f"{promise['unit']} 단위, 사업장마다 {figures} ({promise['mechanism']}, 하나를 더하거나 뺄 때)"
-    return f"{figures} for each {promise['unit']} at its site ({promise['mechanism']}, adding or removing one)"
+        unit = _UNITS[promise["unit"]]
+        runs = f"; 같은 기록을 {promise['runs']}번 썼고, 이 값은 한 번의 실행에 대한 것" if several else ""
+        return (
+            f"연합 모델의 보호 단위: {unit}, 사업장별 {figures} ({promise['mechanism']}, 하나를 더하거나 뺄 때){runs}"
+        )
+    runs = f"; for one of the {promise['runs']} runs on these records" if several else ""
+    return (
+        f"the federated model: {figures} for each {promise['unit']} at its site"
+        f" ({promise['mechanism']}, adding or removing one){runs}"
+    )
 
 
 def _who(result: "Result", korean: bool) -> str:
     shares = result.better_off
     if shares["federated"] is None:
         return "사업장 단독 모델과 비교하지 않음" if korean else "not compared with sites alone"
-    tuned = "" if shares["personalised"] is None else f", {shares['personalised']:.0%}"
     worse = ", ".join(shares["sites_worse"]) or ("없음" if korean else "none")
+    tuned = ""
+    if shares["personalised"] is not None:
+        tuned = f", {'미세 조정 후' if korean else 'fine-tuned'} {shares['personalised']:.0%}"
     if korean:
-        return f"단독의 가장 좋은 모델보다 나은 사업장: {shares['federated']:.0%}{tuned} (미세 조정); 나쁜 곳: {worse}"
-    return (
-        f"sites better off than with their own best model: {shares['federated']:.0%}{tuned} fine-tuned; worse: {worse}"
-    )
+        return f"자체 최고 모델보다 나아진 사업장: {shares['federated']:.0%}{tuned}; 나아지지 않은 곳: {worse}"
+    return f"sites better off than with their own best model: {shares['federated']:.0%}{tuned}; worse: {worse}"

@@ -1,1 +1,16 @@
-"""What runs in a factory: the site daemon, its gate and its worker. Not built yet; training/ holds its loop."""
+"""What runs in a factory: one light process that listens and judges, and a worker that trains.
+
+    settings   site.yaml
+    state      the state folder: keys, trust, approvals, a task's states, the egress log
+    door       the one way out
+    api        the site API: enrolment, campaigns, approvals, pace
+    gate       what must hold before any record is opened
+    frames     the pipe between the two processes
+    workbench  the worker as the light process sees it
+    worker     the worker itself, a process of its own
+    daemon     the light process
+    desk       what a person at the site does: init, enrol, look, approve
+
+The law: nothing that the server sends is run; only what a person here approved is trained; what leaves, leaves by the
+door. The light process imports neither torch, scipy, dp_accounting nor pyarrow.
+"""

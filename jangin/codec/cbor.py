@@ -20,6 +20,9 @@ _MOST_DEPTH = 64
 def encode(value: object) -> bytes:
     """The canonical bytes of `value`; tuples are written as lists.
 
+    >>> encode({"rounds": 3, "lr": 0.5}).hex()
+    'a2626c72f9380066726f756e647303'
+
     Raises:
         ValueError: a type outside the data model, a NaN or infinity, an integer over 64 bits, a lone surrogate in a
             text, more than 64 levels.

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from jangin.codec import cbor
 from jangin.errors import PlanError
 
-__all__ = ["Document", "assign", "nearest", "parse", "read", "read_yaml"]
+__all__ = ["Document", "assign", "nearest", "parse", "read", "read_value", "read_yaml"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -59,6 +59,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PlanError("JG-plan-005", where=str(path), found=type(value).__name__)
     return value
+
+
+def read_value(text: str, where: str) -> Any:
+    """One value written as YAML, e.g. `4`, `none` or `[1, 2]`.
+
+    Raises:
+        PlanError: JG-plan-003, not a YAML value; JG-plan-006, a key twice.
+    """
+    try:
+        return yaml.load(text, Loader=_OneKeyOnceLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, *_LEAKS):
+        raise PlanError("JG-plan-003", where=where, value=text, problem="not a YAML value") from None
 
 
 def parse(value: Mapping[str, Any], model: type[M], where: str) -> M:

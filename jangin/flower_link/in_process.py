@@ -5,7 +5,7 @@ comes out as it is. Every grid has the same ids (`TaskIdentity` is one for the w
 side by side.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 
 from flwr.app import Context, Message, RecordDict
@@ -18,10 +18,28 @@ from flwr.supercore.date import now
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["InProcessGrid"]
+from jangin.flower_link.wire import Wire, pack, unpack
+
+__all__ = ["InProcessGrid", "client_app"]
 
 _RUN_ID = 1
 _TTL_SECONDS = 43_200.0
+
+
+def client_app(answer: Callable[[int, Wire], Wire]) -> ClientApp:
+    """A ClientApp that answers every query in our message form.
+
+    Args:
+        answer: from a node's partition and what it was asked to what it says.
+    """
+    app = ClientApp()
+
+    @app.query()
+    def _answer(message: Message, context: Context) -> Message:
+        wire = answer(int(context.node_config["partition-id"]), unpack(message.content))
+        return Message(pack(wire), reply_to=message)
+
+    return app
 
 
 class InProcessGrid(Grid):
@@ -76,6 +94,10 @@ class InProcessGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """Every node, in the order of partitions."""
         return list(self._contexts)
+
+    def order(self, node: int, wire: Wire) -> Message:
+        """A query in our message form to one node."""
+        return self.create_message(pack(wire), "query", node, str(wire.round))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Give each message an id and keep it until its reply is asked for.

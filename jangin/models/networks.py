@@ -17,7 +17,8 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int
     Torch's own random state stays as it was.
 
     Raises:
-        PlanError: JG-plan-011, inputs whose shape the model cannot take; JG-plan-012, groups that do not divide.
+        PlanError: JG-plan-011, inputs whose shape the model cannot take; JG-plan-012, groups that do not divide;
+            JG-plan-014, a group of one value, which cannot be normalised.
         TypeError: `spec` is no specification.
     """
     with torch.random.fork_rng(devices=[]):
@@ -33,6 +34,9 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int
                 for width in spec.channels:
                     if width % spec.groups:
                         raise PlanError("JG-plan-012", where="model.channels", width=width, groups=spec.groups)
+                last = -(-input_shape[1] // 2 ** (len(spec.channels) - 1))
+                if last == 1 and spec.groups in spec.channels:
+                    raise PlanError("JG-plan-014", where="model.groups", groups=spec.groups, length=input_shape[1])
                 return _cnn1d(input_shape[0], spec, outputs)
             case _:
                 raise TypeError(f"Expected a model specification: {spec!r}.")

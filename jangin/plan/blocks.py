@@ -85,7 +85,7 @@ class PrivacyBlock(Document):
 
     Attributes:
         unit: whose presence is hidden.
-        epsilon: for one site's releases together; `none` for NO DIFFERENTIAL PRIVACY.
+        epsilon: from 0.001 to 100, for one site's releases together; `none` for NO DIFFERENTIAL PRIVACY.
         delta: at most 1 / (10 * nominal_units).
         clip: L2 bound of one unit's gradient.
         nominal_units: public number of training units of a site; sets sampling probability and divisor.
@@ -97,7 +97,7 @@ class PrivacyBlock(Document):
     """
 
     unit: Unit = Unit.EPISODE
-    epsilon: Annotated[float, Field(gt=0)] | Literal["none"] = "none"
+    epsilon: Annotated[float, Field(ge=1e-3, le=100)] | Literal["none"] = "none"
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     clip: PositiveFloat = 1.0
     nominal_units: PositiveInt | None = None

@@ -1,12 +1,14 @@
 """What server and sites say to each other in a round: values, and the canonical CBOR bodies that carry them.
 
-The law: an order carries only what every site gets alike; a reply carries one vector or a code, and no count, no
-loss, no name of a person. float32 vectors ride beside the body; float64 ones (moments, scaling) in it, exactly.
+The law: an order carries only what every site gets alike; a reply carries one vector or a code, and no loss and no
+name of a person. A vector of moments counts units: noised under privacy, plain without. float32 vectors ride beside the
+body; float64 ones (moments, scaling) in it, exactly.
 """
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,19 @@ class Reply:
     vector: NDArray[np.float32] | NDArray[np.float64] | None
     abstained: str | None = None
 
+    @property
+    def update(self) -> NDArray[np.float32] | None:
+        """The vector where it is an update, which rides beside the body."""
+        return cast(NDArray[np.float32], self.vector) if self._is(np.float32) else None
+
+    @property
+    def moments(self) -> NDArray[np.float64] | None:
+        """The vector where it is moments, which stand in the body."""
+        return cast(NDArray[np.float64], self.vector) if self._is(np.float64) else None
+
+    def _is(self, dtype: type[np.floating[Any]]) -> bool:
+        return self.vector is not None and self.vector.dtype == dtype
+
 
 _CODE = re.compile(r"local|JG-[a-z]+-[0-9]{3}")
 _NO_VECTOR: NDArray[np.float32] = np.empty(0, np.float32)
@@ -93,8 +108,8 @@ def read_order(kind: str, round: int, body: bytes, vector: NDArray[np.float32] |
 
 def reply_body(reply: Reply) -> bytes:
     """The body of a reply: {abstained, moments}; an update rides beside it."""
-    moments = reply.vector if reply.vector is not None and reply.vector.dtype == np.float64 else None
-    return cbor.encode({"abstained": reply.abstained, "moments": None if moments is None else _bytes(moments)})
+    moments = None if reply.moments is None else _bytes(reply.moments)
+    return cbor.encode({"abstained": reply.abstained, "moments": moments})
 
 
 def read_reply(site: str, body: bytes, vector: NDArray[np.float32] | None) -> Reply:

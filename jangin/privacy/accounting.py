@@ -18,14 +18,17 @@ _COARSE, _FINE = 1e-3, 1e-4
 _LARGEST_NOISE = 2.0**20
 
 
-def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: float = _FINE) -> float:
+def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: float | None = None) -> float:
     """An upper bound on epsilon at `delta` of all releases together, by privacy loss distributions.
 
     Composition by Koskela et al. 2020 (arXiv 2006.07134) with the pessimistic discretisation of Doroshenko et al.
-    2022 (arXiv 2207.04380); `interval` is the grid of the privacy loss: a smaller one is tighter and slower.
+    2022 (arXiv 2207.04380); `interval` is the grid of the privacy loss: a smaller one is tighter and slower. Without
+    one it is 1e-4, or 1e-4 of epsilon where that is smaller.
     """
     from dp_accounting.pld import PLDAccountant
 
+    if interval is None:
+        interval = _FINE * min(1.0, epsilon_rdp(releases, delta))
     return _epsilon(PLDAccountant(value_discretization_interval=interval), releases, delta)
 
 

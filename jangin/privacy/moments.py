@@ -2,7 +2,7 @@
 
 For columns brought to [-1, 1] by public ranges, a unit gives m = (1, x, x*x), its examples' means: its L2 norm
 is at most sqrt(1 + 2 d) for d columns, so one unit moves the sum by at most that. One Gaussian release with
-q = 1. The law: what leaves a site is this vector and nothing else; no site's statistics, no pooled statistics.
+q = 1. The law: what leaves a site is this vector and nothing else; without a release it is the site's plain statistics.
 """
 
 from math import sqrt

@@ -21,13 +21,23 @@ class SecureRandom:
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         """Key the stream with 16 bytes of `entropy`, which tests may replace."""
-        self._stream = Cipher(algorithms.AES128(entropy(16)), modes.CTR(bytes(16))).encryptor()
+        self._entropy = entropy
+        self._key()
+
+    def _key(self) -> None:
+        self._process = os.getpid()
+        self._stream = Cipher(algorithms.AES128(self._entropy(16)), modes.CTR(bytes(16))).encryptor()
+
+    def __getstate__(self) -> None:
+        raise TypeError("A secure stream cannot be copied: two of them would share their bits.")
 
     def __repr__(self) -> str:
         return "SecureRandom(<secret>)"
 
     def bits(self, count: int) -> NDArray[np.uint64]:
-        """`count` words of 64 random bits, shape (count,)."""
+        """`count` words of 64 random bits, shape (count,); a forked process gets a key of its own."""
+        if self._process != os.getpid():
+            self._key()
         return np.frombuffer(self._stream.update(bytes(8 * count)), np.uint64)
 
     def uniform(self, count: int) -> NDArray[np.float64]:

@@ -32,6 +32,7 @@ __all__ = [
     "episode_schema",
     "fits",
     "optional_columns",
+    "refuse_filled",
     "stream_parts",
     "stream_schema",
     "write_records",
@@ -86,13 +87,15 @@ def write_records(folder: Path, card: Card, episodes: pa.Table, streams: Mapping
         streams: by the card's stream names, tables with columns of `stream_schema`. Missing values are null.
 
     Raises:
-        DataError: JG-data-002 the folder holds something; 003 a column is missing; 008 the card has no such
-            stream; 020 a column has another type.
+        DataError: JG-data-002 the folder holds something; 019 it cannot be made; 003 a column is missing; 008 the
+            card has no such stream; 020 a column has another type.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError("JG-data-002", where=str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    refuse_filled(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise DataError("JG-data-019", where=str(folder), problem=error.strerror) from None
     try:
         content = card.model_dump(mode="json", exclude_defaults=True)
         (partial / CARD_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
@@ -109,6 +112,16 @@ def write_records(folder: Path, card: Card, episodes: pa.Table, streams: Mapping
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def refuse_filled(folder: Path) -> None:
+    """Refuse a folder for new records that holds something already.
+
+    Raises:
+        DataError: JG-data-002, it does, or it is no folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError("JG-data-002", where=str(folder))
 
 
 class EpisodeView:

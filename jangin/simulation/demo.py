@@ -1,59 +1,167 @@
-"""The demo: records of a reference process made, checked and learnt from, in this one process.
+"""The demo: records of a process made and checked, learnt from by a real federation on loopback, and compared.
 
-The daemons, keys and connections of the field are not there yet; what is there is the field's: records in folders,
-hold-outs set aside by a key, scaling by noised sums, rounds, noise.
+The comparison is computed from the folders that the demo made itself, outside the federation: no message carries it.
 """
 
+import json
+import time
+from collections.abc import Mapping
 from importlib.resources import as_file, files
+from math import isnan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
+
+from jangin.codec.document import parse
 from jangin.errors import PlanError
-from jangin.simulation.federation import Advance
+from jangin.plan.training_plan import TrainingPlan
+from jangin.simulation import baselines
+from jangin.simulation.conclusion import Outcome, conclude
+from jangin.simulation.experiment import Experiment, ProcessData, read_experiment
+from jangin.simulation.federation import Advance, load
+from jangin.simulation.loopback import Ran, run_on_loopback
 from jangin.simulation.result import Result
-from jangin.simulation.run import simulate
+from jangin.simulation.run_folder import RunFolder
+from jangin.simulation.setting import Setting, prepare
+from jangin.strategies.check import check
 
 __all__ = ["DEMOS", "run_demo"]
 
 DEMOS = {"steel.bof_blow": "steel-bof-blow.yaml"}
 """The simulation file of each process that has a demo."""
 
+_SECONDS_A_ROUND = 60.0
+
 
 def run_demo(
-    process: str, *, sites: int, rounds: int | None, keep: Path | None, progress: Advance
+    process: str,
+    *,
+    sites: int | None,
+    rounds: int | None,
+    keep: Path | None,
+    progress: Advance,
+    file: Path | None = None,
+    secure_aggregation: bool = False,
 ) -> tuple[dict[str, Any], Result]:
-    """Run the process's simulation with so many sites, and rounds where they are given.
+    """Run a simulation's campaign through a real federation on loopback.
+
+    Args:
+        process: whose demo, where no `file` is given.
+        sites: how many; the file's number where None.
+        rounds: how many; the file's where None.
+        keep: a new folder that takes records, logs, history, plots and model.
+        progress: told how far each kind of work is.
+        file: another simulation; its data has to be a process.
+        secure_aggregation: refused, as long as it is not built.
 
     Returns:
         The last line of `jangin demo --format json`, and the result behind it. `local`, `local_trees`, `federated`,
-        `pooled` and `constant` are on the union of hold-outs, `*_own` on each site's own. One process: `rss_mb`
-        has its peak as `server` and no `site_median`.
+        `pooled` and `constant` are on the union of hold-outs, `*_own` on each site's own.
 
     Raises:
-        PlanError: JG-plan-003, a process without a demo.
+        PlanError: JG-plan-003, no such demo, or data that is no process; JG-plan-022, secure aggregation.
+        SimulationError: JG-sim-010 and -011, a federation that broke off. Also what `simulate` raises.
     """
-    if process not in DEMOS:
+    started = time.perf_counter()
+    if file is None and process not in DEMOS:
         problem = f"there is a demo of {', '.join(DEMOS)}"
         raise PlanError("JG-plan-003", where="--process", value=process, problem=problem)
-    with as_file(files("jangin.configs").joinpath("simulations", DEMOS[process])) as file:
-        sets: dict[str, Any] = {"data.sites": sites}
-        if rounds is not None:
-            sets["strategy.rounds"] = rounds
-        result = simulate(file, out=keep, progress=progress, **sets)
-    promise = result.privacy
+    asked: dict[str, Any] = {"data.sites": sites, "strategy.rounds": rounds, "seeds": 1}
+    sets = {key: value for key, value in asked.items() if value is not None}
+    if secure_aggregation:
+        sets["privacy.secure_aggregation"] = "required"
+    with as_file(files("jangin.configs") / "simulations" / DEMOS.get(process, "")) as shipped:
+        experiment = read_experiment(file or shipped, sets)
+    check(experiment.strategy, experiment.privacy)
+    if not isinstance(experiment.data, ProcessData):
+        problem = "a demo makes its records: give data: {process: ...}"
+        raise PlanError("JG-plan-003", where=f"{file}: data", value=type(experiment.data).__name__, problem=problem)
+    with RunFolder(keep) as folder, TemporaryDirectory(prefix="jangin-") as scratch:
+        place = folder.path or Path(scratch)
+        federation = load(experiment, place / "records", progress)
+        setting = prepare(experiment, federation, "loopback", False, False, progress)
+        plan = _plan(experiment, experiment.data, setting)
+        records = {silo.name: place / "records" / silo.name for silo in federation.silos}
+        ran = run_on_loopback(
+            place / "federation",
+            {name: path.absolute() for name, path in records.items()},
+            experiment.data.process,
+            plan,
+            _SECONDS_A_ROUND * (plan.strategy.rounds + 1),
+            lambda done, total: progress("round", done, total),
+        )
+        result = conclude(setting, [_outcome(setting, ran)], time.perf_counter() - started)
+        folder.write(experiment, result)
+    return _line(result, ran), result
+
+
+def _plan(experiment: Experiment, data: ProcessData, setting: Setting) -> TrainingPlan:
+    """The simulation as a campaign that invites its sites."""
+    sites = [silo.name for silo in setting.federation.silos]
+    privacy = experiment.privacy.model_dump(mode="json") | {"nominal_units": setting.nominal_units}
+    document = {
+        "campaign": "demo",
+        "process": data.process,
+        "model_line": data.model_line,
+        "sites": {"invite": sites, "min_sites": max(1, len(sites) * 7 // 10), "round_deadline": "60s"},
+        "model": experiment.model.model_dump(mode="json"),
+        "strategy": experiment.strategy.model_dump(mode="json"),
+        "privacy": privacy,
+        "governance": {
+            "purposes": ["demonstration"],
+            "prohibited": ["worker_evaluation", "dismissal", "reassignment"],
+            "release": {"recipients": "contributors", "export": "domestic_only"},
+        },
+        "seed": experiment.seed,
+    }
+    return parse(document, TrainingPlan, "demo plan")
+
+
+def _outcome(setting: Setting, ran: Ran) -> Outcome:
+    """The federation's model judged on all hold-outs, with the baselines beside it."""
+    seed = setting.experiment.seed
+    recipe = setting.recipe(seed)
+    learner, public = recipe.learner(), recipe.public_scaling()
+    initial = learner.model.read()
+    parameters = load_file(ran.folder / "final.safetensors")["parameters"]
+    learnt = json.loads((ran.folder / "scaling.json").read_text())
+    scaling = public.standardised(np.array(learnt["mean"]), np.array(learnt["deviation"]))
+    whole = initial.copy()
+    whole[learner.model.layout.shared] = parameters
+    federated = baselines.Fitted(learner, scaling, whole)
+    scores = {"federated": setting.score(lambda site, examples: federated.predict(examples), common=True)}
+    scores |= baselines.compared(setting, learner, initial, public, seed)
+    figure = scores["federated"].total
+    rows = [
+        {"seed": seed, "round": entry.round, "federated": figure, "seconds": entry.seconds}
+        for entry in ran.status.attempts
+        if entry.round and entry.outcome == "finished"
+    ]
+    return Outcome(scores, rows, parameters, learner.model.layout, scaling, sum(row["seconds"] for row in rows))
+
+
+def _line(result: Result, ran: Ran) -> dict[str, Any]:
+    promise: Mapping[str, Any] | str = result.privacy
     if not isinstance(promise, str):
         promise = {key: promise[key] for key in ("unit", "epsilon", "delta", "mechanism")}
-    union = result.union
-    metric = {name: union[name] for name in ("local", "federated", "pooled", "local_trees", "constant")}
+    compared = ("local", "federated", "pooled", "local_trees", "constant")
     own = {"local_own": result.metric["local"], "federated_own": result.metric["federated"]}
-    outcome = {
-        "sites": sites,
+    abstained = [
+        {"site": site, "round": entry.round, "code": code}
+        for entry in ran.status.attempts
+        for site, code in entry.abstained.items()
+    ]
+    memory = {"server": ran.server_rss_mb, "site_median": ran.site_rss_mb}
+    return {
+        "sites": len(result.sites),
         "rounds": len(result.rounds),
-        "seconds_per_round": [round(row["seconds"], 4) for row in result.rounds],
-        "metric": {"name": result.metric["name"], **metric, **own},
+        "seconds_per_round": [round(row["seconds"], 3) for row in result.rounds],
+        "metric": {"name": result.metric["name"], **{name: result.union.get(name) for name in compared}, **own},
         "privacy": promise,
-        "rss_mb": {"server": round(result.peak_rss_mb, 1), "site_median": None},
-        "abstained": [],
+        "rss_mb": {name: None if isnan(figure) else round(figure, 1) for name, figure in memory.items()},
+        "abstained": abstained,
         "ok": True,
     }
-    return outcome, result

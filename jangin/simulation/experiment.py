@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag
 
-from jangin.codec.document import Document, assign, parse, read_yaml
-from jangin.errors import PlanError
+from jangin.codec.document import Document, assign, parse, read_value, read_yaml
 from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock, StrategyBlock
@@ -153,8 +151,5 @@ def read_experiment(file: Path, sets: Mapping[str, object]) -> Experiment:
     """
     tree = read_yaml(file)
     for key, value in sets.items():
-        try:
-            assign(tree, key, yaml.safe_load(value) if isinstance(value, str) else value)
-        except yaml.YAMLError:
-            raise PlanError("JG-plan-003", where=key, value=value, problem="not a YAML value") from None
+        assign(tree, key, read_value(value, key) if isinstance(value, str) else value)
     return parse(tree, Experiment, str(file))

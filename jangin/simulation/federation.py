@@ -120,6 +120,10 @@ def _from_npz(data: NpzData, *, private: bool) -> Federation:
     for number in np.unique(table.silo):
         train, test = (examples[(table.silo == number) & (table.split == side)] for side in (0, 1))
         silos.append(Silo(f"site-{number}", train, test, str(data.npz)))
+    pairs = np.unique(np.stack([table.unit, table.silo]), axis=1)[0]
+    if private and len(np.unique(pairs)) < len(pairs):
+        shared_units = len(pairs) - len(np.unique(pairs))
+        warnings.append(CodedText("JG-privacy-015", where=str(data.npz), units=shared_units))
     columns = table.inputs.shape[1]
     ranges = None
     if data.x_range is not None:

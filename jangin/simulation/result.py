@@ -57,7 +57,7 @@ class Result:
         scaling: how inputs and outputs of that model are scaled.
         client_rounds_per_second: sites times rounds over the seconds of the rounds alone.
         seconds: of everything.
-        peak_rss_mb: the most memory the process has had.
+        peak_rss_mb: the most memory the process has had; None where the system does not say.
         warnings: what was assumed.
     """
 
@@ -74,7 +74,7 @@ class Result:
     scaling: Scaling
     client_rounds_per_second: float
     seconds: float
-    peak_rss_mb: float
+    peak_rss_mb: float | None
     warnings: tuple[CodedText, ...]
 
     @property
@@ -93,7 +93,7 @@ class Result:
             "privacy": self.privacy if isinstance(self.privacy, str) else dict(self.privacy),
             "client_rounds_per_second": round(self.client_rounds_per_second, 1),
             "seconds": round(self.seconds, 2),
-            "peak_rss_mb": round(self.peak_rss_mb, 1),
+            "peak_rss_mb": None if self.peak_rss_mb is None else round(self.peak_rss_mb, 1),
             "warnings": [warning.as_dict(lang) for warning in self.warnings],
         }
 
@@ -105,12 +105,12 @@ def defined(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def promise(mechanism: LocalDpSgd | None) -> Mapping[str, Any] | str:
+def promise(mechanism: LocalDpSgd | None, runs: int) -> Mapping[str, Any] | str:
     """What a run may say of its privacy.
 
     Returns:
-        unit, epsilon, delta, noise_multiplier (noise over clip), mechanism and relation of one site's releases;
-        without a mechanism NO DIFFERENTIAL PRIVACY.
+        unit, epsilon, delta, noise_multiplier (noise over clip), mechanism and relation of one site's releases in
+        one of the `runs` (every seed is a run of its own); without a mechanism NO DIFFERENTIAL PRIVACY.
     """
     if mechanism is None:
         return NO_DIFFERENTIAL_PRIVACY
@@ -122,6 +122,7 @@ def promise(mechanism: LocalDpSgd | None) -> Mapping[str, Any] | str:
         "noise_multiplier": mechanism.steps.noise_multiplier,
         "mechanism": "M1",
         "relation": guarantee.relation.value,
+        "runs": runs,
     }
 
 

@@ -1,40 +1,41 @@
 """One simulation from file to result. The numbered steps of `_one_seed` are the whole of it."""
 
-import resource
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
-from jangin.errors import CodedText, PlanError, SimulationError
-from jangin.models.layout import ParameterLayout, Vector
-from jangin.models.tasks import Task
+from jangin.errors import PlanError, SimulationError
+from jangin.models.layout import Vector
 from jangin.plan.messages import Kind, Order
-from jangin.server.rounds import Progress, gather, rounds
+from jangin.server.rounds import Exchange, Progress, gather, rounds
 from jangin.simulation import baselines
-from jangin.simulation.experiment import Experiment, read_experiment
-from jangin.simulation.federation import Advance, Federation, load
-from jangin.simulation.result import COMPARED, Result, Scores, better_off, promise
+from jangin.simulation.conclusion import Outcome, conclude
+from jangin.simulation.experiment import read_experiment
+from jangin.simulation.federation import Advance, load
+from jangin.simulation.result import Result, Scores
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
-from jangin.simulation.setting import Setting
+from jangin.simulation.setting import Setting, prepare
 from jangin.strategies import build as build_strategy
 from jangin.strategies.check import check
 from jangin.strategies.finetune import FineTune
-from jangin.training.mechanism import mechanism as calibrated
-from jangin.training.mechanism import refuse_noise
-from jangin.training.metrics import METRICS
-from jangin.training.scaling import Scaling
 from jangin.training.site import Site
 
 __all__ = ["simulate"]
 
-_MOSTLY_NOISE = 0.1
+
+def _flower(*arguments: Any) -> Exchange:
+    from jangin.simulation.flower import FlowerExchange  # Flower takes a second to load
+
+    return FlowerExchange(*arguments)
+
+
+_ENGINES: Mapping[str, Callable[..., Exchange]] = {"sequential": SequentialExchange, "flower": _flower}
 
 
 def simulate(
@@ -47,20 +48,22 @@ def simulate(
     per_site: bool = False,
     accept_noise: bool = False,
     progress: Advance = lambda what, done, total: None,
-    **sets: object,
+    sets: Mapping[str, object] | None = None,
+    **more_sets: object,
 ) -> Result:
     """Run a simulation file and compare the federation with doing without.
 
     Args:
         file: the YAML file (docs/simulate.md).
         seed: first seed; the file's own where None. With differential privacy it seeds data and initial weights only.
-        engine: `sequential`.
+        engine: `sequential`: sites one after another; `flower`: the same through Flower's messages.
         threads: of torch.
         out: a folder that must not exist yet; it takes plan, environment, history, plots and final.safetensors.
         per_site: figures are means over sites instead of over all hold-out records.
         accept_noise: run a plan that would yield only noise.
         progress: called with what is being done, how much is done, and of how much.
-        **sets: dotted keys of the file with other values, e.g. `**{"strategy.rounds": 20}`.
+        sets: dotted keys of the file with other values.
+        **more_sets: the same, e.g. `**{"strategy.rounds": 20}`.
 
     Raises:
         PlanError: a file, key or combination that cannot be carried out. DataError: data that cannot be used.
@@ -69,77 +72,23 @@ def simulate(
             folder that cannot be made.
     """
     started = time.perf_counter()
-    experiment = read_experiment(Path(file), sets if seed is None else {**sets, "seed": seed})
-    if engine != "sequential":
-        raise PlanError("JG-plan-003", where="--engine", value=engine, problem="the engine there is: sequential")
+    asked = {**(sets or {}), **more_sets, **({} if seed is None else {"seed": seed})}
+    experiment = read_experiment(Path(file), asked)
+    if engine not in _ENGINES:
+        problem = f"there are the engines {', '.join(_ENGINES)}"
+        raise PlanError("JG-plan-003", where="--engine", value=engine, problem=problem)
     check(experiment.strategy, experiment.privacy)
     torch.set_num_threads(threads)
     with RunFolder(out) as folder, TemporaryDirectory(prefix="jangin-") as scratch:
         federation = load(experiment, (folder.path or Path(scratch)) / "records", progress)
-        result = _compare(experiment, federation, per_site, accept_noise, progress, started)
+        setting = prepare(experiment, federation, engine, per_site, accept_noise, progress)
+        outcomes = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
+        result = conclude(setting, outcomes, time.perf_counter() - started)
         folder.write(experiment, result)
     return result
 
 
-@dataclass(frozen=True)
-class _Seed:
-    """One seed's outcome."""
-
-    scores: Mapping[str, Scores]
-    rounds: Sequence[Mapping[str, float]]
-    parameters: Vector
-    layout: ParameterLayout
-    scaling: Scaling
-    round_seconds: float
-
-
-def _compare(
-    experiment: Experiment,
-    federation: Federation,
-    per_site: bool,
-    accept_noise: bool,
-    progress: Advance,
-    started: float,
-) -> Result:
-    metric_name = experiment.metric or ("rmse" if federation.task is Task.REGRESSION else "accuracy")
-    metric = METRICS[metric_name]
-    if federation.task not in metric.tasks:
-        problem = f"it has no meaning for {federation.task.value}"
-        raise PlanError("JG-plan-003", where="metric", value=metric_name, problem=problem)
-    nominal_units, warnings = _nominal_units(experiment, federation)
-    mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
-    if mechanism is not None and not accept_noise:
-        refuse_noise(mechanism, len(federation.silos))
-    setting = Setting(experiment, federation, mechanism, nominal_units, metric, per_site, progress)
-    warnings += _scaling_warning(setting)
-    seeds = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
-    names = [name for name in (*COMPARED, "local_private") if name in seeds[0].scores]
-    totals = {name: [seed.scores[name].total for seed in seeds] for name in names}
-    sites = tuple(silo.name for silo in federation.silos)
-    by_site = {name: tuple(np.mean([seed.scores[name].sites for seed in seeds], axis=0).tolist()) for name in names}
-    figures = {name: fmean(totals[name]) if name in totals else None for name in (*COMPARED, *names)}
-    return Result(
-        metric={"name": metric_name, "higher_is_better": metric.higher_is_better, **figures},
-        std={name: float(np.std(totals[name])) if name in totals else None for name in figures},
-        better_off=better_off(by_site, sites, metric),
-        privacy=promise(mechanism),
-        sites=sites,
-        per_site=by_site,
-        union={name: fmean(seed.scores[name].union for seed in seeds) for name in names},
-        rounds=tuple(row for seed in seeds for row in seed.rounds),
-        parameters=seeds[0].parameters,
-        layout=seeds[0].layout,
-        scaling=seeds[0].scaling,
-        client_rounds_per_second=(
-            len(sites) * experiment.strategy.rounds * len(seeds) / sum(seed.round_seconds for seed in seeds)
-        ),
-        seconds=time.perf_counter() - started,
-        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        warnings=(*federation.warnings, *warnings),
-    )
-
-
-def _one_seed(setting: Setting, seed: int) -> _Seed:
+def _one_seed(setting: Setting, seed: int) -> Outcome:
     experiment, silos = setting.experiment, setting.federation.silos
     block = experiment.strategy
 
@@ -153,7 +102,7 @@ def _one_seed(setting: Setting, seed: int) -> _Seed:
     scaling = public = recipe.public_scaling()
     sites = [Site(silo.name, silo.train, public, learner, seed) for silo in silos]
     strategy = build_strategy(block)
-    exchange = SequentialExchange(sites, block, strategy)
+    exchange = _ENGINES[setting.engine](sites, block, strategy)
     learnt = None
     if recipe.learns_scaling:
         record, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)))
@@ -196,16 +145,4 @@ def _one_seed(setting: Setting, seed: int) -> _Seed:
 
     # 5. What it is compared with.
     scores |= baselines.compared(setting, learner, initial, public, seed)
-    return _Seed(scores, history, shared, model.layout, scaling, round_seconds)
-
-
-def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int, list[CodedText]]:
-    given, most = experiment.privacy.nominal_units, federation.most_units
-    if given is not None or experiment.privacy.epsilon == "none":
-        return given or most, []
-    return most, [CodedText("JG-privacy-010", where="privacy.nominal_units", units=most)]
-
-
-def _scaling_warning(setting: Setting) -> list[CodedText]:
-    noise = setting.recipe(setting.experiment.seed).scaling_noise(len(setting.federation.silos))
-    return [CodedText("JG-privacy-012", where="privacy.scaling_share", noise=noise)] if noise > _MOSTLY_NOISE else []
+    return Outcome(scores, history, shared, model.layout, scaling, round_seconds)

@@ -32,7 +32,11 @@ class RunFolder:
         self._out = Path(out) if out is not None else None
         self.path: Path | None = None
         if self._out is not None:
-            if self._out.exists():
+            try:
+                there = self._out.exists()
+            except (OSError, ValueError) as error:
+                raise _cannot(self._out, error) from None
+            if there:
                 raise SimulationError("JG-sim-001", where="--out", folder=str(self._out))
             self.path = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
 
@@ -46,10 +50,8 @@ class RunFolder:
             self._made = [parent for parent in self.path.parents if not parent.exists()]
             try:
                 self.path.mkdir(parents=True)
-            except OSError as error:
-                raise SimulationError(
-                    "JG-sim-003", where="--out", folder=str(self._out), problem=error.strerror
-                ) from None
+            except (OSError, ValueError) as error:
+                raise _cannot(self._out, error) from None
         return self
 
     def __exit__(
@@ -106,3 +108,8 @@ class RunFolder:
         (self.path / "scaling.json").write_text(json.dumps(result.scaling.as_dict(), indent=2))
         metric_by_round(result, self.path / "metric_by_round.png")
         per_site_bars(result, self.path / "per_site.png")
+
+
+def _cannot(folder: Path | None, error: OSError | ValueError) -> SimulationError:
+    problem = error.strerror if isinstance(error, OSError) else str(error)
+    return SimulationError("JG-sim-003", where="--out", folder=str(folder)[:80], problem=problem)

@@ -1,21 +1,28 @@
 """What all seeds of an experiment have in common, and how a model is judged on the hold-outs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
 
+from jangin.errors import CodedText, PlanError
 from jangin.models.layout import Vector
+from jangin.models.tasks import Task
+from jangin.plan.blocks import check_delta
 from jangin.privacy.releases import LocalDpSgd
 from jangin.records.examples import Examples
 from jangin.simulation.experiment import Experiment
 from jangin.simulation.federation import Advance, Federation
 from jangin.simulation.result import Scores
-from jangin.training.metrics import Metric
+from jangin.training.mechanism import mechanism as calibrated
+from jangin.training.mechanism import refuse_noise
+from jangin.training.metrics import METRICS, Metric
 from jangin.training.recipe import Recipe
 
-__all__ = ["Setting", "joined"]
+__all__ = ["Setting", "joined", "prepare"]
+
+_MOSTLY_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,20 +32,29 @@ class Setting:
     Attributes:
         experiment: the file.
         federation: the sites.
+        engine: how they are reached.
         mechanism: of the private step; None for no differential privacy.
         nominal_units: public number of training units of a site.
-        metric: the figure that is compared.
+        metric_name: the figure that is compared.
         per_site: means over sites instead of over all hold-out records.
         progress: told how far each kind of work is.
+        warnings: what was assumed.
     """
 
     experiment: Experiment
     federation: Federation
+    engine: str
     mechanism: LocalDpSgd | None
     nominal_units: int
-    metric: Metric
+    metric_name: str
     per_site: bool
     progress: Advance
+    warnings: tuple[CodedText, ...] = ()
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of that name."""
+        return METRICS[self.metric_name]
 
     def recipe(self, seed: int) -> Recipe:
         """What is public about the campaign with this seed."""
@@ -85,3 +101,45 @@ def joined(parts: Sequence[Examples]) -> Examples:
     return Examples(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("inputs", "targets", "units"))
     )
+
+
+def prepare(
+    experiment: Experiment, federation: Federation, engine: str, per_site: bool, accept_noise: bool, progress: Advance
+) -> Setting:
+    """Check an experiment against its data, calibrate its mechanism once, and note what has to be said.
+
+    Raises:
+        PlanError: JG-plan-003, a metric that means nothing for the task; JG-plan-020, delta too large.
+        PrivacyError: JG-privacy-002, no noise is enough; JG-privacy-005, a plan of noise that is not accepted.
+    """
+    metric_name = experiment.metric or ("rmse" if federation.task is Task.REGRESSION else "accuracy")
+    if federation.task not in METRICS[metric_name].tasks:
+        fitting = ", ".join(name for name, one in METRICS.items() if federation.task in one.tasks)
+        problem = f"for {federation.task.value} there are {fitting}"
+        raise PlanError("JG-plan-003", where="metric", value=metric_name, problem=problem)
+    nominal_units, warnings = _nominal_units(experiment, federation)
+    mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
+    if mechanism is not None and not accept_noise:
+        refuse_noise(mechanism, len(federation.silos))
+    setting = Setting(experiment, federation, engine, mechanism, nominal_units, metric_name, per_site, progress)
+    noise = setting.recipe(experiment.seed).scaling_noise(len(federation.silos))
+    if noise > _MOSTLY_NOISE:
+        warnings.append(CodedText("JG-privacy-012", where="privacy.scaling_share", noise=noise))
+    return replace(setting, warnings=(*federation.warnings, *warnings))
+
+
+def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int, list[CodedText]]:
+    """The public number of units, and what has to be said about it.
+
+    Raises:
+        PlanError: JG-plan-020, delta too large for the units there really are.
+    """
+    given, most = experiment.privacy.nominal_units, federation.most_units
+    if experiment.privacy.epsilon == "none":
+        return given or most, []
+    check_delta(experiment.privacy.delta, most)
+    if given is None:
+        return most, [CodedText("JG-privacy-010", where="privacy.nominal_units", units=most)]
+    if given < most:
+        return given, [CodedText("JG-privacy-014", where="privacy.nominal_units", given=given, units=most)]
+    return given, []

@@ -32,6 +32,8 @@ def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -
     beside: list[GaussianRelease] = [scaling] if scaling else []
     steps = calibrate(privacy.epsilon, privacy.delta, q, strategy.rounds * strategy.local_steps, beside)
     spent = epsilon_pld([steps, *beside], privacy.delta)
+    if spent > privacy.epsilon:
+        raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=privacy.epsilon, delta=privacy.delta)
     return LocalDpSgd(
         unit=privacy.unit,
         clip=privacy.clip,

@@ -3,7 +3,8 @@
     value -> (clip((value - center) / radius, -1, 1) - mean) / deviation
 
 `center` and `radius` are public; `mean` and `deviation` come from a sum over sites (privacy/moments.py) or, where
-nothing was spent on it, are the public 0 and 1. The law: no site's statistics and no pooled statistics are assumed.
+nothing was spent on it, are the public 0 and 1. The law: no pooled statistics are assumed;
+what the sites tell each other is one sum.
 """
 
 from dataclasses import dataclass, replace

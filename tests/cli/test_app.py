@@ -34,10 +34,13 @@ def test_the_version_is_data(jangin: Jangin) -> None:
 @pytest.mark.parametrize(
     "arguments", [("fly",), ("simulate",), ("simulate", "a.yaml", "--fast"), ("demo", "--sites", "one")]
 )
-def test_wrong_usage_is_2_and_leaves_stdout_alone(jangin: Jangin, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_is_2_and_coded_like_every_error(jangin: Jangin, arguments: tuple[str, ...]) -> None:
     said = jangin(*arguments)
     assert (said.status, said.out) == (2, "")
-    assert "Usage" in said.err
+    assert said.err.startswith("error: JG-plan-030 jangin: ")
+    assert "--help" in said.err
+    line = json.loads(jangin(*arguments, "--format", "json").out)
+    assert (line["ok"], line["code"]) == (False, "JG-plan-030")
 
 
 def test_a_bug_is_5_with_its_code_and_where_it_happened(

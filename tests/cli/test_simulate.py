@@ -31,7 +31,7 @@ def test_stdout_is_one_line_of_json_and_nothing_is_said_beside_it(jangin: Jangin
 
 @pytest.mark.parametrize(
     ("lang", "words"),
-    [("en", ("model", "each site alone", "better off")), ("ko", ("모델", "사업장 단독", "시험 기록"))],
+    [("en", ("model", "each site alone", "better off")), ("ko", ("모델", "사업장 단독", "평가용 기록"))],
 )
 def test_text_is_a_table_the_promise_and_who_is_better_off(
     jangin: Jangin, simulation: Path, lang: str, words: tuple[str, ...]
@@ -42,7 +42,7 @@ def test_text_is_a_table_the_promise_and_who_is_better_off(
     assert max(map(len, said.out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize(("lang", "promise"), [("en", "for each episode at its site"), ("ko", "episode 단위")])
+@pytest.mark.parametrize(("lang", "promise"), [("en", "for each episode at its site"), ("ko", "보호 단위: 에피소드")])
 def test_with_privacy_the_promise_and_the_warnings_are_said(
     jangin: Jangin, simulation: Path, lang: str, promise: str
 ) -> None:
@@ -88,8 +88,8 @@ def test_the_demo_ends_with_one_line_or_a_table_over_all_hold_outs(jangin: Jangi
     assert "JG-privacy-010" in said.err
     assert said.err.endswith(f"kept in {tmp_path / 'kept'}\n")
     table = jangin("demo", "--lang", "ko")
-    assert "시험 기록 전체" in table.out
-    assert "자기 시험 기록" in table.out
+    assert "평가용 기록 전체" in table.out
+    assert "자기 평가용 기록" in table.out
     assert "사업장 단독, 같은 엡실론" in table.out
 
 

@@ -189,7 +189,7 @@ def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
         ("evaluate.metrics", [], "at least 1"),
         ("governance.purposes", [], "at least 1"),
         ("governance.release.export", "anywhere", r"governance\.release\.export"),
-        ("privacy.epsilon", 0, r"privacy\.epsilon.*greater than 0"),
+        ("privacy.epsilon", 0, r"privacy\.epsilon.*greater than or equal to 0\.001"),
         ("privacy.delta", 0, r"privacy\.delta.*greater than 0"),
         ("privacy.scaling_share", 1, "less than 1"),
         ("strategy.beta1", 1, r"strategy\.beta1.*less than 1"),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pickle
 import random as python_random
 from collections.abc import Callable
@@ -102,6 +103,20 @@ def test_a_stream_shows_no_key_and_cannot_be_copied() -> None:
         copy.deepcopy(stream)
     with pytest.raises(TypeError):
         pickle.dumps(stream)
+
+
+def test_a_forked_process_gets_bits_of_its_own() -> None:
+    stream = SecureRandom()
+    stream.bits(1)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, stream.bits(4).tobytes())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 32) != stream.bits(4).tobytes()
+    os.close(reading)
+    os.close(writing)
 
 
 def test_the_key_is_asked_for_once_and_whole() -> None:

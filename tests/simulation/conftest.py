@@ -21,10 +21,10 @@ Write = Callable[..., Path]
 Rows = Callable[..., dict[str, np.ndarray]]
 
 PRIVATE = {
-    "strategy.batch": 40,
+    "strategy.batch": 42,
     "privacy.epsilon": 8,
     "privacy.delta": 1e-3,
-    "privacy.nominal_units": 40,
+    "privacy.nominal_units": 42,
     "privacy.scaling_share": 0,
     "data.x_range": [-8, 8],
     "data.y_range": [-40, 40],

@@ -12,7 +12,7 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 
 from jangin import simulate
-from jangin.errors import PrivacyError, SimulationError
+from jangin.errors import PlanError, PrivacyError, SimulationError
 
 Write = Callable[..., Path]
 Rows = Callable[..., dict[str, np.ndarray]]
@@ -206,7 +206,7 @@ def test_the_promise_is_what_an_accountant_says_of_the_constants(write: Write, p
     assert (said["unit"], said["delta"], said["mechanism"]) == ("master", 1e-3, "M1")
     accountant = PLDAccountant()
     step = dp_accounting.GaussianDpEvent(said["noise_multiplier"])
-    accountant.compose(dp_accounting.PoissonSampledDpEvent(8 / 40, step), 3 * 2)
+    accountant.compose(dp_accounting.PoissonSampledDpEvent(8 / 42, step), 3 * 2)
     assert said["epsilon"] == pytest.approx(accountant.get_epsilon(1e-3), rel=1e-3)
     assert 0.95 * 8 < said["epsilon"] <= 8
 
@@ -275,3 +275,28 @@ def test_several_targets_are_compared_in_their_ranges(write: Write, rows: Rows) 
     single = simulate(write(sets={"baselines": ["constant"]}))
     # The same target in two units: in its range of width 40, both have one figure.
     assert result.metric["constant"] == pytest.approx(single.metric["constant"] / 40, rel=1e-5)
+
+
+def test_a_public_number_of_units_below_the_real_one_is_said_and_delta_is_held_to_the_real_one(
+    write: Write, private: dict[str, Any]
+) -> None:
+    file = write(sets=private | {"strategy.batch": 2, "privacy.nominal_units": 2})
+    result = simulate(file, accept_noise=True)
+    assert [warning.code for warning in result.warnings] == ["JG-privacy-014"]
+    with pytest.raises(PlanError, match=r"JG-plan-020 .* 42 units"):
+        simulate(file, accept_noise=True, **{"privacy.delta": 1e-2})
+
+
+def test_a_unit_at_two_sites_is_said(write: Write, rows: Any, private: dict[str, Any]) -> None:
+    file = write(sets=private, arrays=rows("regression") | {"unit": np.arange(144) % 100})
+    result = simulate(file, **{"privacy.nominal_units": 60, "strategy.batch": 60})
+    assert "JG-privacy-015" in [warning.code for warning in result.warnings]
+
+
+def test_several_seeds_under_privacy_are_several_runs(write: Write, private: dict[str, Any]) -> None:
+    said = simulate(write(sets=private | {"seeds": 2})).privacy
+    assert said["runs"] == 2
+
+
+def test_a_dotted_key_may_be_any_key_of_the_file(write: Write) -> None:
+    assert simulate(write(), sets={"seed": 8}).rounds[0]["seed"] == 8

@@ -12,7 +12,7 @@ import pyarrow as pa
 from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Card, People
-from jangin.records.dataset import write_records
+from jangin.records.dataset import refuse_filled, write_records
 from jangin.records.generate import steel_bof_blow
 from jangin.records.process import Process, read_process
 
@@ -63,6 +63,8 @@ def generate(
         if value < least:
             raise DataError("JG-data-061", where=name, value=value, least=least)
     world, made = read_process(process), []
+    for site in range(sites):
+        refuse_filled(folder / f"site-{site}")
     for site in range(sites):
         rows, streams = GENERATORS[process](world, site, masters, episodes, seed)
         made.append(folder / f"site-{site}")

@@ -1,0 +1,192 @@
+"""`jangin site`: what a factory does with its own site."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jangin.cli.options import FormatOption, LangOption
+from jangin.cli.talk import Format, Talk, default_lang
+
+if TYPE_CHECKING:
+    from jangin.client.desk import Campaign
+
+__all__ = ["site"]
+
+site = typer.Typer(help="A factory's site: keys, enrolment, approvals and the daemon.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="The site's state folder.")]
+
+
+@site.command("init")
+def init(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--id", help="The site's name on the roster, e.g. kr-0421.")],
+    process: Annotated[str, typer.Option(help="What the records show, e.g. steel.bof_blow.")],
+    records: Annotated[Path, typer.Option(help="The folder of records, checked by `jangin data validate`.")],
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Make a site: its folder, its keys and site.yaml."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    made = desk.init(folder, name, process, records)
+    if form is Format.JSON:
+        talk.json({"ok": True, "site": name, "fingerprint": made.fingerprint})
+    else:
+        talk.text(f"{name} {made.fingerprint}")
+
+
+@site.command("enroll")
+def enroll(
+    folder: Folder,
+    server: Annotated[str, typer.Option(help="https://HOST:PORT")],
+    token: Annotated[str, typer.Option(help="The one-time token that the operator gave.")],
+    root: Annotated[Path, typer.Option(help="The federation root's public key, given by hand.")],
+    ca: Annotated[Path, typer.Option(help="The certificates trusted for the server, PEM.")],
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Ask to join; ask again to see whether the operator has confirmed."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    enrolled = desk.enroll(folder, server, token, root, ca)
+    state = "confirmed" if enrolled.confirmed else "waiting"
+    if form is Format.JSON:
+        talk.json({"ok": True, "status": state, "fingerprint": enrolled.fingerprint})
+        return
+    talk.text(f"{state} {enrolled.fingerprint}")
+    if not enrolled.confirmed:
+        talk.say(
+            "Call the operator and compare this fingerprint; it is confirmed when both read the same.",
+            "운영자에게 전화해 이 지문을 대조하십시오. 두 사람이 같은 지문을 읽으면 확인됩니다.",
+        )
+
+
+@site.command("campaigns")
+def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """The campaigns that invite this site, their signatures verified."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    known = desk.campaigns(folder)
+    if form is Format.JSON:
+        talk.json({"ok": True, "campaigns": [_campaign(campaign) for campaign in known]})
+        return
+    for campaign in known:
+        talk.text("\n".join(f"{key}: {value}" for key, value in _campaign(campaign).items()) + "\n")
+
+
+@site.command("approve")
+def approve(
+    folder: Folder,
+    plan: Annotated[str, typer.Argument(help="The plan's hash, 64 hex digits; or that of a roster that waits.")],
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Say yes to one campaign, for this site."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    campaign = desk.approve(folder, plan)
+    what = "roster" if campaign is None else campaign.plan.campaign
+    if form is Format.JSON:
+        talk.json({"ok": True, "approved": what, "hash": plan})
+    else:
+        talk.text(f"{what} {plan}")
+
+
+@site.command("status")
+def status(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """How the site stands: its keys, its tasks, and what left it last."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    stands = desk.status(folder)
+    head = {
+        "site": stands.site,
+        "fingerprint": stands.fingerprint,
+        "server": stands.server,
+        "roster": stands.roster,
+    }
+    tasks = [
+        {
+            "time": _time(move.time),
+            "campaign": move.campaign,
+            "round": move.round,
+            "state": move.state,
+            "code": move.code,
+        }
+        for move in stands.moves
+    ]
+    egress = [
+        {
+            "time": _time(line.time),
+            "kind": line.kind,
+            "bytes": line.bytes,
+            "sha256": line.sha256,
+            "says": line.says[talk.language],
+        }
+        for line in stands.egress
+    ]
+    if form is Format.JSON:
+        talk.json({"ok": True, **head, "tasks": tasks, "egress": egress})
+        return
+    talk.text("\n".join(f"{key}: {value if value is not None else '-'}" for key, value in head.items()))
+    for move in stands.moves:
+        talk.text(f"{_time(move.time)} {move.campaign[:12]} {move.round} {move.state} {move.code}".rstrip())
+    for line in stands.egress:
+        talk.text(f"{_time(line.time)} {line.says[talk.language]} ({line.bytes} bytes, {line.sha256[:12]})")
+
+
+@site.command("run")
+def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """Run the site's daemon until it is told to stop (Ctrl-C or SIGTERM)."""
+    import logging
+    import random
+    import signal
+
+    from jangin.client.daemon import Daemon
+    from jangin.client.desk import now_utc
+    from jangin.client.state import SiteFolder
+
+    talk = Talk(form, lang or default_lang())
+    logger = logging.getLogger("jangin")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    daemon = Daemon(SiteFolder(folder), clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: daemon.stop())
+    daemon.run()
+    if form is Format.JSON:
+        talk.json({"ok": True, "stopped": True})
+
+
+def _campaign(campaign: "Campaign") -> dict[str, object]:
+    plan = campaign.plan
+    return {
+        "hash": campaign.hash,
+        "campaign": plan.campaign,
+        "state": campaign.state,
+        "approved": campaign.approved,
+        "operator": campaign.operator,
+        "approver": campaign.approver,
+        "process": plan.process,
+        "model_line": plan.model_line,
+        "rounds": plan.strategy.rounds,
+        "unit": plan.privacy.unit.value,
+        "epsilon": plan.privacy.epsilon,
+        "delta": plan.privacy.delta,
+        "purposes": list(plan.governance.purposes),
+        "prohibited": list(plan.governance.prohibited),
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

@@ -1,0 +1,316 @@
+"""The light process: it listens, judges, hands work to the worker and answers; it never trains.
+
+One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
+the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
+journalled as lost; an unreachable server is waited for without end, with one line in the log a change of state.
+"""
+
+import logging
+import queue
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jangin.client.api import SiteApi
+from jangin.client.desk import open_api, take
+from jangin.client.door import Door, outward
+from jangin.client.gate import Cleared, Standing, clear
+from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
+from jangin.client.workbench import Job, Workbench
+from jangin.errors import JanginError, LinkError, SiteError
+from jangin.flower_link.site import Incoming, SiteLink
+from jangin.flower_link.wire import Wire
+from jangin.plan.messages import Reply, reply_body
+
+__all__ = ["Daemon"]
+
+_log = logging.getLogger(__name__)
+
+_ACK_SECONDS: Final = 2.0
+_REFRESH_SECONDS: Final = 600.0
+_WARM_SECONDS: Final = 600.0
+_FIRST_BACKOFF_SECONDS: Final = 0.5
+_LONGEST_BACKOFF_SECONDS: Final = 60.0
+_WORKING_SHARE: Final = 0.9
+_UNREADABLE, _OVER, _TOO_LATE = "JG-site-210", "JG-site-208", "JG-site-209"
+
+Result = tuple[bytes, NDArray[np.float32] | None]
+
+
+@dataclass
+class _Work:
+    """An order that the worker has; a newer message that asks the same takes the older one's place."""
+
+    incoming: Incoming
+    cleared: Cleared
+    future: Future[Result]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An answer that went through the door, and the state its task reaches by being sent, if it has one."""
+
+    incoming: Incoming
+    wire: Wire
+    sent: Task | None
+
+
+class Daemon:
+    """One site's light process; `run` owns the thread it is called in, `stop` may be called from a signal's handler."""
+
+    def __init__(self, folder: SiteFolder, *, clock: Callable[[], datetime], jitter: random.Random) -> None:
+        """Read the settings and keys; nothing is sent.
+
+        Args:
+            folder: an enrolled site.
+            clock: the time.
+            jitter: spreads the polls of many sites; nothing secret.
+
+        Raises:
+            SiteError: JG-site-101..103 keys, 302 not enrolled, 304 no site here.
+            PlanError: JG-plan-001..006, site.yaml.
+        """
+        self._folder, self._clock, self._jitter = folder, clock, jitter
+        self._settings = folder.settings()
+        if self._settings.server is None:
+            raise SiteError("JG-site-302", where=str(folder.path))
+        self._address = self._settings.server.address
+        self._roots = folder.path / self._settings.server.ca
+        self._identity, self._node_key = folder.identity(), folder.node_key()
+        self._bench = Workbench(self._settings.limits.cpu)
+        # Safe in a signal's handler, where an Event or a Condition is not.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stopping = False
+        self._said, self._backoff_s = "", _FIRST_BACKOFF_SECONDS
+        self._distrust: SiteError | None = None
+        self._working: dict[tuple[str, int], _Work] = {}
+        self._ready: list[_Ready] = []
+        self._ack_due = self._refresh_due = 0.0
+        self._last_work = time.monotonic()
+
+    def stop(self) -> None:
+        """Come to an end soon: an update that is not finished is dropped, and its round lost."""
+        self._stopping = True
+        self._bell.put(None)
+
+    def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises:
+            SiteError: JG-site-305, the database cannot be used. LinkError: JG-site-202, no certificate to trust.
+            OSError: the folder cannot be written.
+        """
+        with (
+            self._folder.journal() as journal,
+            open_api(self._folder, journal, self._clock) as api,
+            ThreadPoolExecutor(1, "jangin-worker") as trainer,
+        ):
+            session = _Session(journal, api, Door(journal, self._clock), trainer)
+            try:
+                self._keep_connected(session)
+            finally:
+                self._bench.stop()
+                for campaign, number in self._working:
+                    journal.move(campaign, number, Task.LOST, self._clock())
+        self._say(logging.INFO, "stopped")
+
+    def _keep_connected(self, session: "_Session") -> None:
+        while not self._stopping:
+            try:
+                self._refresh(session)
+                with SiteLink(
+                    self._address,
+                    self._node_key.private,
+                    self._roots.read_bytes(),
+                    clock=self._clock,
+                    timeout_seconds=10.0,
+                    retries=1,
+                ) as link:
+                    self._say(logging.INFO, f"connected to {self._address}")
+                    self._serve(link, session)
+            except JanginError as error:
+                self._say(logging.WARNING, str(error))
+                self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
+                self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
+
+    def _serve(self, link: SiteLink, session: "_Session") -> None:
+        """Poll until the link fails or the end is near."""
+        if not self._working and not self._ready:
+            session.journal.lose_open_tasks(self._clock())
+        pace = session.api.ack()
+        self._backoff_s = _FIRST_BACKOFF_SECONDS
+        while not self._stopping:
+            self._collect(session)
+            self._send(link, session.journal)
+            incoming = self._receive(link)
+            if incoming is not None:
+                self._take(incoming, session)
+                self._ack_due = 0.0
+                continue
+            now = time.monotonic()
+            if now >= self._ack_due:
+                pace = session.api.ack()
+                self._ack_due = now + max(pace, _ACK_SECONDS)
+            if now >= self._refresh_due:
+                self._refresh(session)
+            if not self._working and now >= self._last_work + _WARM_SECONDS:
+                self._bench.rest()
+            self._rest(pace * self._jitter.uniform(0.9, 1.1))
+
+    def _receive(self, link: SiteLink) -> Incoming | None:
+        """One message; one that nobody can read, or whose run ended meanwhile, is dropped with a line in the log."""
+        try:
+            return link.receive()
+        except LinkError as error:
+            if error.code not in (_UNREADABLE, _OVER):
+                raise
+            _log.warning("%s", error)
+            return None
+
+    def _take(self, incoming: Incoming, session: "_Session") -> None:
+        """Judge one order; hand it on, answer it from what was kept, or abstain."""
+        wire, journal, now = incoming.wire, session.journal, self._clock()
+        place = wire.campaign, wire.round
+        try:
+            cleared = self._clear(wire, session)
+            working = self._working.get(place)
+            if working is not None:
+                if working.cleared.digest != cleared.digest:
+                    raise SiteError(
+                        "JG-site-314", campaign=cleared.plan.campaign, round=wire.round, answered=wire.round
+                    )
+                working.incoming = incoming
+                return
+            kept = self._folder.kept_reply(wire.campaign) if cleared.again else None
+        except JanginError as error:
+            self._abstain(incoming, error, session)
+            return
+        journal.move(*place, Task.GATED, now)
+        if kept is not None:
+            journal.move(*place, Task.TRAINED, now)
+            self._ready.append(_Ready(incoming, session.door.answer(wire, kept.body, kept.vector), Task.SENT))
+            return
+        journal.move(*place, Task.TRAINING, now)
+        self._last_work = time.monotonic()
+        until = self._last_work + _WORKING_SHARE * cleared.deadline_s
+        vector = None if wire.vector is None else wire.vector.astype(np.float32, copy=False)
+        site = self._settings.site.id
+        job = Job(site, cleared.payload, wire.campaign, cleared.records, wire.kind, wire.round, wire.body, vector)
+        future = session.trainer.submit(lambda: self._bench.work(job, max(until - time.monotonic(), 0.0)))
+        future.add_done_callback(lambda _: self._bell.put(None))
+        self._working[place] = _Work(incoming, cleared, future)
+
+    def _clear(self, wire: Wire, session: "_Session") -> Cleared:
+        """The gate, with what this site knows; a plan or a trust that lacks is asked for once."""
+        if self._distrust is not None or session.journal.plan(wire.campaign) is None:
+            self._refresh(session)
+        if self._distrust is not None:
+            raise self._distrust
+        kept, last = self._folder.kept_reply(wire.campaign), session.journal.last_answered(wire.campaign)
+        answered = None if last is None else (last, "")
+        if kept is not None and (last is None or kept.round >= last):
+            answered = kept.round, kept.order
+        standing = Standing(
+            folder=self._folder.path,
+            settings=self._settings,
+            trust=self._folder.trust(),
+            identity=self._identity.public_text,
+            node_key=self._node_key.public_text,
+            envelope=session.journal.plan(wire.campaign),
+            approved=session.journal.approval(wire.campaign) is not None,
+            answered=answered,
+        )
+        return clear(wire, standing, self._clock())
+
+    def _collect(self, session: "_Session") -> None:
+        """Take from the worker what it finished: keep it, then let it through the door."""
+        for place, work in list(self._working.items()):
+            if not work.future.done():
+                continue
+            del self._working[place]
+            self._last_work = time.monotonic()
+            try:
+                body, vector = work.future.result()
+            except SiteError as error:
+                self._abstain(work.incoming, error, session)
+                continue
+            self._folder.keep_reply(place[0], Kept(place[1], work.cleared.digest, body, vector))
+            session.journal.move(*place, Task.TRAINED, self._clock())
+            wire = session.door.answer(work.incoming.wire, body, vector)
+            self._ready.append(_Ready(work.incoming, wire, Task.SENT))
+
+    def _abstain(self, incoming: Incoming, error: JanginError, session: "_Session") -> None:
+        """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""
+        wire, journal, code = incoming.wire, session.journal, outward(error.code)
+        _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error)
+        known = journal.plan(wire.campaign) is not None
+        if known and Task.ABSTAINED in MOVES[journal.task(wire.campaign, wire.round)]:
+            journal.move(wire.campaign, wire.round, Task.ABSTAINED, self._clock(), error.code)
+        body = reply_body(Reply(self._settings.site.id, None, code))
+        try:
+            answer = session.door.answer(wire, body, None)
+        except SiteError as closed:
+            _log.warning("%s", closed)
+            return
+        self._ready.append(_Ready(incoming, answer, None))
+
+    def _send(self, link: SiteLink, journal: Journal) -> None:
+        """Send what is ready; what meets a broken link stays ready for the next."""
+        while self._ready:
+            ready = self._ready[0]
+            place = ready.wire.campaign, ready.wire.round
+            try:
+                link.reply(ready.incoming, ready.wire)
+                reached = ready.sent
+                if reached is not None:
+                    _log.info("Round %d of campaign %.12s: answered.", place[1], place[0])
+            except LinkError as error:
+                if error.code not in (_OVER, _TOO_LATE):
+                    raise
+                _log.warning("%s", error)
+                reached = None if ready.sent is None else Task.LOST
+            del self._ready[0]
+            if reached is not None:
+                journal.move(*place, reached, self._clock())
+
+    def _refresh(self, session: "_Session") -> None:
+        """Ask for staff, roster and plans; what cannot be believed stops every campaign until it can."""
+        self._refresh_due = time.monotonic() + _REFRESH_SECONDS
+        offer = session.api.campaigns()
+        try:
+            take(offer, self._folder, session.journal, self._clock())
+            self._distrust = None
+        except SiteError as error:
+            if self._distrust is None or self._distrust.code != error.code:
+                _log.warning("%s", error)
+            self._distrust = error
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, but not beyond the end of a training or of this process."""
+        if not self._stopping:
+            with suppress(queue.Empty):
+                self._bell.get(timeout=seconds)
+
+    def _say(self, level: int, state: str) -> None:
+        """One line a change of state."""
+        if state != self._said:
+            self._said = state
+            _log.log(level, "%s", state)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What is open while the daemon runs."""
+
+    journal: Journal
+    api: SiteApi
+    door: Door
+    trainer: ThreadPoolExecutor

@@ -1,0 +1,283 @@
+"""What a person at the site does: make the site, ask to join, look at campaigns, say yes to one, see how it stands.
+
+The law: what is shown was verified from the pinned root first; a yes is to one hash, signed here, and kept here before
+it is sent.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jangin.client.api import CampaignOffer, Offer, SiteApi
+from jangin.client.door import Door
+from jangin.client.gate import plan_of
+from jangin.client.settings import DataBlock, ServerBlock, SiteBlock, SiteSettings
+from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
+from jangin.codec.document import parse
+from jangin.errors import JanginError, SiteError
+from jangin.plan.training_plan import TrainingPlan
+from jangin.records.process import read_process
+from jangin.trust.approvals import Approval, SignedPlan
+from jangin.trust.chain import Trust
+from jangin.trust.envelope import Kind, peek, seal
+from jangin.trust.keys import Identity, NodeKey
+from jangin.trust.roster import Roster
+
+__all__ = [
+    "Campaign",
+    "Enrolled",
+    "Status",
+    "approve",
+    "campaigns",
+    "enroll",
+    "init",
+    "now_utc",
+    "open_api",
+    "status",
+    "take",
+]
+
+_log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What came of asking to join.
+
+    Attributes:
+        confirmed: whether the site is on the roster.
+        fingerprint: of the site's identity, to compare with the operator by telephone.
+    """
+
+    confirmed: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign that invites this site, its signatures verified.
+
+    Attributes:
+        hash: of its plan.
+        plan: the plan.
+        state: where the server says it stands.
+        approved: whether a person here said yes.
+        operator: who proposed it.
+        approver: who approved it at the ministry.
+    """
+
+    hash: str
+    plan: TrainingPlan
+    state: str
+    approved: bool
+    operator: str
+    approver: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a site stands, from its own folder alone.
+
+    Attributes:
+        site: its id.
+        fingerprint: of its identity.
+        server: `https://...`, or None before enrolment.
+        roster: version of the roster held, or None.
+        moves: the last lines of the journal of tasks.
+        egress: the last lines of the egress log.
+    """
+
+    site: str
+    fingerprint: str
+    server: str | None
+    roster: int | None
+    moves: tuple[Move, ...]
+    egress: tuple[Departure, ...]
+
+
+def now_utc() -> datetime:
+    """The machine's time."""
+    return datetime.now(UTC)
+
+
+def init(path: Path, site: str, process: str, records: Path) -> Enrolled:
+    """Make a site: its folder, its keys, its settings.
+
+    Raises:
+        SiteError: JG-site-303, a site stands here already. PlanError: JG-plan-003, no id of a site.
+        DataError: JG-data-001, no such process.
+    """
+    known = read_process(process).process
+    block = parse({"id": site}, SiteBlock, "site")
+    settings = SiteSettings(site=block, data=(DataBlock(process=known, path=str(records.resolve())),))
+    identity = Identity.generate()
+    SiteFolder(path).make(settings, identity, NodeKey.generate())
+    return Enrolled(False, identity.fingerprint)
+
+
+def enroll(path: Path, url: str, token: str, root: Path, ca: Path, *, clock: Clock = now_utc) -> Enrolled:
+    """Ask to join a federation; asked again it tells whether the operator has confirmed.
+
+    Args:
+        path: the site's folder.
+        url: `https://HOST:PORT` of the server.
+        token: the one-time token that the operator gave.
+        root: file of the federation root's public key, given by hand.
+        ca: file of the certificates trusted for the server, PEM.
+        clock: the time.
+
+    Raises:
+        SiteError: JG-site-301 refused, 304 no site here, 315 another root than before; 103 and 110..125, a root, staff
+            list or roster that cannot be believed. LinkError: JG-site-201, 202 or 207. PlanError: JG-plan-003, the url.
+        OSError: a file that cannot be read.
+    """
+    folder = SiteFolder(path)
+    settings = folder.settings()
+    files = {"root": folder.root_file.name, "ca": folder.ca_file.name}
+    server = parse({"url": url, **files}, ServerBlock, "server")
+    trust, roots = Trust(root.read_text(encoding="utf-8").strip()), ca.read_bytes()
+    if folder.root_file.exists() and folder.trust().root != trust.root:
+        raise SiteError("JG-site-315", where=str(path))
+    settings = settings.model_copy(update={"server": server})
+    with folder.journal() as journal, _api(folder, server, roots, journal, clock) as api:
+        answer = api.enroll(token, folder.node_key().public_text)
+    write_whole(folder.root_file, f"{trust.root}\n".encode())
+    write_whole(folder.ca_file, roots)
+    folder.write_settings(settings)
+    if answer.staff is not None and answer.roster is not None:
+        folder.keep_trust(_believe(folder.trust(), answer.staff, answer.roster, clock(), ""))
+    return Enrolled(answer.status == "confirmed", folder.identity().fingerprint)
+
+
+def campaigns(path: Path, *, clock: Clock = now_utc) -> list[Campaign]:
+    """The campaigns that invite this site, as the server lists them now.
+
+    Raises:
+        SiteError: JG-site-301 refused, 302 not enrolled, 304 no site here, 110..125 staff or roster that cannot be
+            believed. LinkError: JG-site-201, 202 or 207.
+    """
+    folder = SiteFolder(path)
+    with folder.journal() as journal, open_api(folder, journal, clock) as api:
+        return take(api.campaigns(), folder, journal, clock())
+
+
+def approve(path: Path, hash_: str, *, clock: Clock = now_utc) -> Campaign | None:
+    """Say yes to the plan of this hash, here and at the server; or to a roster that waits for a person's yes.
+
+    Returns:
+        The campaign; None for a roster.
+
+    Raises:
+        SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; and as `campaigns`.
+        LinkError: JG-site-201, 202 or 207; the yes is kept and sent by approving again.
+    """
+    folder = SiteFolder(path)
+    with folder.journal() as journal, open_api(folder, journal, clock) as api:
+        offer = api.campaigns()
+        agreed = hash_ == Roster.parse(peek(offer.roster, Kind.ROSTER)).hash
+        known = take(offer, folder, journal, clock(), agreed=hash_)
+        if agreed:
+            return None
+        campaign = next((campaign for campaign in known if campaign.hash == hash_), None)
+        if campaign is None:
+            raise SiteError("JG-site-316", hash=hash_)
+        approval = journal.approval(hash_) or _sign(folder, hash_, clock())
+        journal.approve(hash_, approval, clock())
+        api.approve(approval)
+    return campaign
+
+
+def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
+    """How a site stands; nobody is asked.
+
+    Raises:
+        SiteError: JG-site-304 no site here, 305 its database; 101..103 its keys.
+    """
+    folder = SiteFolder(path)
+    settings = folder.settings()
+    with folder.journal() as journal:
+        moves, egress = tuple(journal.moves(lines)), tuple(journal.egress(lines))
+    try:
+        roster = folder.trust().roster(clock()).version
+    except SiteError:
+        roster = None
+    server = settings.server.url if settings.server else None
+    return Status(settings.site.id, folder.identity().fingerprint, server, roster, moves, egress)
+
+
+def open_api(folder: SiteFolder, journal: Journal, clock: Clock) -> SiteApi:
+    """The site API of an enrolled site.
+
+    Raises:
+        SiteError: JG-site-302 not enrolled, 304 no site here, 101..103 its key. LinkError: JG-site-202, no certificate.
+    """
+    server = folder.settings().server
+    if server is None:
+        raise SiteError("JG-site-302", where=str(folder.path))
+    return _api(folder, server, (folder.path / server.ca).read_bytes(), journal, clock)
+
+
+def take(offer: Offer, folder: SiteFolder, journal: Journal, now: datetime, agreed: str = "") -> list[Campaign]:
+    """Believe what can be believed of an offer, remember it, and give the campaigns whose plans hold.
+
+    A plan that does not hold is left aside with a line in the log; the others are none the worse for it.
+
+    Args:
+        offer: from the server.
+        folder: takes staff and roster.
+        journal: takes the plans.
+        now: the time.
+        agreed: hash of a roster that a person here said yes to.
+
+    Raises:
+        SiteError: JG-site-110..125, a staff list or roster that cannot be believed; nothing is remembered then.
+    """
+    trust = _believe(folder.trust(), offer.staff, offer.roster, now, agreed)
+    folder.keep_trust(trust)
+    known = []
+    for given in offer.campaigns:
+        try:
+            signed = trust.plan(given.plan, now)
+            campaign = _campaign(signed, plan_of(signed), given, journal)
+        except JanginError as error:
+            _log.warning("A plan on offer does not hold: %s", error)
+            continue
+        if journal.plan(signed.hash) is None:
+            journal.keep_plan(signed.hash, given.plan)
+        known.append(campaign)
+    return known
+
+
+def _believe(trust: Trust, staff: bytes, roster: bytes, now: datetime, agreed: str) -> Trust:
+    trust = trust.with_staff(staff, now)
+    return trust.with_roster(roster, now, agreed)[0]
+
+
+def _campaign(signed: SignedPlan, plan: TrainingPlan, given: CampaignOffer, journal: Journal) -> Campaign:
+    approver = signed.approver.person if signed.approver else ""
+    approved = journal.approval(signed.hash) is not None
+    return Campaign(signed.hash, plan, given.state, approved, signed.operator.person, approver)
+
+
+def _sign(folder: SiteFolder, plan: str, now: datetime) -> bytes:
+    """This site's yes to one plan, with randomness of its own."""
+    site = folder.settings().site.id
+    approval = Approval(issued=now.replace(microsecond=0), site=site, plan=plan, nonce=secrets.token_hex(32))
+    return seal(Kind.APPROVAL, approval.payload, folder.identity())
+
+
+def _api(folder: SiteFolder, server: ServerBlock, roots: bytes, journal: Journal, clock: Clock) -> SiteApi:
+    return SiteApi(
+        server.address,
+        folder.settings().site.id,
+        folder.identity(),
+        roots,
+        Door(journal, clock),
+        clock=clock,
+        nonce=lambda: secrets.token_hex(16),
+    )

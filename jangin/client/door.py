@@ -1,0 +1,183 @@
+"""The outbound door: every message to the server passes one function, `Door._out`.
+
+The law: what is not one of the forms below does not leave; each message that carries anything has its line in the
+egress log before it leaves. Requests without content (campaigns, pace), like the polls and heartbeats of Flower's
+connection, say only that the site is there and are not logged.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from jangin.client.state import Departure, Journal
+from jangin.codec import cbor
+from jangin.codec.document import Document
+from jangin.errors import Language, SiteError
+from jangin.flower_link.wire import Wire
+from jangin.plan.messages import Kind, read_reply
+from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
+
+__all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
+
+PUBLIC_CODES: Final = frozenset(
+    {f"JG-site-{number}" for number in (*range(110, 128), *range(306, 314))}
+    | {f"JG-plan-{number:03d}" for number in (1, 2, 3, 20, 21, 22, 23)}
+)
+"""Reasons to abstain that the server may know: plan, signature, staff, roster, model line, clock, approval, form."""
+
+
+def outward(code: str) -> str:
+    """What the server is told of a reason: the code, or `local` where it is this site's own affair."""
+    return code if code in PUBLIC_CODES else "local"
+
+
+class Form(Document):
+    """What may leave under one name."""
+
+    model_config = ConfigDict(strict=True)
+
+    @property
+    def content(self) -> tuple[bytes, bytes]:
+        """The body, canonical CBOR, and what rides beside it."""
+        return cbor.encode(self.model_dump()), b""
+
+    @property
+    def says(self) -> Mapping[Language, str] | None:
+        """A plain sentence for the egress log; None where there is nothing to say."""
+        return None
+
+
+class Presence(Form):
+    """A request without content."""
+
+
+class Enrolment(Form):
+    """The site's public keys, under a one-time token."""
+
+    token: Annotated[str, Field(min_length=1, max_length=200, repr=False)]
+    identity: IdentityText
+    node_key: NodeKeyText
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says that the site asked to join."""
+        return {"en": "Asked to join, with this site's public keys.", "ko": "이 사업장의 공개 키로 참여를 신청함."}
+
+
+class Approval(Form):
+    """A signed yes to one plan."""
+
+    approval: Annotated[bytes, Field(max_length=2**16)]
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says that a person here approved."""
+        return {"en": "Told the server that this site approved a plan.", "ko": "이 사업장이 계획을 승인했음을 알림."}
+
+
+class Answer(Form):
+    """A reply to an order: one update, moments, or a code; nothing else and never two of them."""
+
+    kind: Kind
+    campaign: Hash
+    round: Annotated[int, Field(ge=0, lt=2**31)]
+    body: Annotated[bytes, Field(max_length=2**24, repr=False)]
+    vector: Annotated[bytes | None, Field(repr=False)]
+
+    @model_validator(mode="after")
+    def _one_reply(self) -> Self:
+        values = None if self.vector is None else np.frombuffer(self.vector, "<f4")
+        reply = read_reply("", self.body, values)
+        if (reply.update is not None and self.kind is not Kind.TRAIN) or (
+            reply.moments is not None and self.kind is not Kind.SCALE
+        ):
+            raise ValueError(f"{self.kind} is not answered like this")
+        if reply.abstained is not None and outward(reply.abstained) != reply.abstained:
+            raise ValueError("a reason that stays here")
+        return self
+
+    @property
+    def content(self) -> tuple[bytes, bytes]:
+        """The body as it is; the vector rides beside."""
+        return self.body, self.vector or b""
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says what was sent for which round."""
+        reply = read_reply("", self.body, None if self.vector is None else np.frombuffer(self.vector, "<f4"))
+        name, number = self.campaign[:12], self.round
+        if reply.vector is None:
+            return {
+                "en": f"Abstained from round {number} of campaign {name}: {reply.abstained}.",
+                "ko": f"캠페인 {name}, 라운드 {number}: 참여하지 않음 ({reply.abstained}).",
+            }
+        count = len(reply.vector)
+        if self.kind is Kind.SCALE:
+            return {
+                "en": f"Sent {count} sums for the common scaling of campaign {name}; no single record is in them.",
+                "ko": f"캠페인 {name}: 공통 척도를 위한 합 {count}개를 보냄. 개별 기록은 들어 있지 않음.",
+            }
+        return {
+            "en": f"Sent the model update of round {number} of campaign {name}: {count} numbers, no record.",
+            "ko": f"캠페인 {name}, 라운드 {number}: 모델 업데이트(숫자 {count}개)를 보냄. 기록은 들어 있지 않음.",
+        }
+
+
+FORMS: Final[Mapping[str, type[Form]]] = {
+    "enroll": Enrolment,
+    "campaigns": Presence,
+    "approve": Approval,
+    "ack": Presence,
+    "scale": Answer,
+    "train": Answer,
+}
+"""All that may leave, by what it is."""
+
+
+class Door:
+    """The way out; used by the thread that owns the journal."""
+
+    def __init__(self, journal: Journal, clock: Callable[[], datetime]) -> None:
+        """Take the egress log and the time."""
+        self._journal, self._clock = journal, clock
+
+    def request(self, what: str, fields: Mapping[str, object]) -> bytes:
+        """The body of a request to the site API.
+
+        Raises:
+            SiteError: JG-site-330, not a form that may leave.
+        """
+        return self._out(what, fields).content[0]
+
+    def answer(self, order: Wire, body: bytes, vector: NDArray[np.float32] | None) -> Wire:
+        """The reply to an order.
+
+        Raises:
+            SiteError: JG-site-330, not a form that may leave.
+        """
+        raw = None if vector is None else vector.astype("<f4", copy=False).tobytes()
+        fields = {"campaign": order.campaign, "round": order.round, "body": body, "vector": raw}
+        self._out(order.kind, fields)
+        return Wire(order.kind, order.campaign, order.round, body, vector)
+
+    def _out(self, what: str, fields: Mapping[str, Any]) -> Form:
+        form = FORMS.get(what)
+        if form is None:
+            raise SiteError("JG-site-330", where=what, problem="no such form")
+        given = {"kind": Kind(what), **fields} if form is Answer else fields
+        try:
+            message = form.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            problem = f"{'.'.join(map(str, first['loc']))} {first['type']}".strip()
+            raise SiteError("JG-site-330", where=what, problem=problem) from None
+        if message.says is not None:
+            parts = message.content
+            digest = hashlib.sha256(b"".join(parts)).hexdigest()
+            self._journal.log(Departure(self._clock(), what, sum(map(len, parts)), digest, message.says))
+        return message

@@ -1,0 +1,226 @@
+"""The gate: what must hold before any record is opened. It reads signatures, settings, card.yaml and manifest.json.
+
+| JG-site- | refused because | the server is told |
+|---|---|---|
+| 306 | the order is not of the agreed form | the code |
+| 307 | its plan was never given to this site | the code |
+| 110..127 | a signature, the staff list or the roster | the code |
+| 308 | this site is not on the roster by its own keys | the code |
+| JG-plan-... | the plan cannot hold together | the code |
+| 309 | the plan is not written out in full | the code |
+| 310 | the plan does not invite this site | the code |
+| 311 | nobody here approved it | the code |
+| 312 | its model line is not installed, or is another process' | the code |
+| 313 | the round is none of the plan's | the code |
+| 314 | the round was answered already, or is behind one that was | `local` |
+| 320 | there are no validated records of its process here | `local` |
+
+The law: each refusal has a code; what is private about a reason stays here (`door.outward`); an order that clears is
+either new, or word for word the last one answered.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from jangin.client.settings import SiteSettings
+from jangin.codec import cbor
+from jangin.codec.document import parse, read
+from jangin.errors import DataError, JanginError, SiteError
+from jangin.flower_link.wire import Wire
+from jangin.models.lines import read_line
+from jangin.plan.messages import Kind, Order, read_order
+from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.releases import Unit
+from jangin.records.card import Card
+from jangin.records.manifest import described_files, read_manifest
+from jangin.records.process import read_process
+from jangin.strategies.check import check
+from jangin.trust.approvals import SignedPlan
+from jangin.trust.chain import Trust
+from jangin.trust.roster import Status
+
+__all__ = ["Cleared", "Standing", "clear", "plan_of", "records_for"]
+
+_CARD: Final = "card.yaml"
+_LINE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a site knows when an order comes.
+
+    Attributes:
+        folder: its state folder, from which settings' relative paths start.
+        settings: site.yaml.
+        trust: staff and roster as held.
+        identity: its own Ed25519 key as an OpenSSH line.
+        node_key: its own P-384 key as an OpenSSH line.
+        envelope: the signed plan that the order names, or None.
+        approved: whether a person here said yes to it.
+        answered: round and digest of the last order of this campaign that was answered with an update or moments.
+    """
+
+    folder: Path
+    settings: SiteSettings
+    trust: Trust = field(repr=False)
+    identity: str
+    node_key: str
+    envelope: bytes | None = field(repr=False)
+    approved: bool
+    answered: tuple[int, str] | None
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """An order that may be carried out.
+
+    Attributes:
+        plan: of its campaign.
+        payload: the plan's canonical CBOR.
+        digest: of the order, 64 hex digits.
+        deadline_s: seconds the site has, from receipt.
+        records: the folder to train on.
+        again: whether it is the last order answered, word for word.
+    """
+
+    plan: TrainingPlan
+    payload: bytes = field(repr=False)
+    digest: str
+    deadline_s: float
+    records: Path
+    again: bool
+
+
+def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
+    """Judge one order.
+
+    Raises:
+        SiteError: as in the table above. PlanError: JG-plan-001..003 and 020..023, a plan that cannot hold together.
+    """
+    order, deadline_s = _order(wire)
+    if standing.envelope is None:
+        raise SiteError("JG-site-307", campaign=wire.campaign)
+    signed = standing.trust.plan(standing.envelope, now)
+    if signed.hash != wire.campaign:
+        raise SiteError("JG-site-307", campaign=wire.campaign)
+    _check_membership(standing, now)
+    plan = plan_of(signed)
+    site = standing.settings.site.id
+    if site not in plan.sites.invite:
+        raise SiteError("JG-site-310", where=site, campaign=plan.campaign)
+    if not standing.approved:
+        raise SiteError("JG-site-311", campaign=plan.campaign, hash=signed.hash)
+    _check_line(plan)
+    _check_round(order, plan)
+    digest = _digest(order)
+    again = standing.answered == (order.round, digest)
+    if standing.answered is not None and order.round <= standing.answered[0] and not again:
+        raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=standing.answered[0])
+    records = records_for(plan, standing.settings, standing.folder)
+    return Cleared(plan, signed.payload, digest, deadline_s, records, again)
+
+
+def plan_of(signed: SignedPlan) -> TrainingPlan:
+    """The plan of a payload whose signatures hold.
+
+    Raises:
+        PlanError: JG-plan-001..003 and 020..023, it cannot hold together, or asks for what is not built.
+        SiteError: JG-site-309, it is not written out in full: a default that somebody else's version fills in is no
+            promise.
+    """
+    plan = parse(cbor.decode(signed.payload), TrainingPlan, "plan")
+    if plan.hash != signed.hash:
+        raise SiteError("JG-site-309", campaign=plan.campaign, expected=plan.hash, found=signed.hash)
+    check(plan.strategy, plan.privacy)
+    return plan
+
+
+def records_for(plan: TrainingPlan, settings: SiteSettings, folder: Path) -> Path:
+    """The validated records of the plan's process; only their card and manifest are read.
+
+    Raises:
+        SiteError: JG-site-320, there are none, or they are not as they were validated.
+    """
+    block = next((block for block in settings.data if block.process == plan.process), None)
+    if block is None:
+        raise SiteError("JG-site-320", process=plan.process, problem="site.yaml names none")
+    records = folder / block.path
+    try:
+        _check_records(records, plan)
+    except JanginError as error:
+        raise SiteError("JG-site-320", process=plan.process, problem=error.code) from None
+    return records
+
+
+def _order(wire: Wire) -> tuple[Order, float]:
+    """The order of a message."""
+    try:
+        if wire.vector is not None and wire.vector.dtype != np.float32:
+            raise ValueError("Expected parameters of float32.")
+        order, deadline_s = read_order(wire.kind, wire.round, wire.body, wire.vector)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
+    if (order.kind is Kind.TRAIN) != bool(order.vector.size):
+        raise SiteError("JG-site-306", problem=f"{order.kind} with {order.vector.size} parameters")
+    return order, deadline_s
+
+
+def _digest(order: Order) -> str:
+    """What an order asks, as 64 hex digits; its deadline is no part of that."""
+    scaling = None if order.scaling is None else [part.astype("<f8").tobytes() for part in order.scaling]
+    head = cbor.encode({"kind": order.kind.value, "round": order.round, "scaling": scaling})
+    return hashlib.sha256(head + order.vector.astype("<f4", copy=False).tobytes()).hexdigest()
+
+
+def _check_membership(standing: Standing, now: datetime) -> None:
+    """Whether the roster has this site as active, by the keys that it has."""
+    roster, site = standing.trust.roster(now), standing.settings.site.id
+    entry = roster.sites.get(site)
+    own = entry is not None and (entry.identity, entry.node_key) == (standing.identity, standing.node_key)
+    if entry is None or not own or entry.status is not Status.ACTIVE:
+        status = _ABSENT if entry is None else entry.status.value if own else "another key"
+        raise SiteError("JG-site-308", where=site, status=status, version=roster.version)
+
+
+def _check_line(plan: TrainingPlan) -> None:
+    """Whether the model line is installed. It is never a file: no plan may point into this machine."""
+    problem = "is no name of a line"
+    if _LINE.fullmatch(plan.model_line):
+        try:
+            line = read_line(plan.model_line)
+            if line.process == read_process(line.process).process == plan.process:
+                return
+            problem = f"reads {line.process}"
+        except DataError:
+            problem = "is not installed"
+    raise SiteError("JG-site-312", line=plan.model_line, process=plan.process, problem=problem)
+
+
+def _check_round(order: Order, plan: TrainingPlan) -> None:
+    """Whether the plan has such a round: each one spends privacy."""
+    rounds = range(1, plan.strategy.rounds + 1) if order.kind is Kind.TRAIN else range(1)
+    if order.round not in rounds:
+        raise SiteError("JG-site-313", kind=order.kind.value, round=order.round, rounds=plan.strategy.rounds)
+
+
+def _check_records(folder: Path, plan: TrainingPlan) -> None:
+    """Whether the folder is the one that was validated, for this process, with a hold-out that fits the unit."""
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest.validation.passed:
+        raise DataError("JG-data-004", where=str(folder))
+    changed = set(described_files(folder)) ^ manifest.files.keys()
+    if changed:
+        raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
+    manifest.read(folder, _CARD)
+    card = read(folder / _CARD, Card)
+    if card.process != plan.process:
+        raise DataError("JG-data-071", where=str(folder), wanted=plan.process, found=card.process)
+    if plan.privacy.unit is Unit.MASTER and manifest.unit != "master":
+        raise DataError("JG-data-083", where=str(folder))

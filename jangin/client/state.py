@@ -1,0 +1,403 @@
+"""A site's state folder: what it is, whom it believes, what it agreed to, what it did, and what left.
+
+    site.yaml       settings                       root.pub, ca.crt   of the federation, given by hand
+    keys/           identity and node, 0600        trust.state        staff and roster, verified at every use
+    site.sqlite     approvals, tasks, egress       updates/           each campaign's last reply, for a second asking
+
+The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk
+before it leaves, so that one round is never trained twice once something of it has left.
+"""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jangin.client.settings import SiteSettings
+from jangin.codec import cbor
+from jangin.codec.document import read
+from jangin.errors import Language, SiteError
+from jangin.trust.chain import Trust
+from jangin.trust.keys import Identity, NodeKey
+
+__all__ = ["MOVES", "Departure", "Journal", "Kept", "Move", "SiteFolder", "Task", "write_whole"]
+
+
+class Task(StrEnum):
+    """Where one (campaign, round) stands at this site."""
+
+    IDLE = "idle"
+    GATED = "gated"
+    TRAINING = "training"
+    TRAINED = "trained"
+    SENT = "sent"
+    ABSTAINED = "abstained"
+    LOST = "lost"
+
+
+MOVES: Final[Mapping[Task, frozenset[Task]]] = {
+    Task.IDLE: frozenset({Task.GATED, Task.ABSTAINED}),
+    Task.GATED: frozenset({Task.TRAINING, Task.TRAINED, Task.ABSTAINED, Task.LOST}),
+    Task.TRAINING: frozenset({Task.TRAINED, Task.ABSTAINED, Task.LOST}),
+    Task.TRAINED: frozenset({Task.SENT, Task.LOST}),
+    Task.SENT: frozenset({Task.GATED}),
+    Task.ABSTAINED: frozenset({Task.GATED, Task.ABSTAINED}),
+    Task.LOST: frozenset({Task.GATED, Task.ABSTAINED}),
+}
+"""From each state to the next. A round that is asked again starts over at the gate; GATED → TRAINED is a kept reply."""
+
+_OPEN = (Task.GATED, Task.TRAINING, Task.TRAINED)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS plans (plan TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS approvals (plan TEXT PRIMARY KEY, time TEXT NOT NULL, envelope BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tasks (
+    number INTEGER PRIMARY KEY, time TEXT NOT NULL, campaign TEXT NOT NULL, round INTEGER NOT NULL,
+    state TEXT NOT NULL, code TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS tasks_by_round ON tasks (campaign, round);
+CREATE TABLE IF NOT EXISTS egress (
+    number INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    en TEXT NOT NULL, ko TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Move:
+    """One line of the journal of tasks.
+
+    Attributes:
+        time: when.
+        campaign: the plan's hash.
+        round: of the campaign.
+        state: from then on.
+        code: why, for a task that ended without an update; else empty. It stays here.
+    """
+
+    time: datetime
+    campaign: str
+    round: int
+    state: Task
+    code: str
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One line of the egress log: a message that left, or was about to.
+
+    Attributes:
+        time: when.
+        kind: which form.
+        bytes: how many.
+        sha256: of them, 64 hex digits.
+        says: one plain sentence in each language.
+    """
+
+    time: datetime
+    kind: str
+    bytes: int
+    sha256: str
+    says: Mapping[Language, str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A campaign's last reply that was trained here.
+
+    Attributes:
+        round: which.
+        order: digest of the order it answers.
+        body: as it left.
+        vector: shape (shared values,), float32, as it left beside it; or None.
+    """
+
+    round: int
+    order: str
+    body: bytes = field(repr=False)
+    vector: NDArray[np.float32] | None = field(repr=False)
+
+
+class Journal:
+    """site.sqlite; a context manager, used by one thread. Several processes may have it open."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            SiteError: JG-site-305, it cannot be used.
+        """
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.executescript(_SCHEMA)
+            except sqlite3.Error:
+                self._connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise SiteError("JG-site-305", where=path.name, problem=str(error)) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def keep_plan(self, plan: str, envelope: bytes) -> None:
+        """Remember a signed plan under its hash; the gate verifies it at every use."""
+        self._do("INSERT INTO plans VALUES (?, ?) ON CONFLICT (plan) DO UPDATE SET envelope = excluded.envelope",
+                 plan, envelope)  # fmt: skip
+
+    def plan(self, plan: str) -> bytes | None:
+        """The envelope of the plan of this hash, or None."""
+        rows = self._do("SELECT envelope FROM plans WHERE plan = ?", plan)
+        return rows[0][0] if rows else None
+
+    def approve(self, plan: str, envelope: bytes, now: datetime) -> None:
+        """Remember a person's yes to the plan of this hash, with the approval that was signed for it."""
+        self._do("INSERT INTO approvals VALUES (?, ?, ?) ON CONFLICT DO NOTHING", plan, _text(now), envelope)
+
+    def approval(self, plan: str) -> bytes | None:
+        """The signed approval of the plan of this hash, None where nobody here said yes."""
+        rows = self._do("SELECT envelope FROM approvals WHERE plan = ?", plan)
+        return rows[0][0] if rows else None
+
+    def task(self, campaign: str, round: int) -> Task:  # noqa: A002 - the field's word
+        """Where a round stands."""
+        rows = self._do(
+            "SELECT state FROM tasks WHERE campaign = ? AND round = ? ORDER BY number DESC LIMIT 1", campaign, round
+        )
+        return Task(rows[0][0]) if rows else Task.IDLE
+
+    def move(self, campaign: str, round: int, to: Task, now: datetime, code: str = "") -> None:  # noqa: A002
+        """Take a round to its next state.
+
+        Raises:
+            ValueError: a move that `MOVES` does not have (a bug).
+        """
+        held = self.task(campaign, round)
+        if to not in MOVES[held]:
+            raise ValueError(f"Expected a move out of {held}: {to}.")
+        self._do(
+            "INSERT INTO tasks (time, campaign, round, state, code) VALUES (?, ?, ?, ?, ?)",
+            *(_text(now), campaign, round, to.value, code),
+        )
+
+    def last_answered(self, campaign: str) -> int | None:
+        """The highest round of a campaign that something left for, or was ready to leave; None before the first."""
+        rows = self._do("SELECT max(round) FROM tasks WHERE campaign = ? AND state IN ('trained', 'sent')", campaign)
+        last: int | None = rows[0][0]
+        return last
+
+    def lose_open_tasks(self, now: datetime) -> None:
+        """Mark as lost what a process that died left open: nobody waits for it any more."""
+        rows = self._do(
+            "SELECT campaign, round, state FROM tasks WHERE number IN"
+            " (SELECT max(number) FROM tasks GROUP BY campaign, round)"
+        )
+        for campaign, round_, state in rows:
+            if state in _OPEN:
+                self.move(campaign, round_, Task.LOST, now)
+
+    def moves(self, last: int) -> list[Move]:
+        """The last so many lines of the journal of tasks, the newest last."""
+        rows = self._do("SELECT time, campaign, round, state, code FROM tasks ORDER BY number DESC LIMIT ?", last)
+        return [Move(datetime.fromisoformat(time), c, r, Task(state), code) for time, c, r, state, code in rows[::-1]]
+
+    def log(self, departure: Departure) -> None:
+        """Add a line to the egress log."""
+        self._do(
+            "INSERT INTO egress (time, kind, bytes, sha256, en, ko) VALUES (?, ?, ?, ?, ?, ?)",
+            *(_text(departure.time), departure.kind, departure.bytes, departure.sha256),
+            *(departure.says["en"], departure.says["ko"]),
+        )
+
+    def egress(self, last: int) -> list[Departure]:
+        """The last so many lines of the egress log, the newest last."""
+        rows = self._do("SELECT time, kind, bytes, sha256, en, ko FROM egress ORDER BY number DESC LIMIT ?", last)
+        return [
+            Departure(datetime.fromisoformat(time), kind, count, digest, {"en": en, "ko": ko})
+            for time, kind, count, digest, en, ko in rows[::-1]
+        ]
+
+    def _do(self, statement: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise SiteError("JG-site-305", where=self._path.name, problem=str(error)) from None
+
+
+class SiteFolder:
+    """The folder of one site."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a folder; nothing is read yet."""
+        self.path = path
+
+    @property
+    def settings_file(self) -> Path:
+        """site.yaml."""
+        return self.path / "site.yaml"
+
+    @property
+    def root_file(self) -> Path:
+        """The federation root's public key."""
+        return self.path / "root.pub"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificates trusted for the server."""
+        return self.path / "ca.crt"
+
+    @property
+    def identity_file(self) -> Path:
+        """The site's Ed25519 key."""
+        return self.path / "keys" / "identity"
+
+    @property
+    def node_key_file(self) -> Path:
+        """The P-384 key of the site's Flower node."""
+        return self.path / "keys" / "node"
+
+    def make(self, settings: SiteSettings, identity: Identity, node_key: NodeKey) -> None:
+        """Make the folder, readable by its owner alone.
+
+        Raises:
+            SiteError: JG-site-303, a site stands here already. OSError: the folder cannot be written.
+        """
+        if self.settings_file.exists() or self.identity_file.exists():
+            raise SiteError("JG-site-303", where=str(self.path))
+        for folder in (self.path, self.path / "keys", self.path / "updates"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        identity.save(self.identity_file)
+        node_key.save(self.node_key_file)
+        self.write_settings(settings)
+
+    def settings(self) -> SiteSettings:
+        """site.yaml.
+
+        Raises:
+            SiteError: JG-site-304, no site here. PlanError: JG-plan-001..006, a document of another form.
+        """
+        if not self.settings_file.exists():
+            raise SiteError("JG-site-304", where=str(self.path))
+        return read(self.settings_file, SiteSettings)
+
+    def write_settings(self, settings: SiteSettings) -> None:
+        """Write site.yaml anew.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        write_whole(self.settings_file, settings.to_yaml().encode())
+
+    def identity(self) -> Identity:
+        """The key by which this site signs.
+
+        Raises:
+            SiteError: JG-site-101..103.
+        """
+        return Identity.load(self.identity_file)
+
+    def node_key(self) -> NodeKey:
+        """The key by which this site connects.
+
+        Raises:
+            SiteError: JG-site-101..103.
+        """
+        return NodeKey.load(self.node_key_file)
+
+    def trust(self) -> Trust:
+        """Whom this site believes; its documents are verified when they are asked for.
+
+        Raises:
+            SiteError: JG-site-302 not enrolled; JG-site-103 and 127, files that cannot be read.
+        """
+        kept = self.path / "trust.state"
+        if kept.exists():
+            return Trust.from_bytes(kept.read_bytes())
+        if not self.root_file.exists():
+            raise SiteError("JG-site-302", where=str(self.path))
+        return Trust(self.root_file.read_text(encoding="utf-8").strip())
+
+    def keep_trust(self, trust: Trust) -> None:
+        """Remember staff and roster.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        write_whole(self.path / "trust.state", trust.to_bytes())
+
+    @contextmanager
+    def journal(self) -> Iterator[Journal]:
+        """site.sqlite, open for a while.
+
+        Raises:
+            SiteError: JG-site-305, it cannot be used.
+        """
+        with Journal(self.path / "site.sqlite") as journal:
+            yield journal
+
+    def keep_reply(self, campaign: str, kept: Kept) -> None:
+        """Write a campaign's last reply before it leaves.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        vector = None if kept.vector is None else kept.vector.astype("<f4", copy=False).tobytes()
+        content = {"round": kept.round, "order": kept.order, "body": kept.body, "vector": vector}
+        write_whole(self.path / "updates" / f"{campaign}.cbor", cbor.encode(content))
+
+    def kept_reply(self, campaign: str) -> Kept | None:
+        """A campaign's last reply, or None.
+
+        Raises:
+            SiteError: JG-site-305, a file that was damaged.
+        """
+        file = self.path / "updates" / f"{campaign}.cbor"
+        if not file.exists():
+            return None
+        try:
+            match cbor.decode(file.read_bytes()):
+                case {"round": int(number), "order": str(order), "body": bytes(body), "vector": vector}:
+                    return Kept(number, order, body, None if vector is None else np.frombuffer(vector, "<f4"))
+                case _:
+                    raise ValueError("another form")
+        except (OSError, ValueError, TypeError) as error:
+            raise SiteError("JG-site-305", where=f"updates/{file.name}", problem=str(error)) from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file of the state folder, whole or not at all, over an older one; only its owner may read it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

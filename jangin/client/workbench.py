@@ -1,0 +1,170 @@
+"""The worker as the light process sees it: started for work, warm while there is more, started anew after a crash.
+
+The law: whatever the worker does, one call ends in time: with a reply, with a misfit of the order, or with a failure
+that is this site's own affair. It is started without standard error, so that no library prints what it saw.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jangin.client.frames import read_frame, write_frame
+from jangin.errors import SiteError
+from jangin.plan.messages import read_reply
+
+__all__ = ["Job", "Workbench"]
+
+_THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One order for the worker.
+
+    Attributes:
+        site: this site's id.
+        plan: canonical CBOR of the plan that was cleared.
+        campaign: its hash.
+        records: the validated folder.
+        kind: `scale` or `train`.
+        round: of the campaign.
+        body: the order's body.
+        vector: shape (shared values,), float32, or None.
+    """
+
+    site: str
+    plan: bytes = field(repr=False)
+    campaign: str
+    records: Path
+    kind: str
+    round: int
+    body: bytes = field(repr=False)
+    vector: NDArray[np.float32] | None = field(repr=False)
+
+
+class Workbench:
+    """The one worker of a site; `work` belongs to one thread, `stop` to any."""
+
+    def __init__(self, threads: int) -> None:
+        """Start nothing yet.
+
+        Args:
+            threads: what the worker may use of the processor, >= 1.
+        """
+        self._threads = threads
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id while there is one."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def work(self, job: Job, timeout_s: float) -> tuple[bytes, NDArray[np.float32] | None]:
+        """Have one order carried out.
+
+        Returns:
+            The reply's body, and the update (shared values,) that rides beside it, or None.
+
+        Raises:
+            SiteError: JG-site-306, the order does not fit the plan's model; JG-site-322, the worker failed, died or
+                took too long.
+        """
+        process, until = self._running(), time.monotonic() + timeout_s
+        late = threading.Timer(timeout_s, process.kill)
+        late.start()
+        try:
+            requests, answers = _pipes(process)
+            write_frame(requests, _request(job))
+            answer = read_frame(answers)
+        except (OSError, EOFError, ValueError):
+            self._end(process)
+            problem = "the worker died" if time.monotonic() < until else "it took too long"
+            raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem) from None
+        finally:
+            late.cancel()
+        match answer:
+            case {"body": bytes(body), "vector": None}:
+                vector = None
+            case {"body": bytes(body), "vector": bytes(raw)}:
+                vector = np.frombuffer(raw, "<f4")
+            case {"misfit": str(problem)}:
+                raise SiteError("JG-site-306", problem=problem)
+            case {"failed": str(problem)}:
+                raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem)
+            case _:
+                raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem="an unknown answer")
+        try:
+            read_reply(job.site, body, vector)
+        except ValueError as error:
+            problem = str(error).removesuffix(".")
+            raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem) from None
+        return body, vector
+
+    def rest(self) -> None:
+        """Let the worker go until there is work again."""
+        process = self._process
+        if process is not None:
+            self._end(process)
+
+    def stop(self) -> None:
+        """Let the worker go for good; a call under way ends as a failure."""
+        with self._lock:
+            self._stopped = True
+        self.rest()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise SiteError("JG-site-322", campaign="-", round=0, problem="the site is stopping")
+            if self._process is None or self._process.poll() is not None:
+                if self._process is not None:
+                    self._end(self._process)
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    [sys.executable, "-P", "-m", "jangin.client.worker", str(self._threads)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=os.environ | dict.fromkeys(_THREAD_SETTINGS, str(self._threads)),
+                )
+            return self._process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """End a worker and close its pipes; it keeps nothing that has to be saved."""
+        process.kill()
+        process.wait(_STOP_SECONDS)
+        for pipe in _pipes(process):
+            with suppress(OSError):  # what was not yet written has no reader any more
+                pipe.close()
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("Expected a worker with pipes.")
+    return process.stdin, process.stdout
+
+
+def _request(job: Job) -> dict[str, object]:
+    """What the worker is sent."""
+    return {
+        "site": job.site,
+        "plan": job.plan,
+        "campaign": job.campaign,
+        "records": str(job.records),
+        "kind": job.kind,
+        "round": job.round,
+        "body": job.body,
+        "vector": None if job.vector is None else job.vector.astype("<f4", copy=False).tobytes(),
+    }

@@ -1,0 +1,260 @@
+r"""The site API, /v1/jangin/*: what a site may ask beside its messages, each request signed by its identity.
+
+A request is a POST of canonical CBOR with four headers; the signature covers
+
+    "jangin/api" 0x00 method \n path \n sha256(body) \n time \n nonce \n site
+
+The law: nothing is done before clock, signature and nonce have passed, in this order; a site is known by its key on
+the roster in force, and before that only by its token; every refusal has its code. Nonces are remembered for as long
+as their time passes, in memory: a restart forgets them, and every request here may safely be done twice.
+
+| status | JG-server- |
+|---|---|
+| 400 | 310 not of this form |
+| 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
+| 403 | 101..103 and 315..318: not for this site |
+| 404, 405, 413 | 310 no such path, not a POST, too large |
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from jangin.codec import cbor
+from jangin.errors import JanginError, ServerError, SiteError
+from jangin.server.members import Members
+from jangin.server.store import State, Store
+from jangin.trust.approvals import Approval, verify_approval
+from jangin.trust.envelope import Kind, peek
+from jangin.trust.keys import identity_from_text, node_key_from_text
+from jangin.trust.roster import SITE_ID, Roster
+
+__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi", "signed_text"]
+
+MAX_SKEW_SECONDS = 300
+MOST_BODY_BYTES = 65_536
+
+_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|ack)")
+_POLLS_A_SECOND = 60
+_LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
+_POLLING = timedelta(seconds=120)
+_STATUS = {"310": 400, "311": 401, "312": 401, "313": 401, "314": 401}
+
+_log = logging.getLogger(__name__)
+
+
+def signed_text(method: str, path: str, body: bytes, time: str, nonce: str, site: str) -> bytes:
+    """The bytes that a request's signature covers."""
+    parts = (method.encode(), path.encode(), hashlib.sha256(body).digest(), time.encode(), nonce.encode())
+    return b"jangin/api\0" + b"\n".join((*parts, site.encode()))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request whose form is right."""
+
+    path: str
+    what: str
+    body: bytes
+    value: Mapping[str, object]
+    site: str
+    time: str
+    nonce: str
+    signature: bytes
+
+    @classmethod
+    def of(cls, path: str, headers: Mapping[str, str], body: bytes) -> "_Request":
+        given = _PATH.fullmatch(path)
+        if given is None:
+            raise _malformed("no such path")
+        site, time, nonce, signature = (
+            headers.get(f"x-jangin-{name}", "") for name in ("site", "time", "nonce", "signature")
+        )
+        if not re.fullmatch(SITE_ID, site):
+            raise _malformed("X-Jangin-Site is not a site's id")
+        if not re.fullmatch(r"[0-9]{1,12}", time):
+            raise _malformed("X-Jangin-Time is not a number of seconds")
+        if not re.fullmatch(r"[0-9a-f]{32}", nonce):
+            raise _malformed("X-Jangin-Nonce is not 32 hex digits")
+        if not re.fullmatch(r"[0-9a-f]{128}", signature):
+            raise _malformed("X-Jangin-Signature is not 128 hex digits")
+        try:
+            value = cbor.decode(body)
+        except ValueError:
+            raise _malformed("the body is not canonical CBOR") from None
+        if not isinstance(value, dict):
+            raise _malformed("the body is not a map")
+        return cls(path, given[1], body, value, site, time, nonce, bytes.fromhex(signature))
+
+    def holds(self, key: Ed25519PublicKey) -> bool:
+        """Whether the signature is by this key."""
+        text = signed_text("POST", self.path, self.body, self.time, self.nonce, self.site)
+        try:
+            key.verify(self.signature, text)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class SiteApi:
+    """The ASGI application; `answer` is all of it without a socket."""
+
+    def __init__(self, store: Store, members: Members, *, idle_poll_s: float, clock: Callable[[], datetime]) -> None:
+        """Take what it answers from; `clock` gives aware times, `idle_poll_s` the shortest wait of an idle site."""
+        self._store, self._members = store, members
+        self._idle_poll_s, self._clock = idle_poll_s, clock
+        self._lock = threading.Lock()
+        self._nonces: set[tuple[str, str]] = set()
+        self._nonce_times: deque[tuple[datetime, tuple[str, str]]] = deque()
+        self._polled: dict[str, datetime] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        """Answer one HTTP request; what takes time runs in a thread."""
+        body, more = b"", True
+        while more and len(body) <= MOST_BODY_BYTES:
+            event = await receive()
+            body, more = body + event.get("body", b""), event.get("more_body", False)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        status, data = await asyncio.to_thread(self.answer, scope["method"], scope["path"], headers, body)
+        sent = [(b"content-type", b"application/cbor"), (b"content-length", str(len(data)).encode())]
+        sent += [(b"connection", b"close")] if more else []
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": data})
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """The status and body that answer a request.
+
+        Args:
+            method: as the request has it.
+            path: without host and query.
+            headers: by lower-case names.
+            body: at most `MOST_BODY_BYTES`; more is refused.
+        """
+        try:
+            if len(body) > MOST_BODY_BYTES:
+                return 413, _refusal(_malformed(f"the body has more than {MOST_BODY_BYTES} bytes"))
+            if method != "POST":
+                return 405, _refusal(_malformed("only POST is answered"))
+            if not _PATH.fullmatch(path):
+                return 404, _refusal(_malformed("no such path"))
+            return 200, cbor.encode(self._answered(_Request.of(path, headers, body), self._clock()))
+        except JanginError as refused:
+            site = headers.get("x-jangin-site", "")
+            _log.info("Refused %s of %.63r: %s", path, site, refused.code)
+            return _STATUS.get(refused.code[-3:], 403), _refusal(refused)
+
+    def _answered(self, request: _Request, now: datetime) -> dict[str, object]:
+        seconds = int(request.time) - int(now.timestamp())
+        if abs(seconds) > MAX_SKEW_SECONDS:
+            raise ServerError("JG-server-311", where=request.site, seconds=seconds, most=MAX_SKEW_SECONDS)
+        if request.what == "enroll":
+            return self._enroll(request, now)
+        roster = self._roster(request.site, now)
+        self._admit(request, roster.identities[request.site], now)
+        match request.what:
+            case "campaigns":
+                _fields(request.value)
+                return self._campaigns(request.site)
+            case "approve":
+                (approval,) = _fields(request.value, approval=bytes)
+                return self._approve(request.site, approval, roster, now)
+            case "ack":
+                _fields(request.value)
+                return self._ack(request.site, now)
+            case _:
+                raise _malformed("no such path")
+
+    def _enroll(self, request: _Request, now: datetime) -> dict[str, object]:
+        token, identity, node_key = _fields(request.value, token=str, identity=str, node_key=str)
+        try:
+            key, _ = identity_from_text(identity), node_key_from_text(node_key)
+        except ValueError as error:
+            raise _malformed(str(error)) from None
+        self._admit(request, key, now)
+        confirmed = self._members.enroll(request.site, token, identity, node_key, now)
+        staff, roster = self._members.documents() if confirmed else (None, None)
+        return {"status": "confirmed" if confirmed else "waiting", "staff": staff, "roster": roster}
+
+    def _campaigns(self, site: str) -> dict[str, object]:
+        staff, roster = self._members.documents()
+        campaigns = [
+            {"plan": campaign.envelope, "state": str(campaign.state), "approved": approved}
+            for campaign, approved in self._store.campaigns_of(site)
+            if campaign.state is not State.PROPOSED
+        ]
+        return {"staff": staff, "roster": roster, "campaigns": campaigns}
+
+    def _approve(self, site: str, envelope: bytes, roster: Roster, now: datetime) -> dict[str, object]:
+        try:
+            plan = Approval.parse(peek(envelope, Kind.APPROVAL)).plan
+        except (ValueError, SiteError):
+            raise _malformed("the approval is none") from None
+        approval = verify_approval(envelope, roster, site, plan, now)
+        known = {campaign.hash: campaign.state for campaign, _ in self._store.campaigns_of(site)}
+        if known.get(approval.plan, State.PROPOSED) is State.PROPOSED:
+            raise ServerError("JG-server-317", where=site, campaign=approval.plan)
+        self._store.approve(approval.plan, site, envelope)
+        return {"approved": True}
+
+    def _ack(self, site: str, now: datetime) -> dict[str, object]:
+        """When to ask again: about sixty polls a second in all, whatever the number of sites."""
+        with self._lock:
+            self._polled[site] = now
+            self._polled = {name: at for name, at in self._polled.items() if now - at < _POLLING}
+            polling = len(self._polled)
+        active = self._store.active()
+        if site in active:
+            return {"next_poll_s": min(max(len(active) / _POLLS_A_SECOND, _LEAST_POLL_S), _MOST_POLL_S)}
+        return {"next_poll_s": max(self._idle_poll_s, polling / _POLLS_A_SECOND)}
+
+    def _roster(self, site: str, now: datetime) -> Roster:
+        """The roster in force, if it has the site as active."""
+        try:
+            roster = self._members.roster(now)
+        except SiteError as error:
+            _log.warning("No roster is in force: %s", error)
+            raise ServerError("JG-server-313", where=site) from None
+        if site not in roster.active:
+            raise ServerError("JG-server-313", where=site)
+        return roster
+
+    def _admit(self, request: _Request, key: Ed25519PublicKey, now: datetime) -> None:
+        """Look at the signature, then use up the nonce."""
+        if not request.holds(key):
+            raise ServerError("JG-server-314", where=request.site)
+        with self._lock:
+            while self._nonce_times and now - self._nonce_times[0][0] > timedelta(seconds=2 * MAX_SKEW_SECONDS):
+                self._nonces.discard(self._nonce_times.popleft()[1])
+            if (request.site, request.nonce) in self._nonces:
+                raise ServerError("JG-server-312", where=request.site)
+            self._nonces.add((request.site, request.nonce))
+            self._nonce_times.append((now, (request.site, request.nonce)))
+
+
+def _fields(value: Mapping[str, object], **kinds: type) -> tuple[Any, ...]:
+    """The values of exactly these keys, each of its kind."""
+    if set(value) != set(kinds):
+        raise _malformed(f"expected the keys {', '.join(kinds) or '(none)'}")
+    for name, kind in kinds.items():
+        if not isinstance(value[name], kind):
+            raise _malformed(f"{name} is not {kind.__name__}")
+    return tuple(value[name] for name in kinds)
+
+
+def _malformed(problem: str) -> ServerError:
+    return ServerError("JG-server-310", problem=problem)
+
+
+def _refusal(error: JanginError) -> bytes:
+    coded = error.coded.as_dict()
+    return cbor.encode({"code": coded["code"], "message": coded["message"], "hint": coded["hint"]})

@@ -1,0 +1,164 @@
+"""A campaign's life: proposed → approved → running → finished | aborted.
+
+    proposed   an operator signed the plan
+    approved   another person approved it; the invited sites are asked
+    running    enough sites approved, and an operator started it
+    finished   the final model is written
+    aborted    it cannot go on, and says why
+
+The law: what cannot run is never proposed; each signature is verified when it is made; nobody approves a plan of
+their own; a site that has not approved by its own signature is never asked.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from jangin.codec import cbor
+from jangin.errors import PlanError, ServerError
+from jangin.models.lines import read_line
+from jangin.plan.training_plan import TrainingPlan
+from jangin.server.members import Members
+from jangin.server.store import CampaignRow, Outcome, RoundEntry, State, Store
+from jangin.strategies.check import check
+from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
+from jangin.trust.envelope import Kind, countersign, peek, seal
+from jangin.trust.keys import Identity
+from jangin.trust.roster import Roster
+
+__all__ = ["CampaignStatus", "approve", "approved_sites", "deadline_s", "plan_of", "propose", "start", "status"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CampaignStatus:
+    """One campaign as an operator sees it.
+
+    Attributes:
+        hash, name, state, reason: as in `CampaignRow`.
+        round: rounds finished.
+        rounds: rounds of the whole campaign.
+        invited: the plan's sites.
+        approved: those of them that have said yes.
+        attempts: every attempt at a round, in order.
+    """
+
+    hash: str
+    name: str
+    state: State
+    reason: str
+    round: int
+    rounds: int
+    invited: Sequence[str]
+    approved: Sequence[str]
+    attempts: Sequence[RoundEntry]
+
+
+def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, now: datetime) -> str:
+    """Sign a plan as an operator; the campaign's hash.
+
+    Raises:
+        PlanError: JG-plan-003, -010..013 and -020..023, a plan that cannot run.
+        DataError: JG-data-060..071, a model line that cannot be used. PrivacyError: JG-privacy-002..004.
+        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already.
+    """
+    check(plan.strategy, plan.privacy)
+    line = read_line(plan.model_line)
+    if line.process != plan.process:
+        raise PlanError(
+            "JG-plan-003", where="process", value=plan.process, problem=f"{plan.model_line} learns {line.process}"
+        )
+    if plan.evaluate is not None:
+        raise PlanError("JG-plan-003", where="evaluate", value="a block", problem="sites do not evaluate yet")
+    from jangin.training.recipe import Recipe
+
+    Recipe.of(plan).learner()
+    envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), key)
+    signed = verify_proposal(envelope, members.staff(now), now)
+    store.propose(CampaignRow(signed.hash, plan.campaign, envelope, State.PROPOSED), plan.sites.invite)
+    _log.info("Campaign %s is proposed by %s: %s", plan.campaign, signed.operator.person, signed.hash)
+    return signed.hash
+
+
+def approve(store: Store, members: Members, campaign: str, key: Identity, now: datetime) -> None:
+    """Sign a proposed plan as another person, the approver.
+
+    Raises:
+        SiteError: JG-site-110..118, a key that may not approve, above all the proposer's own.
+        ServerError: JG-server-330, no such campaign; JG-server-332, it is not proposed.
+    """
+    row = store.campaign(campaign)
+    envelope = countersign(row.envelope, Kind.PLAN, key)
+    verify_plan(envelope, members.staff(now), now)
+    store.move(campaign, State.PROPOSED, State.APPROVED, envelope=envelope)
+
+
+def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
+    """Let an approved campaign run; the server begins within a moment.
+
+    Raises:
+        SiteError: JG-site-110..125, signatures or a roster that are not in force (any more).
+        ServerError: JG-server-330, no such campaign; JG-server-332, it is not approved; JG-server-333, too few sites
+            have approved it.
+    """
+    row = store.campaign(campaign)
+    if row.state is State.APPROVED:
+        verify_plan(row.envelope, members.staff(now), now)
+        plan = plan_of(row)
+        approved = approved_sites(store, plan, members.roster(now), now)
+        if len(approved) < plan.sites.min_sites:
+            raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=plan.sites.min_sites)
+    store.move(campaign, State.APPROVED, State.RUNNING)
+
+
+def status(store: Store, campaign: str) -> CampaignStatus:
+    """Where a campaign stands.
+
+    Raises:
+        ServerError: JG-server-330, no such campaign.
+    """
+    row = store.campaign(campaign)
+    plan, attempts = plan_of(row), store.rounds(campaign)
+    return CampaignStatus(
+        hash=row.hash,
+        name=row.name,
+        state=row.state,
+        reason=row.reason,
+        round=max((entry.round for entry in attempts if entry.outcome is Outcome.FINISHED), default=0),
+        rounds=plan.strategy.rounds,
+        invited=plan.sites.invite,
+        approved=list(store.approvals(campaign)),
+        attempts=attempts,
+    )
+
+
+def plan_of(row: CampaignRow) -> TrainingPlan:
+    """The plan of a campaign; its signatures were verified when they were made."""
+    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
+
+
+def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:
+    """The sites whose approval holds under this roster, in the plan's order."""
+    approvals = store.approvals(plan.hash)
+    return tuple(
+        site for site in plan.sites.invite if site in approvals and _holds(approvals[site], roster, site, plan, now)
+    )
+
+
+def deadline_s(plan: TrainingPlan) -> float:
+    """The longest wait of a round, in seconds."""
+    text = plan.sites.round_deadline
+    return float(int(text[:-1]) * _SECONDS[text[-1]])
+
+
+def _holds(approval: bytes, roster: Roster, site: str, plan: TrainingPlan, now: datetime) -> bool:
+    try:
+        verify_approval(approval, roster, site, plan.hash, now)
+    except ServerError as error:
+        _log.debug("An approval does not count: %s", error)
+        return False
+    return True

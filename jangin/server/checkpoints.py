@@ -1,0 +1,99 @@
+"""Where a campaign stands after a round, in files: safetensors, written whole and synced, never a pickle.
+
+    <round>.safetensors    parameters, mean and deviation (where a scaling was learnt), state or state.<field>
+    final.safetensors      parameters
+    scaling.json           how inputs and outputs of the final model are scaled
+
+The law: the database says which round is finished, a file holds what that round left; a file beyond it counts for
+nothing, and the one before it is removed only when the next one is on disk.
+"""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from jangin.errors import ServerError
+from jangin.server.rounds import Learnt, Progress
+from jangin.server.settings import write_whole
+from jangin.strategies import Strategy
+from jangin.strategies.base import Vector
+
+__all__ = ["Checkpoints"]
+
+Tensors = dict[str, NDArray[Any]]
+
+
+class Checkpoints:
+    """The files of one campaign."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the campaign's folder; it is made with the first file."""
+        self._folder = folder
+
+    def save(self, progress: Progress, scaling: Learnt | None) -> None:
+        """Keep where the campaign stands; the file before it stays until `drop_before`."""
+        tensors: Tensors = {"parameters": progress.parameters, **_state_tensors(progress.state)}
+        if scaling is not None:
+            tensors |= {"mean": scaling[0], "deviation": scaling[1]}
+        self._write(f"{progress.round}.safetensors", tensors)
+
+    def load(self, number: int, strategy: Strategy[Any], start: Vector) -> tuple[Progress, Learnt | None]:
+        """Where the campaign stood after round `number`.
+
+        Args:
+            number: a finished round.
+            strategy: the plan's; its state for `start` says what the file has to hold.
+            start: any shared parameters of the model, shape (d,).
+
+        Raises:
+            ServerError: JG-server-343, no such file, or one that does not fit the plan.
+        """
+        file = self._folder / f"{number}.safetensors"
+        try:
+            tensors = load(file.read_bytes())
+            template = strategy.init(start)
+            expected: Tensors = {"parameters": start, **_state_tensors(template)}
+            for name, like in expected.items():
+                if (tensors[name].shape, tensors[name].dtype) != (like.shape, like.dtype):
+                    raise ValueError(f"{name} has another shape")
+            scaling = (tensors["mean"], tensors["deviation"]) if "mean" in tensors else None
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            problem = str(error) if isinstance(error, ValueError) else type(error).__name__
+            raise ServerError("JG-server-343", where=file.name, problem=problem) from None
+        return Progress(number, tensors["parameters"], _state(template, tensors)), scaling
+
+    def drop_before(self, number: int) -> None:
+        """Remove what rounds before this one left."""
+        for file in self._folder.glob("*.safetensors"):
+            if file.stem.isdigit() and int(file.stem) < number:
+                file.unlink()
+
+    def finish(self, parameters: Vector, scaling: dict[str, object]) -> None:
+        """Keep the final model, shape (d,), and its scaling as JSON."""
+        write = json.dumps(scaling, indent=2).encode()
+        self._write("final.safetensors", {"parameters": parameters})
+        write_whole(self._folder / "scaling.json", write)
+
+    def _write(self, name: str, tensors: Tensors) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / name, save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
+
+
+def _state_tensors(state: Any) -> Tensors:
+    """A strategy's state by its fields."""
+    if is_dataclass(state):
+        return {f"state.{part.name}": getattr(state, part.name) for part in fields(state)}
+    return {"state": state}
+
+
+def _state(template: Any, tensors: Tensors) -> Any:
+    """The state of the template's kind that tensors hold."""
+    if is_dataclass(template) and not isinstance(template, type):
+        return type(template)(**{part.name: tensors[f"state.{part.name}"] for part in fields(template)})
+    return tensors["state"]

@@ -1,0 +1,181 @@
+"""One campaign from its last finished round to its final model.
+
+The law: a round is finished when its checkpoint is on disk and its record in the database, in this order, so that
+after a crash it is done over or not at all and nothing counts twice; a round that fails is tried at most
+`MOST_ATTEMPTS` times, over restarts too, and then the campaign ends with the names of those who were missing.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from jangin.errors import ServerError
+from jangin.plan.messages import Kind, Order
+from jangin.plan.training_plan import TrainingPlan
+from jangin.server.checkpoints import Checkpoints
+from jangin.server.rounds import Exchange, Learnt, Progress, RoundRecord, gather, rounds
+from jangin.server.store import Outcome, RoundEntry, Store
+from jangin.strategies import Strategy, build
+from jangin.strategies.base import Vector
+from jangin.training.recipe import Recipe
+
+__all__ = ["MOST_ATTEMPTS", "Conductor", "FieldExchange"]
+
+MOST_ATTEMPTS = 3
+
+# Torch draws initial weights by a random state that all threads share.
+_drawing = threading.Lock()
+
+Stand = tuple[Progress, Learnt | None]
+"""Where a campaign stands."""
+
+Ask = Callable[["FieldExchange", int], tuple[RoundRecord, Stand]]
+"""One round: an exchange and its quorum to its record and where the campaign stands after it."""
+
+
+class FieldExchange(Exchange, Protocol):
+    """An exchange with sites that may send anything."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Sites whose reply was left aside, with the server's code."""
+        ...
+
+
+class Conductor:
+    """A campaign's rounds, checkpoints and records."""
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        store: Store,
+        checkpoints: Checkpoints,
+        assemble: Callable[[int], FieldExchange],
+        *,
+        clock: Callable[[], float],
+        pause: Callable[[], None],
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            plan: the campaign's, in the database.
+            store: takes a record of every attempt.
+            checkpoints: take where it stands.
+            assemble: waits for a cohort and gives one exchange with it; its argument is the number of values in a
+                reply's vector. It raises ServerError where too few sites are there.
+            clock: seconds that only grow.
+            pause: lets a moment pass before a round is tried again.
+        """
+        self._plan, self._store, self._checkpoints = plan, store, checkpoints
+        self._assemble, self._clock, self._pause = assemble, clock, pause
+
+    def run(self) -> None:
+        """Go on to the end.
+
+        Raises:
+            ServerError: JG-server-342, a round failed too often; JG-server-343, a checkpoint that cannot be used.
+            LinkError: JG-server-204, the run has ended. Also what `Recipe.of` and `Recipe.learner` raise.
+        """
+        # 1. What is public: model, scaling, strategy.
+        recipe, strategy = Recipe.of(self._plan), build(self._plan.strategy)
+        with _drawing:
+            model = recipe.learner().model
+        start = model.read()[model.layout.shared]
+        # 2. Where it stands.
+        progress, scaling = self._last(strategy, start)
+        # 3. The scaling, where it is learnt.
+        if recipe.learns_scaling and scaling is None:
+            size = 1 + 2 * len(recipe.public_scaling().center)
+            order = Order(Kind.SCALE, 0, np.empty(0, np.float32))
+
+            def learnt(exchange: FieldExchange, quorum: int) -> tuple[RoundRecord, Stand]:
+                record, total = gather(exchange, order, quorum=quorum)
+                learned = recipe.learned_scaling(total, len(record.reported))
+                return record, (progress, (learned.mean, learned.deviation))
+
+            progress, scaling = self._round(0, size, learnt)
+        # 4. The rounds.
+        while progress.round < self._plan.strategy.rounds:
+            progress, scaling = self._round(progress.round + 1, start.size, _trained(strategy, progress, scaling))
+        # 5. The final model.
+        final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)
+        self._checkpoints.finish(progress.parameters, final.as_dict())
+
+    def _last(self, strategy: Strategy[Any], start: Vector) -> Stand:
+        """After the last finished round."""
+        entries = self._store.rounds(self._plan.hash)
+        finished = [entry.round for entry in entries if entry.outcome is Outcome.FINISHED]
+        if not finished:
+            return Progress.start(strategy, start), None
+        return self._checkpoints.load(max(finished), strategy, start)
+
+    def _round(self, number: int, size: int, ask: Ask) -> Stand:
+        """One round, tried until it has its quorum: asked, kept, recorded."""
+        entries = [entry for entry in self._store.rounds(self._plan.hash) if entry.round == number]
+        for attempt in range(len(entries) + 1, MOST_ATTEMPTS + 1):
+            if attempt > 1:
+                self._pause()
+            began = self._clock()
+            exchange: FieldExchange | None = None
+            try:
+                exchange = self._assemble(size)
+                record, (progress, scaling) = ask(exchange, self._quorum(len(exchange.sites)))
+            except ServerError as error:
+                entry = _failed(number, attempt, exchange, error, self._clock() - began)
+                self._store.record(self._plan.hash, entry)
+                entries.append(entry)
+                continue
+            self._checkpoints.save(progress, scaling)
+            self._store.record(self._plan.hash, _finished(record, attempt, exchange, self._clock() - began))
+            self._checkpoints.drop_before(number)
+            return progress, scaling
+        raise ServerError(
+            "JG-server-342",
+            where=f"round {number}",
+            attempts=MOST_ATTEMPTS,
+            abstained={**entries[-1].abstained, **entries[-1].refused},
+            missing=list(entries[-1].missing),
+        )
+
+    def _quorum(self, cohort: int) -> int:
+        return max(self._plan.sites.min_sites, ceil(self._plan.sites.quorum * cohort))
+
+
+def _trained(strategy: Strategy[Any], progress: Progress, scaling: Learnt | None) -> Ask:
+    """One training round after `progress`."""
+
+    def trained(exchange: FieldExchange, quorum: int) -> tuple[RoundRecord, Stand]:
+        one = rounds(strategy, exchange, progress, progress.round + 1, scaling=scaling, quorum=quorum)
+        record, after = next(one)
+        return record, (after, scaling)
+
+    return trained
+
+
+def _finished(record: RoundRecord, attempt: int, exchange: FieldExchange, seconds: float) -> RoundEntry:
+    missing = [site for site in record.missing if site not in exchange.refused]
+    return RoundEntry(
+        record.round,
+        attempt,
+        Outcome.FINISHED,
+        list(record.reported),
+        record.abstained,
+        dict(exchange.refused),
+        missing,
+        seconds,
+    )
+
+
+def _failed(
+    number: int, attempt: int, exchange: FieldExchange | None, error: ServerError, seconds: float
+) -> RoundEntry:
+    refused = dict(exchange.refused) if exchange else {}
+    abstained = cast("dict[str, str]", error.coded.values.get("abstained", {}))
+    unheard = cast("Sequence[str]", error.coded.values.get("missing", ()))
+    missing = [site for site in unheard if site not in refused]
+    sites = exchange.sites if exchange else ()
+    reported = [site for site in sites if site not in {*abstained, *refused, *missing}]
+    return RoundEntry(number, attempt, Outcome.FAILED, reported, abstained, refused, missing, seconds, str(error.coded))

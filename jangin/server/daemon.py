@@ -1,0 +1,218 @@
+"""The national server in one process: the SuperLink, the site API, and a thread for each running campaign.
+
+The law: the database says what runs, so that an operator's act needs no word to the server, and a server that was
+killed goes on by itself; only active sites of the roster in force may connect; whoever asks it to stop is heard
+within a moment, and nothing half-written stays.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from jangin.errors import JanginError, LinkError, ServerError, SiteError
+from jangin.flower_link.link import EmbeddedLink
+from jangin.plan.training_plan import TrainingPlan
+from jangin.server.api import SiteApi
+from jangin.server.campaigns import approved_sites, deadline_s, plan_of
+from jangin.server.checkpoints import Checkpoints
+from jangin.server.conductor import Conductor
+from jangin.server.exchange import LinkExchange
+from jangin.server.members import Members
+from jangin.server.settings import StateFolder, write_whole
+from jangin.server.store import CampaignRow, State, Store
+from jangin.trust.roster import RosterSite
+
+__all__ = ["serve"]
+
+_LOOK_SECONDS = 0.5
+_COHORT_LOOK_SECONDS = 0.25
+_PAUSE_SECONDS = 10.0
+_SETTLE_SECONDS = 10.0
+_STOP_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def serve(
+    folder: Path,
+    stop: threading.Event,
+    *,
+    ready: Callable[[str], None] = lambda address: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> None:
+    """Run the server of a state folder until `stop` is set.
+
+    Args:
+        folder: a state folder made by `StateFolder.make`.
+        stop: set from a signal handler or another thread.
+        ready: told `host:port` when it listens; the folder's file `address` says the same for as long.
+        clock: aware times.
+
+    Raises:
+        ServerError: JG-server-301, no server's folder; JG-server-303, a database that cannot be used.
+        LinkError: JG-server-201, it cannot listen.
+    """
+    state = StateFolder(folder)
+    settings, store = state.settings(), state.store()
+    members = Members(store, state.root)
+    api = SiteApi(store, members, idle_poll_s=settings.idle_poll_s, clock=clock)
+    link = EmbeddedLink(state.certificate, state.key, host=settings.host, port=settings.port, site_api=api)
+    server = _Server(state, store, members, link, stop, clock)
+    try:
+        server.let_in()
+        with link:
+            address = f"{settings.host}:{link.port}"
+            write_whole(state.address, f"{address}\n".encode())
+            _log.info("Listening on %s.", address)
+            ready(address)
+            server.watch()
+            _log.info("Stopping.")
+        server.join()
+    finally:
+        state.address.unlink(missing_ok=True)
+        store.close()
+
+
+class _Server:
+    """What the database asks for, carried out."""
+
+    def __init__(
+        self,
+        state: StateFolder,
+        store: Store,
+        members: Members,
+        link: EmbeddedLink,
+        stop: threading.Event,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._state, self._store, self._members, self._link = state, store, members, link
+        self._stop, self._clock = stop, clock
+        self._in: Mapping[str, RosterSite] = {}
+        self._out_of_force = ""
+        self._leading: dict[str, threading.Thread] = {}
+        self._broken: set[str] = set()
+
+    def watch(self) -> None:
+        """Look at the database until it is time to stop."""
+        while True:
+            try:
+                self.let_in()
+                for row in self._store.campaigns(State.RUNNING):
+                    if row.hash not in self._leading and row.hash not in self._broken:
+                        self._lead(row)
+            except SQLAlchemyError as error:
+                _log.error("The database does not answer: %s", type(error).__name__)
+            self._leading = {name: thread for name, thread in self._leading.items() if thread.is_alive()}
+            if self._stop.wait(_LOOK_SECONDS):
+                return
+
+    def join(self) -> None:
+        """Wait for the campaigns' threads, which end when their runs are closed."""
+        for thread in self._leading.values():
+            thread.join(_STOP_SECONDS)
+
+    def let_in(self) -> None:
+        """Register the active sites of the roster in force, and strike the others off."""
+        active = self._active()
+        if active == self._in:
+            return
+        for site, entry in self._in.items():
+            if site not in active or active[site].node_key != entry.node_key:
+                self._link.unregister(site)
+        for site, entry in active.items():
+            self._link.register(site, entry.node)
+        _log.info("%d sites may connect.", len(active))
+        self._in = active
+
+    def _active(self) -> Mapping[str, RosterSite]:
+        try:
+            active = self._members.roster(self._clock()).active
+        except SiteError as error:
+            if error.code != self._out_of_force:
+                _log.warning("No roster is in force: %s", error)
+            self._out_of_force = error.code
+            return {}
+        self._out_of_force = ""
+        return active
+
+    def _lead(self, row: CampaignRow) -> None:
+        thread = threading.Thread(target=self._campaign, args=(row,), name=f"campaign-{row.name}", daemon=True)
+        self._leading[row.hash] = thread
+        thread.start()
+
+    def _campaign(self, row: CampaignRow) -> None:
+        """One campaign to its end, to the server's stop, or to the reason why it cannot go on."""
+        _log.info("Campaign %s runs: %s", row.name, row.hash)
+        try:
+            while not self._conducted(plan_of(row)):
+                if self._stop.is_set():
+                    return
+                _log.warning("Campaign %s goes on in a new run.", row.name)
+            self._store.move(row.hash, State.RUNNING, State.FINISHED)
+            _log.info("Campaign %s is finished.", row.name)
+        except JanginError as error:
+            self._store.move(row.hash, State.RUNNING, State.ABORTED, reason=str(error))
+            _log.error("Campaign %s is aborted: %s", row.name, error)
+        except Exception:  # noqa: BLE001 - a bug in one campaign must not end the others
+            _log.exception("Campaign %s stands still until the server is started again.", row.name)
+            self._broken.add(row.hash)
+
+    def _conducted(self, plan: TrainingPlan) -> bool:
+        """Whether the campaign came to its end before its run did."""
+        run = self._link.open_run(plan.hash)
+        settled = time.monotonic() + _SETTLE_SECONDS
+
+        def assemble(size: int) -> LinkExchange:
+            return LinkExchange(run, self._cohort(plan, settled), deadline_s(plan), size)
+
+        def pause() -> None:
+            self._wait(plan, min(_PAUSE_SECONDS, deadline_s(plan)))
+
+        checkpoints = Checkpoints(self._state.checkpoints(plan.hash))
+        try:
+            Conductor(plan, self._store, checkpoints, assemble, clock=time.monotonic, pause=pause).run()
+        except LinkError as error:
+            if error.code == "JG-server-204":
+                return False
+            raise
+        finally:
+            run.close()
+        return True
+
+    def _cohort(self, plan: TrainingPlan, settled: float) -> tuple[str, ...]:
+        """The sites that have approved and are online, in the plan's order, once there are enough of them.
+
+        After a start sites come back one by one: until `settled` all who approved are waited for.
+        """
+        until = time.monotonic() + deadline_s(plan)
+        while True:
+            approved = self._approved(plan)
+            online = self._link.online()
+            cohort = tuple(site for site in approved if site in online)
+            now = time.monotonic()
+            if len(cohort) >= plan.sites.min_sites and (len(cohort) == len(approved) or now >= settled):
+                return cohort
+            if now >= until:
+                missing = [site for site in plan.sites.invite if site not in cohort]
+                least = plan.sites.min_sites
+                raise ServerError(
+                    "JG-server-341", where=plan.campaign, online=list(cohort), least=least, missing=missing
+                )
+            self._wait(plan, _COHORT_LOOK_SECONDS)
+
+    def _wait(self, plan: TrainingPlan, seconds: float) -> None:
+        """Let some time pass; a stop of the server ends the wait, and the campaign's run with it."""
+        if self._stop.wait(seconds):
+            raise LinkError("JG-server-204", where=plan.hash)
+
+    def _approved(self, plan: TrainingPlan) -> tuple[str, ...]:
+        now = self._clock()
+        try:
+            return approved_sites(self._store, plan, self._members.roster(now), now)
+        except SiteError:  # no roster is in force, which `watch` has said
+            return ()

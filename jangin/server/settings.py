@@ -1,0 +1,164 @@
+"""The server's state folder and its `server.yaml`.
+
+    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  jangin.sqlite  checkpoints/<hash>/  address
+
+The law: everything the server keeps lies in one folder that is made whole or not at all; unknown keys are errors.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, PositiveFloat
+
+from jangin.codec.document import Document, read
+from jangin.errors import ServerError
+from jangin.server.store import Store
+from jangin.trust.certificates import issue, make_authority
+from jangin.trust.envelope import MAX_AHEAD
+from jangin.trust.keys import identity_from_text, write_private
+from jangin.trust.staff import verify_staff
+
+__all__ = ["ServerSettings", "StateFolder", "write_whole"]
+
+_CERTIFICATE_LIFE = timedelta(days=730)
+
+
+class ServerSettings(Document):
+    """What an operator may set.
+
+    Attributes:
+        host: the address to listen on.
+        port: 0 for any that is free.
+        idle_poll_s: seconds between two polls of a site that has nothing to do, at least.
+        database: URL of another database than the folder's own sqlite file.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8443
+    idle_poll_s: PositiveFloat = 5.0
+    database: Annotated[str | None, Field(repr=False)] = None  # may hold a password
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Where a server keeps what it keeps."""
+
+    path: Path
+
+    @property
+    def certificate(self) -> Path:
+        """The server's certificate, PEM."""
+        return self.path / "tls" / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        """Its private key."""
+        return self.path / "tls" / "server.key"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that sites pin."""
+        return self.path / "tls" / "ca.crt"
+
+    @property
+    def address(self) -> Path:
+        """`host:port` while the server listens."""
+        return self.path / "address"
+
+    @property
+    def root(self) -> str:
+        """The offline root's public key, one OpenSSH line."""
+        return (self.path / "root.pub").read_text(encoding="ascii").strip()
+
+    def checkpoints(self, campaign: str) -> Path:
+        """The folder of one campaign's checkpoints."""
+        return self.path / "checkpoints" / campaign
+
+    def settings(self) -> ServerSettings:
+        """What server.yaml says.
+
+        Raises:
+            ServerError: JG-server-301, no server's folder. PlanError: JG-plan-001..006, a file that does not fit.
+        """
+        file = self.path / "server.yaml"
+        if not file.is_file():
+            raise ServerError("JG-server-301", where=str(self.path))
+        return read(file, ServerSettings)
+
+    def store(self) -> Store:
+        """The database.
+
+        Raises:
+            ServerError: JG-server-301 as `settings`; JG-server-303, a database that cannot be used.
+        """
+        return Store(self.settings().database or f"sqlite:///{self.path / 'jangin.sqlite'}")
+
+    @classmethod
+    def make(
+        cls, path: Path, settings: ServerSettings, root: str, staff: bytes, names: Sequence[str], now: datetime
+    ) -> "StateFolder":
+        """Make a folder with its own TLS authority, whose key is thrown away when the certificate is signed.
+
+        Args:
+            path: a folder that is not there yet.
+            settings: what server.yaml is to say.
+            root: the offline root's public key, one OpenSSH line.
+            staff: the signed staff list.
+            names: hosts and addresses by which sites reach the server.
+            now: the start of the certificate's two years.
+
+        Raises:
+            ServerError: JG-server-302, something stands there already; JG-server-304, a root that is no key;
+                JG-server-303, a database that cannot be used.
+            SiteError: JG-site-110..119, a staff list that the root did not sign.
+        """
+        if path.exists():
+            raise ServerError("JG-server-302", where=str(path))
+        try:
+            public = identity_from_text(root)
+        except ValueError as error:
+            raise ServerError("JG-server-304", where="root", problem=str(error)) from None
+        listed = verify_staff(staff, public, now)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = cls(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")))
+        try:
+            (made.path / "tls").mkdir()
+            start = now.replace(microsecond=0) - MAX_AHEAD  # a site's clock may be behind
+            authority = make_authority("jangin", start, start + _CERTIFICATE_LIFE)
+            certificate = issue(authority, names, start, start + _CERTIFICATE_LIFE)
+            write_private(made.key, certificate.key)
+            made.certificate.write_bytes(certificate.chain)
+            made.authority.write_bytes(authority.chain)
+            (made.path / "root.pub").write_text(root + "\n", encoding="ascii")
+            document = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+            (made.path / "server.yaml").write_text(document, encoding="utf-8")
+            store = made.store()
+            store.add_staff(listed.version, staff)
+            store.close()
+            made.path.rename(path)
+        except BaseException:
+            shutil.rmtree(made.path, ignore_errors=True)
+            raise
+        return cls(path)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it holds all of `data`, or what it held before."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

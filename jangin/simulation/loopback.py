@@ -1,0 +1,197 @@
+"""A real federation on loopback: a national server and site daemons, each a process with its own folder and keys.
+
+The law: everything that trains here goes the way it goes in the field - enrolment, roster, four eyes, approval, TLS,
+node keys, rounds; the processes end with the one that started them, whatever ends it.
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from jangin.client import desk
+from jangin.errors import SimulationError
+from jangin.plan.training_plan import TrainingPlan
+from jangin.server import campaigns
+from jangin.server.campaigns import CampaignStatus
+from jangin.server.members import Members, make_staff
+from jangin.server.settings import ServerSettings, StateFolder
+from jangin.trust.keys import Identity
+from jangin.trust.staff import Role
+
+__all__ = ["Ran", "run_on_loopback"]
+
+_LOOK_SECONDS = 0.1
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_ENDED = {"finished", "aborted"}
+_STAFF = {
+    "operator": (Role.OPERATOR,),
+    "approver": (Role.APPROVER,),
+    "independent": (Role.INDEPENDENT_BODY,),
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a campaign on loopback left.
+
+    Attributes:
+        folder: the server's files of the campaign: final.safetensors and scaling.json.
+        status: the rounds, who took part in each, and how long they took.
+        server_rss_mb: resident memory of the server at the end.
+        site_rss_mb: median resident memory of the site daemons at the end; their workers are other processes.
+    """
+
+    folder: Path
+    status: CampaignStatus
+    server_rss_mb: float
+    site_rss_mb: float
+
+
+def run_on_loopback(
+    folder: Path,
+    records: Mapping[str, Path],
+    process: str,
+    plan: TrainingPlan,
+    limit_seconds: float,
+    progress: Callable[[int, int], None],
+) -> Ran:
+    """Build a federation in `folder`, run one campaign through it, and stop it.
+
+    Args:
+        folder: takes the folders of staff, server and sites.
+        records: each site's name and its validated records.
+        process: what the records show.
+        plan: the campaign; it invites exactly these sites.
+        limit_seconds: longest that the campaign may take.
+        progress: told after each round how many are done, and of how many.
+
+    Raises:
+        SimulationError: JG-sim-010, a process that ended or did not start; JG-sim-011, a campaign that was aborted or
+            took too long. Also what server and sites refuse.
+    """
+    staff = folder / "staff"
+    make_staff(staff, _STAFF, _now(), timedelta(days=1))
+    keys = {name: Identity.load(staff / f"{name}.key") for name in _STAFF}
+    settings = ServerSettings(host="127.0.0.1", port=0, idle_poll_s=0.5)
+    root, listed = (staff / "root.pub").read_text(), (staff / "staff.envelope").read_bytes()
+    state = StateFolder.make(folder / "server", settings, root.strip(), listed, ["127.0.0.1", "localhost"], _now())
+    store = state.store()
+    members = Members(store, state.root)
+    sites = {name: folder / "sites" / name for name in records}
+    with ExitStack() as stack:
+        stack.callback(store.close)
+        server = stack.enter_context(_process("server", "run", state.path))
+        _wait(state.address.exists, [server], _START_SECONDS)
+        url = f"https://{state.address.read_text().strip()}"
+
+        # Sites join: keys of their own, a one-time token each, a roster that two people sign.
+        for name, site in sites.items():
+            desk.init(site, name, process, records[name])
+        tokens = {name: members.invite(name, _now()) for name in sites}
+        for name, site in sites.items():
+            desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
+        members.confirm(list(sites), [keys["operator"], keys["independent"]], _now())
+        for name, site in sites.items():
+            desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
+
+        # The plan: one signs, another signs, every site says yes.
+        (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False))
+        campaign = campaigns.propose(store, members, plan, keys["operator"], _now())
+        campaigns.approve(store, members, campaign, keys["approver"], _now())
+        for site in sites.values():
+            desk.approve(site, campaign)
+
+        daemons = [stack.enter_context(_process("site", "run", site)) for site in sites.values()]
+        campaigns.start(store, members, campaign, _now())
+        deadline = time.monotonic() + limit_seconds
+
+        def over() -> bool:
+            status = campaigns.status(store, campaign)
+            progress(status.round, status.rounds)
+            return status.state in _ENDED
+
+        if not _wait(over, [server, *daemons], deadline - time.monotonic(), demand=False):
+            raise SimulationError("JG-sim-011", where="demo", state="running", reason=f"{limit_seconds:g} s are over")
+        status = campaigns.status(store, campaign)
+        if status.state != "finished":
+            raise SimulationError("JG-sim-011", where="demo", state=status.state, reason=status.reason)
+        return Ran(
+            folder=state.checkpoints(campaign),
+            status=status,
+            server_rss_mb=_rss_mb(server),
+            site_rss_mb=median(_rss_mb(daemon) for daemon in daemons),
+        )
+
+
+@contextmanager
+def _process(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One `jangin` process with its log beside its folder; asked to stop at the end, then killed."""
+    folder = Path(arguments[-1])
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            [sys.executable, "-m", "jangin", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches them through us, in order
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent is gone, even by kill -9 (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait(
+    met: Callable[[], bool], alive: Sequence[subprocess.Popen[bytes]], seconds: float, *, demand: bool = True
+) -> bool:
+    """Look until a condition is met; every process has to stay alive meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        for child in alive:
+            if child.poll() is not None:
+                raise SimulationError("JG-sim-010", where=_command(child), status=child.returncode)
+        if time.monotonic() > deadline:
+            if demand:
+                raise SimulationError("JG-sim-010", where=_command(alive[0]), status=f"not ready in {seconds:g} s")
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
+def _command(child: subprocess.Popen[bytes]) -> str:
+    return " ".join(str(part) for part in list(child.args)[2:])  # type: ignore[arg-type]
+
+
+def _rss_mb(child: subprocess.Popen[bytes]) -> float:
+    """Resident memory now, by /proc; NaN where there is none."""
+    try:
+        lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), float("nan"))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

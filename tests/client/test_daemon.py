@@ -1,0 +1,344 @@
+"""Laws of the whole site, as a process beside a real SuperLink: enrol, approve, train, abstain, stop."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jangin.client import desk
+from jangin.client.state import SiteFolder, Task
+from jangin.flower_link.link import Answer, EmbeddedLink, Run
+from jangin.flower_link.wire import Wire
+from jangin.plan.messages import Kind, Order, Reply, order_body, read_reply
+from jangin.plan.training_plan import TrainingPlan
+from jangin.records.checks import validate
+from jangin.training.recipe import Recipe
+from jangin.trust.approvals import verify_approval
+
+HEAVY = ("torch", "scipy", "dp_accounting", "pyarrow", "sqlalchemy", "pandas", "fastapi", "uvicorn", "ray")
+
+Daemons = Callable[[SiteFolder], "subprocess.Popen[str]"]
+
+
+def wire(campaign: str, order: Order, deadline_s: float = 60.0) -> Wire:
+    vector = order.vector if order.vector.size else None
+    return Wire(order.kind.value, campaign, order.round, order_body(order, deadline_s), vector)
+
+
+def scale() -> Order:
+    return Order(Kind.SCALE, 0, np.empty(0, np.float32))
+
+
+def reply_of(answer: Answer) -> Reply:
+    assert isinstance(answer.content, Wire)
+    return read_reply(answer.site, answer.content.body, answer.content.vector)
+
+
+def rss_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_a_site_enrols_approves_trains_two_rounds_and_stops(
+    enrolled: SiteFolder,
+    server: Any,
+    plan: Callable[..., TrainingPlan],
+    ministry: Any,
+    daemons: Daemons,
+    wait: Any,
+    gather: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wanted = plan()
+    server.plans.append(ministry.signed(wanted))
+    daemon = daemons(enrolled)
+    wait(lambda: server.link.online())
+    run: Run = server.link.open_run(wanted.hash)
+
+    refused = reply_of(gather(run, run.push("site-0", wire(wanted.hash, scale()))))
+    assert refused.abstained == "JG-site-311"
+
+    (listed,) = desk.campaigns(enrolled.path)
+    assert (listed.hash, listed.approved, listed.operator, listed.approver) == (wanted.hash, False, "kim", "lee")
+    desk.approve(enrolled.path, wanted.hash)
+    desk.approve(enrolled.path, wanted.hash)
+    assert len(set(server.approvals)) == 1
+    roster = enrolled.trust().roster(ministry.now)
+    assert verify_approval(server.approvals[0], roster, "site-0", wanted.hash, desk.now_utc()).plan == wanted.hash
+
+    idle = rss_mb(daemon.pid)
+    recipe = Recipe.of(wanted)
+    moments = reply_of(gather(run, run.push("site-0", wire(wanted.hash, scale())))).vector
+    assert moments is not None
+    assert moments.dtype == np.float64
+    learnt = recipe.learned_scaling(moments, 1)
+    model = recipe.learner().model
+    parameters = model.read()[model.layout.shared]
+    scaling = learnt.mean, learnt.deviation
+    for number in (1, 2):
+        order = Order(Kind.TRAIN, number, parameters, scaling)
+        update = reply_of(gather(run, run.push("site-0", wire(wanted.hash, order)))).vector
+        assert update is not None
+        assert update.any()
+        again = reply_of(gather(run, run.push("site-0", wire(wanted.hash, order)))).vector
+        np.testing.assert_array_equal(update, again)
+        parameters = (parameters + update).astype(np.float32)
+    behind = Order(Kind.TRAIN, 1, parameters, scaling)
+    assert reply_of(gather(run, run.push("site-0", wire(wanted.hash, behind)))).abstained == "local"
+    beyond = Order(Kind.TRAIN, 3, parameters, scaling)
+    assert reply_of(gather(run, run.push("site-0", wire(wanted.hash, beyond)))).abstained == "JG-site-313"
+    working = rss_mb(daemon.pid)
+
+    daemon.send_signal(signal.SIGTERM)
+    out, err = daemon.communicate(timeout=20)
+    assert (daemon.returncode, out) == (0, '{"ok": true, "stopped": true}\n')
+    assert "Traceback" not in err
+    assert err.count("connected") == 1
+    with enrolled.journal() as journal:
+        assert [journal.task(wanted.hash, number) for number in (0, 1, 2, 3)] == [Task.SENT] * 3 + [Task.ABSTAINED]
+        left = [line.kind for line in journal.egress(100)]
+    # 1 refusal, the moments, two rounds each asked twice, two refusals; before them two enrolments and two approvals.
+    assert left == ["enroll", "enroll", "scale", "approve", "approve", "scale", *["train"] * 6]
+    with capsys.disabled():
+        print(f"\nlight process: idle {idle:.0f} MB, after two rounds {working:.0f} MB")  # noqa: T201
+    assert working <= 120
+
+
+@pytest.mark.parametrize("module", ["jangin.client.daemon", "jangin.client.desk", "jangin.cli.site"])
+def test_the_light_process_is_light(module: str) -> None:
+    script = f"import sys, {module}; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@dataclass
+class Rounds:
+    """A campaign of one site, asked by hand."""
+
+    run: Run
+    plan: TrainingPlan
+    gather: Any
+
+    def push(self, order: Order, deadline_s: float = 60.0) -> str:
+        return self.run.push("site-0", wire(self.plan.hash, order, deadline_s))
+
+    def ask(self, order: Order, deadline_s: float = 60.0) -> Reply:
+        return reply_of(self.gather(self.run, self.push(order, deadline_s)))
+
+    def train(self, number: int = 1) -> Order:
+        recipe = Recipe.of(self.plan)
+        model, columns = recipe.learner().model, len(recipe.public_scaling().mean)
+        return Order(Kind.TRAIN, number, model.read()[model.layout.shared], (np.zeros(columns), np.ones(columns)))
+
+
+@pytest.fixture
+def campaign(enrolled: SiteFolder, server: Any, ministry: Any, gather: Any) -> Callable[[TrainingPlan], Rounds]:
+    """An approved campaign and its run."""
+
+    def campaign(plan: TrainingPlan) -> Rounds:
+        server.plans.append(ministry.signed(plan))
+        desk.approve(enrolled.path, plan.hash)
+        return Rounds(server.link.open_run(plan.hash), plan, gather)
+
+    return campaign
+
+
+def workers(pid: int) -> list[int]:
+    """The processes that any thread of a daemon started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+@pytest.mark.kill
+def test_a_dead_or_late_worker_is_an_abstention_and_the_next_round_is_trained(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+) -> None:
+    rounds, endless = campaign(plan()), campaign(plan(campaign="endless", strategy={"local_steps": 10**9}))
+    daemon = daemons(enrolled)
+    wait(server.link.online)
+    assert rounds.ask(scale()).vector is not None
+    waiting = endless.push(endless.train())
+    with enrolled.journal() as journal:
+        wait(lambda: journal.task(endless.plan.hash, 1) is Task.TRAINING)
+    (worker,) = workers(daemon.pid)
+    os.kill(worker, signal.SIGKILL)
+    assert reply_of(gather(endless.run, waiting)).abstained == "local"
+    assert endless.ask(endless.train(2), deadline_s=1.0).abstained == "local"
+    assert rounds.ask(rounds.train()).vector is not None
+    with enrolled.journal() as journal:
+        assert [move.code for move in journal.moves(100) if move.state is Task.ABSTAINED] == ["JG-site-322"] * 2
+    daemon.send_signal(signal.SIGINT)
+    _, err = daemon.communicate(timeout=20)
+    assert daemon.returncode == 0
+    assert "the worker died" in err
+    assert "it took too long" in err
+
+
+def test_two_campaigns_train_while_the_site_keeps_answering(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+) -> None:
+    one, other = campaign(plan()), campaign(plan(campaign="other-model", model={"name": "mlp", "hidden": [4]}))
+    daemons(enrolled)
+    wait(server.link.online)
+    asked = [(rounds.run, rounds.push(rounds.train())) for rounds in (one, other)]
+    refused = one.ask(one.train(9))
+    assert refused.abstained == "JG-site-313"
+    updates = [reply_of(gather(run, message)).vector for run, message in asked]
+    lengths = [len(rounds.train().vector) for rounds in (one, other)]
+    assert [len(update) for update in updates if update is not None] == lengths
+
+
+@pytest.mark.kill
+def test_a_site_killed_in_training_comes_back_and_answers_the_round_asked_again(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+) -> None:
+    endless = campaign(plan(strategy={"local_steps": 10**9}))
+    daemon = daemons(enrolled)
+    wait(server.link.online)
+    endless.push(endless.train())
+    with enrolled.journal() as journal:
+        wait(lambda: journal.task(endless.plan.hash, 1) is Task.TRAINING)
+        (worker,) = wait(lambda: workers(daemon.pid))
+        daemon.kill()
+        daemon.wait(10)
+        wait(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text())
+        server.link.unregister("site-0")
+        server.confirm(enrolled)
+        daemons(enrolled)
+        wait(lambda: journal.task(endless.plan.hash, 1) is Task.LOST)
+        server.link.open_run("again").push("site-0", wire(endless.plan.hash, endless.train()))
+        wait(lambda: journal.task(endless.plan.hash, 1) is Task.TRAINING)
+
+
+def test_an_unreachable_server_is_waited_for_with_one_line(
+    enrolled: SiteFolder,
+    server: Any,
+    authority: Any,
+    campaign: Any,
+    plan: Any,
+    daemons: Daemons,
+    wait: Any,
+    gather: Any,
+) -> None:
+    with EmbeddedLink(authority.certificate, authority.key, site_api=server) as first_link:
+        port, known = first_link.port, enrolled.settings()
+        assert known.server is not None
+        moved = known.server.model_copy(update={"url": f"https://127.0.0.1:{port}"})
+        enrolled.write_settings(known.model_copy(update={"server": moved}))
+        server.link = first_link
+        first_link.register("site-0", enrolled.node_key().public)
+        rounds = campaign(plan())
+        daemon = daemons(enrolled)
+        wait(first_link.online)
+        first = rounds.ask(scale()).vector
+    lines: list[str] = []
+    assert daemon.stderr is not None
+    while "JG-site-20" not in (lines[-1] if lines else ""):
+        lines.append(daemon.stderr.readline())
+    with EmbeddedLink(authority.certificate, authority.key, port=port, site_api=server) as link:
+        link.register("site-0", enrolled.node_key().public)
+        wait(link.online)
+        again = Rounds(link.open_run(rounds.plan.hash), rounds.plan, gather)
+        np.testing.assert_array_equal(again.ask(scale()).vector, first)
+        daemon.terminate()
+        _, err = daemon.communicate(timeout=20)
+    said = "".join(lines) + err
+    assert daemon.returncode == 0
+    assert said.count("JG-site-201") <= 2  # by the link, then by the API, where both were met
+    assert said.count(": connected") + said.count("INFO connected") == 2
+
+
+def test_garbage_is_answered_with_a_code_or_not_at_all(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+) -> None:
+    rounds = campaign(plan())
+    daemons(enrolled)
+    wait(server.link.online)
+    name, order = rounds.plan.hash, rounds.train()
+    garbage = {
+        "JG-site-306": Wire("train", name, 1, b"\xff\xff", order.vector),
+        "JG-site-306 too": Wire("train", name, 1, order_body(order, 9.0), order.vector.astype(np.uint32)),
+        "JG-site-307": wire("0" * 64, order),
+        "nothing": Wire("share", name, 1, b""),
+    }
+    asked = {code: rounds.run.push("site-0", sent) for code, sent in garbage.items()}
+    assert rounds.ask(scale()).vector is not None
+    assert rounds.run.pull([asked.pop("nothing")]) == []
+    for code, message in asked.items():
+        assert reply_of(gather(rounds.run, message)).abstained == code.removesuffix(" too")
+
+
+def test_a_roster_that_cannot_be_believed_stops_every_campaign(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+) -> None:
+    rounds = campaign(plan())
+    server.rosters.append(server.rosters[-1][:-1])
+    daemons(enrolled)
+    wait(server.link.online)
+    assert rounds.ask(scale()).abstained == "JG-site-110"
+    server.rosters.pop()
+    assert rounds.ask(scale()).vector is not None
+
+
+def planted(records: Path, folder: Path) -> tuple[Path, list[bytes]]:
+    """The records under names that must never be seen again, and every form in which they might be."""
+    name, path, value = "Hong-Gildong-canary", folder / "canary-path", 87.62519
+    shutil.copytree(records, path)
+    episodes = pq.read_table(path / "episodes.parquet")
+    for column, content in {
+        "master": [f"{name}-{row % 2}" for row in range(len(episodes))],
+        "context.humidity": None,
+    }.items():
+        place = episodes.column_names.index(column)
+        content = content or [value] * len(episodes)
+        episodes = episodes.set_column(place, column, pa.array(content, episodes.schema.field(column).type))
+    pq.write_table(episodes, path / "episodes.parquet")
+    (path / "manifest.json").unlink()
+    validate(path, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(path)
+    ids = [identifier.encode() for identifier in episodes["episode_id"].to_pylist()]
+    values = [str(value).encode(), np.float64(value).tobytes(), np.float32(value).tobytes()]
+    return path, [name.encode(), b"canary-path", *ids, *values]
+
+
+def test_names_paths_and_values_of_records_never_leave_and_are_never_logged(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, made_records: Path, tmp_path: Path, daemons: Daemons,
+    wait: Any, gather: Any,
+) -> None:  # fmt: skip
+    path, canaries = planted(made_records, tmp_path)
+    settings = enrolled.settings()
+    block = settings.data[0].model_copy(update={"path": str(path)})
+    enrolled.write_settings(settings.model_copy(update={"data": (block,)}))
+    rounds, broken = campaign(plan()), campaign(plan(campaign="later"))
+    daemon = daemons(enrolled)
+    wait(server.link.online)
+    heard = []
+    for order in (scale(), rounds.train(1), rounds.train(2)):
+        content = gather(rounds.run, rounds.push(order)).content
+        vector = b"" if content.vector is None else content.vector.tobytes()
+        heard.append(content.body + vector)
+        assert read_reply("site-0", content.body, content.vector).vector is not None
+    with (path / "streams" / "flame" / "part-000.parquet").open("ab") as file:
+        file.write(b"Hong-Gildong-canary")
+    assert broken.ask(scale()).abstained == "local"
+    (path / "card.yaml").write_text("process: Hong-Gildong-canary\n")
+    assert broken.ask(scale()).abstained == "local"
+    daemon.terminate()
+    out, err = daemon.communicate(timeout=20)
+    heard += [body for _, body in server.heard]
+    with enrolled.journal() as journal:
+        written = repr((journal.egress(1000), journal.moves(1000)))
+    said = (out + err + written).encode()
+    for canary in canaries:
+        assert not [body for body in heard if canary in body]
+        assert canary not in said

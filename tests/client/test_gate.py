@@ -1,0 +1,284 @@
+"""Laws of the gate: each reason to refuse has its code, and one order clears."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jangin.client.door import PUBLIC_CODES, outward
+from jangin.client.gate import Cleared, Standing, clear
+from jangin.client.state import SiteFolder
+from jangin.errors import JanginError
+from jangin.flower_link.wire import Wire
+from jangin.plan.messages import Kind, Order, order_body
+from jangin.plan.training_plan import TrainingPlan
+from jangin.trust.keys import Identity
+from jangin.trust.roster import RosterSite, Status
+
+NOTHING = np.empty(0, np.float32)
+PARAMETERS = np.zeros(43, np.float32)
+TRAIN = Order(Kind.TRAIN, 1, PARAMETERS)
+
+Case = Callable[..., "tuple[Wire, Standing]"]
+
+
+def wired(campaign: str, order: Order) -> Wire:
+    vector = order.vector if order.vector.size else None
+    return Wire(order.kind.value, campaign, order.round, order_body(order, 60.0), vector)
+
+
+@pytest.fixture
+def case(site: SiteFolder, ministry: Any, plan: Callable[..., TrainingPlan]) -> Case:
+    """An order and what the site knows; `changed` takes the plan's blocks, the rest what is to be wrong."""
+
+    def case(
+        *,
+        changed: dict[str, Any] | None = None,
+        order: Order = TRAIN,
+        envelope: Callable[[TrainingPlan], bytes] = ministry.signed,
+        sites: dict[str, RosterSite] | None = None,
+        **standing: Any,
+    ) -> tuple[Wire, Standing]:
+        asked = plan(**(changed or {}))
+        keys = {"identity": site.identity().public_text, "node_key": site.node_key().public_text}
+        trust = ministry.trust(ministry.roster({"site-0": RosterSite(**keys)} if sites is None else sites))
+        knows = Standing(
+            folder=site.path,
+            settings=site.settings(),
+            trust=trust,
+            **keys,
+            envelope=envelope(asked),
+            approved=True,
+            answered=None,
+        )
+        return wired(asked.hash, order), replace(knows, **standing)
+
+    return case
+
+
+def refused(wire: Wire, standing: Standing, ministry: Any, later: timedelta = timedelta()) -> str:
+    with pytest.raises(JanginError) as refusal:
+        clear(wire, standing, ministry.now + later)
+    assert str(refusal.value)
+    return refusal.value.code
+
+
+def test_an_order_of_an_approved_plan_clears(case: Case, ministry: Any, made_records: Path) -> None:
+    wire, standing = case()
+    cleared = clear(wire, standing, ministry.now)
+    assert isinstance(cleared, Cleared)
+    assert (cleared.plan.hash, cleared.records, cleared.again) == (wire.campaign, made_records, False)
+    assert cleared.deadline_s == 60.0
+
+
+def test_the_last_order_word_for_word_clears_again_whatever_its_deadline(case: Case, ministry: Any) -> None:
+    wire, standing = case()
+    first = clear(wire, standing, ministry.now)
+    later = Wire("train", wire.campaign, 1, order_body(TRAIN, 5.0), PARAMETERS)
+    again = clear(later, replace(standing, answered=(1, first.digest)), ministry.now)
+    assert again.again
+    assert again.digest == first.digest
+
+
+@pytest.mark.parametrize(
+    ("order", "answered"),
+    [
+        (TRAIN, (2, "a" * 64)),
+        (TRAIN, (1, "a" * 64)),
+        (Order(Kind.SCALE, 0, NOTHING), (1, "a" * 64)),
+    ],
+)
+def test_rounds_never_go_back_and_none_is_answered_twice_differently(
+    case: Case, ministry: Any, order: Order, answered: tuple[int, str]
+) -> None:
+    wire, standing = case(order=order, answered=answered)
+    assert refused(wire, standing, ministry) == "JG-site-314"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"body": b""},
+        {"body": b"\xa0"},
+        {"body": order_body(TRAIN, 60.0) + b"\x00"},
+        {"vector": None},
+        {"vector": PARAMETERS + np.float32("nan")},
+        {"vector": PARAMETERS.astype(np.uint32)},
+        {"kind": "share"},
+        {"kind": "scale", "round": 0},
+    ],
+)
+def test_what_is_not_an_order_is_refused(case: Case, ministry: Any, changed: dict[str, Any]) -> None:
+    wire, standing = case()
+    assert refused(replace(wire, **changed), standing, ministry) == "JG-site-306"
+
+
+@pytest.mark.parametrize(
+    ("order", "rounds"), [(Order(Kind.TRAIN, 3, PARAMETERS), 2), (Order(Kind.TRAIN, 0, PARAMETERS), 2)]
+)
+def test_a_round_that_the_plan_does_not_have_is_refused(case: Case, ministry: Any, order: Order, rounds: int) -> None:
+    wire, standing = case(order=order, changed={"strategy": {"rounds": rounds}})
+    assert refused(wire, standing, ministry) == "JG-site-313"
+
+
+def test_a_second_scaling_is_no_round(case: Case, ministry: Any) -> None:
+    wire, standing = case(order=Order(Kind.SCALE, 1, NOTHING))
+    assert refused(wire, standing, ministry) == "JG-site-313"
+
+
+def test_a_plan_that_was_never_given_or_is_another_is_refused(case: Case, ministry: Any) -> None:
+    wire, standing = case()
+    assert refused(wire, replace(standing, envelope=None), ministry) == "JG-site-307"
+    assert refused(replace(wire, campaign="0" * 64), standing, ministry) == "JG-site-307"
+
+
+def test_a_plan_changed_after_its_approval_is_another_plan(
+    case: Case, ministry: Any, plan: Callable[..., TrainingPlan]
+) -> None:
+    wire, standing = case()
+    changed = plan(strategy={"rounds": 200})
+    assert refused(wire, replace(standing, envelope=ministry.signed(changed)), ministry) == "JG-site-307"
+    assert refused(replace(wire, campaign=changed.hash), replace(standing, approved=False), ministry) == "JG-site-307"
+
+
+@pytest.mark.parametrize(
+    ("signers", "code"), [(("kim",), "JG-site-114"), (("lee", "park"), "JG-site-117"), (("kim", "park"), "JG-site-117")]
+)
+def test_a_plan_that_the_right_two_did_not_sign_is_refused(
+    case: Case, ministry: Any, signers: tuple[str, ...], code: str
+) -> None:
+    wire, standing = case(envelope=lambda asked: ministry.plan(asked.model_dump(mode="json"), signers))
+    assert refused(wire, standing, ministry) == code
+
+
+def test_a_plan_of_another_federation_is_refused(case: Case, ministry: Any) -> None:
+    other = type(ministry)()
+    wire, standing = case(envelope=other.signed)
+    assert refused(wire, standing, ministry) == "JG-site-112"
+
+
+def test_an_expired_roster_stops_everything(case: Case, ministry: Any) -> None:
+    wire, standing = case()
+    assert refused(wire, standing, ministry, timedelta(days=31)) == "JG-site-120"
+
+
+def test_a_clock_far_behind_the_signers_is_refused(case: Case, ministry: Any) -> None:
+    wire, standing = case()
+    assert refused(wire, standing, ministry, timedelta(days=-1)) == "JG-site-119"
+
+
+@pytest.mark.parametrize("status", [Status.SUSPENDED, Status.REVOKED])
+def test_a_site_that_is_not_active_is_refused(case: Case, ministry: Any, site: SiteFolder, status: Status) -> None:
+    keys = {"identity": site.identity().public_text, "node_key": site.node_key().public_text}
+    wire, standing = case(sites={"site-0": RosterSite(**keys, status=status)})
+    assert refused(wire, standing, ministry) == "JG-site-308"
+
+
+def test_a_site_that_is_absent_or_has_other_keys_on_the_roster_is_refused(
+    case: Case, ministry: Any, site: SiteFolder
+) -> None:
+    keys = {"identity": Identity.generate().public_text, "node_key": site.node_key().public_text}
+    for sites in ({}, {"site-0": RosterSite(**keys)}):
+        wire, standing = case(sites=sites)
+        assert refused(wire, standing, ministry) == "JG-site-308"
+
+
+def test_a_plan_that_leaves_a_promise_to_a_default_is_refused(
+    case: Case, ministry: Any, plan: Callable[..., TrainingPlan]
+) -> None:
+    def short(asked: TrainingPlan) -> bytes:
+        tree = asked.model_dump(mode="json")
+        del tree["privacy"]["epsilon"]
+        return ministry.plan(tree)
+
+    wire, standing = case(envelope=short)
+    signed = standing.trust.plan(standing.envelope or b"", ministry.now)
+    assert refused(replace(wire, campaign=signed.hash), standing, ministry) == "JG-site-309"
+
+
+@pytest.mark.parametrize(
+    ("break_", "code"),
+    [
+        (lambda tree: tree["governance"].update(prohibited=["export"]), "JG-plan-003"),
+        (lambda tree: tree.pop("privacy"), "JG-plan-002"),
+        (lambda tree: tree.update(fab="code"), "JG-plan-001"),
+        (lambda tree: tree["privacy"].update(epsilon=1.0, delta=0.5, nominal_units=10), "JG-plan-020"),
+        (lambda tree: tree["privacy"].update(secure_aggregation="required"), "JG-plan-022"),
+    ],
+)
+def test_a_signed_plan_that_cannot_hold_together_is_refused(
+    case: Case, ministry: Any, plan: Callable[..., TrainingPlan], break_: Callable[[Any], object], code: str
+) -> None:
+    tree = plan().model_dump(mode="json")
+    break_(tree)
+    wire, standing = case(envelope=lambda _: ministry.plan(tree))
+    signed = standing.trust.plan(standing.envelope or b"", ministry.now)
+    assert refused(replace(wire, campaign=signed.hash), standing, ministry) == code
+
+
+def test_a_plan_for_others_is_refused(case: Case, ministry: Any) -> None:
+    wire, standing = case(changed={"sites": {"invite": ["site-1"]}})
+    assert refused(wire, standing, ministry) == "JG-site-310"
+
+
+def test_a_plan_that_nobody_here_approved_is_refused(case: Case, ministry: Any) -> None:
+    wire, standing = case(approved=False)
+    assert refused(wire, standing, ministry) == "JG-site-311"
+
+
+def test_a_line_is_installed_and_of_the_plans_process_and_never_a_file(
+    case: Case, ministry: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "line.yaml"
+    file.write_text("line: x")
+    for line in ("no-such-line", str(file), "../lines/national-bof-blow", "national-bof-blow.yaml"):
+        wire, standing = case(changed={"model_line": line})
+        assert refused(wire, standing, ministry) == "JG-site-312"
+    wire, standing = case(changed={"process": "ship.hull_weld"})
+    assert refused(wire, standing, ministry) == "JG-site-312"
+
+
+def damaged(records: Path, tmp_path: Path, how: str) -> Path:
+    """A copy of the records with one thing wrong."""
+    copy = tmp_path / "copy"
+    shutil.copytree(records, copy)
+    match how:
+        case "not validated":
+            (copy / "manifest.json").unlink()
+        case "one more file":
+            (copy / "more.txt").write_text("x")
+        case "another card":
+            (copy / "card.yaml").write_text((copy / "card.yaml").read_text() + "# later\n")
+        case "gone":
+            shutil.rmtree(copy)
+    return copy
+
+
+@pytest.mark.parametrize("how", ["not validated", "one more file", "another card", "gone", "no such process"])
+def test_without_validated_records_the_site_abstains_and_keeps_the_reason(
+    case: Case, ministry: Any, made_records: Path, tmp_path: Path, how: str
+) -> None:
+    wire, standing = case()
+    block = standing.settings.data[0]
+    changed = {"process": "ship.hull_weld"} if how == "no such process" else {}
+    block = block.model_copy(update={"path": str(damaged(made_records, tmp_path, how)), **changed})
+    settings = standing.settings.model_copy(update={"data": (block,)})
+    code = refused(wire, replace(standing, settings=settings), ministry)
+    assert (code, outward(code)) == ("JG-site-320", "local")
+
+
+def test_a_plan_by_master_needs_a_hold_out_by_master(case: Case, ministry: Any) -> None:
+    wire, standing = case(changed={"privacy": {"unit": "master"}})
+    assert refused(wire, standing, ministry) == "JG-site-320"
+
+
+def test_what_is_private_about_a_reason_stays_here() -> None:
+    for code in ("JG-site-314", "JG-site-320", "JG-site-322", "JG-site-101", "JG-data-005", "JG-privacy-005"):
+        assert outward(code) == "local"
+    for code in PUBLIC_CODES:
+        assert outward(code) == code

@@ -1,0 +1,194 @@
+"""Laws of the worker: it trains as training/site.py does, it may die, and it says nothing but its answer."""
+
+import io
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jangin.client.frames import read_frame, write_frame
+from jangin.client.workbench import Job, Workbench
+from jangin.codec import cbor
+from jangin.errors import SiteError
+from jangin.models.lines import cut, read_line
+from jangin.plan.messages import Kind, Order, order_body, read_reply
+from jangin.plan.training_plan import TrainingPlan
+from jangin.records.dataset import Records
+from jangin.records.process import read_process
+from jangin.strategies import build
+from jangin.training.recipe import Recipe
+from jangin.training.site import Site
+
+LONG_SECONDS = 60.0
+
+Ask = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Workbench]:
+    bench = Workbench(1)
+    yield bench
+    bench.stop()
+    assert bench.pid is None
+
+
+@pytest.fixture
+def ask(made_records: Path) -> Ask:
+    """A job for an order of a plan."""
+
+    def ask(plan: TrainingPlan, order: Order, records: Path = made_records) -> Job:
+        vector = order.vector if order.vector.size else None
+        payload = cbor.encode(plan.model_dump(mode="json"))
+        body = order_body(order, LONG_SECONDS)
+        return Job("site-0", payload, plan.hash, records, order.kind.value, order.round, body, vector)
+
+    return ask
+
+
+def scale() -> Order:
+    return Order(Kind.SCALE, 0, np.empty(0, np.float32))
+
+
+def start_of(plan: TrainingPlan) -> Any:
+    model = Recipe.of(plan).learner().model
+    return model.read()[model.layout.shared]
+
+
+def in_process(plan: TrainingPlan, records: Path) -> Site:
+    recipe, line = Recipe.of(plan), read_line(plan.model_line)
+    train = cut(line, Records.open(records).train(), read_process(line.process), "episode")
+    return Site("site-0", train, recipe.public_scaling(), recipe.learner(), plan.seed)
+
+
+def test_without_privacy_its_answers_are_those_of_a_site_in_this_process_bit_for_bit(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path
+) -> None:
+    for wanted in (plan(), plan(model={"name": "mlp", "hidden": [8]}, strategy={"name": "fedprox"}, seed=4)):
+        site, rule = in_process(wanted, made_records), build(wanted.strategy).local
+        expected = site.answer(scale(), wanted.strategy, rule).vector
+        body, vector = bench.work(ask(wanted, scale()), LONG_SECONDS)
+        moments = read_reply("site-0", body, vector).vector
+        np.testing.assert_array_equal(moments, expected)
+        assert moments is not None
+        learnt = Recipe.of(wanted).learned_scaling(moments, 1)
+        parameters = start_of(wanted)
+        for number in (1, 2):
+            order = Order(Kind.TRAIN, number, parameters, (learnt.mean, learnt.deviation))
+            reply = site.answer(order, wanted.strategy, rule)
+            body, vector = bench.work(ask(wanted, order), LONG_SECONDS)
+            assert reply.vector is not None
+            assert vector is not None
+            assert vector.tobytes() == reply.vector.tobytes()
+            parameters = parameters + vector
+
+
+def test_with_privacy_no_answer_comes_twice_and_moments_that_nobody_paid_for_not_at_all(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
+) -> None:
+    wanted = plan(privacy={"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10, "scaling_share": 0.0})
+    model = wanted.model_copy(update={"privacy": plan().privacy})  # no need to calibrate for the parameters' shape
+    job = ask(wanted, Order(Kind.TRAIN, 1, start_of(model)))
+    one, other = (bench.work(job, LONG_SECONDS)[1] for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert not np.array_equal(one, other)
+    with pytest.raises(SiteError, match="moments") as refused:
+        bench.work(ask(wanted, scale()), LONG_SECONDS)
+    assert refused.value.code == "JG-site-306"
+
+
+@pytest.mark.kill
+def test_a_worker_that_is_killed_costs_one_round(bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]) -> None:
+    first = bench.work(ask(plan(), scale()), LONG_SECONDS)[0]
+    held = bench.pid
+    assert held is not None
+    endless = plan(strategy={"local_steps": 10**9})
+    columns = len(Recipe.of(endless).public_scaling().mean)
+    order = Order(Kind.TRAIN, 1, start_of(endless), (np.zeros(columns), np.ones(columns)))
+    with ThreadPoolExecutor(1) as beside:
+        under_way = beside.submit(bench.work, ask(endless, order), LONG_SECONDS)
+        os.kill(held, signal.SIGKILL)
+        with pytest.raises(SiteError, match="died") as failed:
+            under_way.result()
+    assert failed.value.code == "JG-site-322"
+    assert bench.work(ask(plan(), scale()), LONG_SECONDS)[0] == first
+    assert bench.pid not in (None, held)
+
+
+def test_a_worker_that_takes_too_long_is_ended(bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]) -> None:
+    bench.rest()
+    with pytest.raises(SiteError, match="too long") as failed:
+        bench.work(ask(plan(), scale()), 0.05)
+    assert failed.value.code == "JG-site-322"
+    assert bench.pid is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"vector": np.zeros(1, np.float32)}, "1 parameters"),
+        ({"scaling": None}, "scaling"),
+        ({"scaling": (np.zeros(3), np.ones(3))}, "3 columns"),
+    ],
+)
+def test_an_order_that_does_not_fit_the_plans_model_is_no_order(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan], change: dict[str, Any], says: str
+) -> None:
+    wanted = plan()
+    columns = len(Recipe.of(wanted).public_scaling().mean)
+    order = Order(Kind.TRAIN, 1, start_of(wanted), (np.zeros(columns), np.ones(columns)))
+    with pytest.raises(SiteError, match=says) as refused:
+        bench.work(ask(wanted, replace(order, **change)), LONG_SECONDS)
+    assert refused.value.code == "JG-site-306"
+
+
+def test_a_changed_file_is_met_when_it_is_read_and_named_by_its_code_alone(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "secret-folder"
+    shutil.copytree(made_records, copy)
+    with (copy / "episodes.parquet").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(SiteError, match="JG-data-005") as failed:
+        bench.work(ask(plan(campaign="changed"), scale(), copy), LONG_SECONDS)
+    assert "secret-folder" not in str(failed.value)
+
+
+def test_a_bench_that_was_stopped_starts_no_worker(ask: Ask, plan: Callable[..., TrainingPlan]) -> None:
+    bench = Workbench(1)
+    bench.stop()
+    with pytest.raises(SiteError) as failed:
+        bench.work(ask(plan(), scale()), LONG_SECONDS)
+    assert failed.value.code == "JG-site-322"
+
+
+def test_a_worker_ends_with_the_light_process(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan], wait: Any
+) -> None:
+    bench.work(ask(plan(), scale()), LONG_SECONDS)
+    process = bench._process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()
+    wait(lambda: process.poll() is not None)
+
+
+def test_a_frame_is_read_whole_or_not_at_all() -> None:
+    pipe = io.BytesIO()
+    write_frame(pipe, {"vector": b"\x00" * 10})
+    raw = pipe.getvalue()
+    assert read_frame(io.BytesIO(raw)) == {"vector": b"\x00" * 10}
+    for cut_at in (0, 4, 8, len(raw) - 1):
+        with pytest.raises(EOFError):
+            read_frame(io.BytesIO(raw[:cut_at]))
+    with pytest.raises(ValueError, match="at most"):
+        read_frame(io.BytesIO(b"\xff" * 8))
+    with pytest.raises(ValueError, match="CBOR"):
+        read_frame(io.BytesIO((1).to_bytes(8) + b"\xff"))

@@ -1,0 +1,151 @@
+"""Laws of a campaign's life: four eyes, one order of steps, and nothing proposed that cannot run."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jangin.errors import JanginError, ServerError, SiteError
+from jangin.server import campaigns
+from jangin.server.store import Outcome, RoundEntry, State
+
+
+@pytest.fixture
+def life(world: Any, plan: Any) -> Any:
+    """Steps of one campaign's life, by the people who make them."""
+
+    class Life:
+        hash = plan().hash
+
+        def propose(self, person: str = "operator", **changes: object) -> str:
+            return campaigns.propose(world.store, world.members, plan(**changes), world.keys[person], world.now)
+
+        def approve(self, person: str = "approver") -> None:
+            campaigns.approve(world.store, world.members, self.hash, world.keys[person], world.now)
+
+        def start(self) -> None:
+            campaigns.start(world.store, world.members, self.hash, world.now)
+
+        @property
+        def state(self) -> State:
+            return campaigns.status(world.store, self.hash).state
+
+    return Life()
+
+
+def test_proposed_approved_running(world: Any, plan: Any, life: Any) -> None:
+    sites = world.sites(2)
+    assert life.propose() == plan().hash
+    assert life.state is State.PROPOSED
+    life.approve()
+    assert life.state is State.APPROVED
+    for site in sites:
+        world.store.approve(life.hash, site.name, site.approval(life.hash, world.now))
+    life.start()
+    assert life.state is State.RUNNING
+    assert campaigns.plan_of(world.store.campaign(life.hash)) == plan()
+
+
+def test_nobody_approves_a_plan_of_their_own(life: Any) -> None:
+    life.propose("both")
+    with pytest.raises(SiteError, match="JG-site-114"):
+        life.approve("both")
+    assert life.state is State.PROPOSED
+    life.approve("approver")
+
+
+@pytest.mark.parametrize(("person", "code"), [("approver", "JG-site-117"), ("independent", "JG-site-117")])
+def test_only_an_operator_proposes_and_only_an_approver_approves(life: Any, person: str, code: str) -> None:
+    with pytest.raises(SiteError, match=code):
+        life.propose(person)
+    life.propose()
+    with pytest.raises(SiteError, match="JG-site-117"):
+        life.approve("independent")
+    assert life.state is State.PROPOSED
+
+
+def test_steps_have_one_order(life: Any) -> None:
+    with pytest.raises(ServerError, match="JG-server-330"):
+        life.approve()
+    life.propose()
+    with pytest.raises(ServerError, match="JG-server-331"):
+        life.propose()
+    with pytest.raises(ServerError, match=r"JG-server-332 .*is proposed; only one that is approved can become running"):
+        life.start()
+    life.approve()
+    with pytest.raises(ServerError, match="JG-server-332"):
+        life.approve()
+
+
+def test_a_campaign_starts_with_enough_approvals_that_hold(world: Any, life: Any) -> None:
+    sites = world.sites(3)
+    life.propose()
+    life.approve()
+    world.store.approve(life.hash, "site-0", sites[0].approval(life.hash, world.now))
+    world.store.approve(life.hash, "site-1", sites[2].approval(life.hash, world.now))
+    with pytest.raises(ServerError, match=r"JG-server-333 .*\['site-0'\] have approved, and at least 2"):
+        life.start()
+    world.store.approve(life.hash, "site-2", sites[2].approval(life.hash, world.now))
+    life.start()
+
+
+def test_an_approval_by_keys_that_were_replaced_counts_no_more(world: Any, plan: Any, life: Any) -> None:
+    sites = world.sites(2)
+    life.propose()
+    life.approve()
+    for site in sites:
+        world.store.approve(life.hash, site.name, site.approval(life.hash, world.now))
+
+    def counted() -> tuple[str, ...]:
+        return campaigns.approved_sites(world.store, plan(), world.members.roster(world.now), world.now)
+
+    assert counted() == ("site-0", "site-1")
+    world.confirm(world.enrolled("site-0"))
+    assert counted() == ("site-1",)
+
+
+def test_signatures_are_looked_at_again_at_the_start(world: Any, life: Any) -> None:
+    sites = world.sites(2)
+    life.propose()
+    life.approve()
+    for site in sites:
+        world.store.approve(life.hash, site.name, site.approval(life.hash, world.now))
+    world.now += timedelta(days=31)
+    with pytest.raises(SiteError, match="JG-site-120"):
+        life.start()
+    world.now += timedelta(days=365)
+    with pytest.raises(SiteError, match="JG-site-116"):
+        life.start()
+    assert life.state is State.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"privacy.secure_aggregation": "required"}, "JG-plan-022"),
+        ({"model_line": "national-weld"}, "JG-data-06"),
+        ({"process": "pipe.tig_weld"}, "JG-plan-003"),
+        ({"model": {"name": "cnn1d", "channels": [8]}}, "JG-plan-011"),
+        ({"evaluate": {"metrics": ["mae"], "bound": [0, 500]}}, "JG-plan-003"),
+    ],
+)
+def test_what_cannot_run_is_never_proposed(world: Any, life: Any, changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(JanginError, match=code):
+        life.propose(**changes)
+    assert world.store.campaigns() == []
+
+
+def test_status_names_everybody(world: Any, life: Any) -> None:
+    life.propose()
+    failed = RoundEntry(1, 1, Outcome.FAILED, ["site-0"], {"site-1": "local"}, {}, ["site-2"], 20.0, "too few")
+    done = RoundEntry(1, 2, Outcome.FINISHED, ["site-0", "site-1"], {}, {"site-2": "JG-server-340"}, [], 0.2)
+    for entry in (failed, done):
+        world.store.record(life.hash, entry)
+    status = campaigns.status(world.store, life.hash)
+    assert (status.round, status.rounds, status.attempts) == (1, 4, [failed, done])
+    assert (status.invited, status.approved) == (("site-0", "site-1", "site-2"), [])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20s", 20), ("3m", 180), ("2h", 7200), ("1d", 86_400)])
+def test_a_deadline_in_seconds(plan: Any, text: str, seconds: float) -> None:
+    assert campaigns.deadline_s(plan(**{"sites.round_deadline": text})) == seconds

@@ -1,0 +1,233 @@
+"""Laws of the whole server: a process of its own over TLS, sites that sign, and campaigns that outlive kill -9."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from jangin.errors import LinkError
+from jangin.flower_link.site import SiteLink
+from jangin.flower_link.wire import Wire
+from jangin.plan.messages import Kind, Reply, read_order, reply_body
+from jangin.server import campaigns
+from jangin.server.store import Outcome, State
+from jangin.training.recipe import Recipe
+
+PROGRAM = "from jangin.cli.server import server; server()"
+STEP = {"site-0": 1.0, "site-1": 2.0}
+
+
+@dataclass
+class FakeSite:
+    """A site that adds its own constant to every parameter; a thread that connects again and again.
+
+    `holds` says whether an order is left without a reply, as by a site that works for long.
+    """
+
+    keys: Any
+    address: str
+    authority: bytes
+    columns: int
+    holds: Callable[[Wire], bool] = lambda wire: False
+    answered: list[tuple[str, str, int]] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            try:
+                key = self.keys.node.private
+                with SiteLink(self.address, key, self.authority, timeout_seconds=5, retries=0) as link:
+                    self.serve(link)
+            except LinkError:
+                self.done.wait(0.1)
+
+    def serve(self, link: SiteLink) -> None:
+        while not self.done.is_set():
+            incoming = link.receive()
+            if incoming is None:
+                self.done.wait(0.02)
+            elif not self.holds(incoming.wire):
+                link.reply(incoming, self.answer(incoming.wire))
+                wire = incoming.wire
+                self.answered.append((wire.campaign, wire.kind, wire.round))
+
+    def answer(self, wire: Wire) -> Wire:
+        order, _ = read_order(wire.kind, wire.round, wire.body, wire.vector)
+        if order.kind is Kind.SCALE:
+            reply = Reply(self.keys.name, np.full(1 + 2 * self.columns, 10.0))
+            return Wire(wire.kind, wire.campaign, wire.round, reply_body(reply))
+        update = np.full_like(order.vector, STEP[self.keys.name])
+        return Wire(wire.kind, wire.campaign, wire.round, reply_body(Reply(self.keys.name, update)), update)
+
+
+@dataclass
+class Daemon:
+    """The server as an operator starts it."""
+
+    folder: Path
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> str:
+        command = [sys.executable, "-c", PROGRAM, "run", str(self.folder), "--format", "json"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        return str(json.loads(line)["address"])
+
+    def end(self, number: int) -> tuple[int, str]:
+        assert self.process is not None
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=20)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def daemon(world: Any) -> Iterator[Daemon]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    (world.state.path / "server.yaml").write_text(yaml.safe_dump({"port": port, "idle_poll_s": 0.05}))
+    daemon = Daemon(world.state.path)
+    yield daemon
+    if daemon.process is not None and daemon.process.poll() is None:
+        daemon.process.kill()
+        daemon.process.communicate()
+
+
+@pytest.fixture
+def connect(world: Any) -> Iterator[Callable[..., FakeSite]]:
+    running: list[tuple[FakeSite, threading.Thread]] = []
+
+    def connect(keys: Any, address: str, recipe: Recipe) -> FakeSite:
+        columns = len(recipe.public_scaling().center)
+        site = FakeSite(keys, address, world.state.authority.read_bytes(), columns)
+        thread = threading.Thread(target=site.run, daemon=True)
+        running.append((site, thread))
+        thread.start()
+        return site
+
+    yield connect
+    for site, _ in running:
+        site.done.set()
+    for _, thread in running:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def finished(world: Any, campaign: str) -> list[int]:
+    entries = world.store.rounds(campaign)
+    return [entry.round for entry in entries if entry.outcome is Outcome.FINISHED]
+
+
+@pytest.mark.kill
+def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twice(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    address = daemon.start()
+    authority = world.state.authority
+    assert (world.state.path / "address").read_text() == f"{address}\n"
+    # 1. Two sites enrol and are confirmed while the server runs; a third only waits.
+    keys = [world.site(f"site-{number}") for number in range(3)]
+    for site in keys:
+        body = site.enrolment(world.members.invite(site.name, world.now))
+        assert site.ask(address, authority, "enroll", **body)["status"] == "waiting"
+    world.confirm(*keys[:2])
+    # 2. Two plans are signed by two people and approved by the sites.
+    plans = {
+        "long": plan(campaign="long", **{"strategy.rounds": 5}),
+        "short": plan(campaign="short", **{"strategy.rounds": 3, "sites.round_deadline": "30s", "seed": 1}),
+    }
+    for made in plans.values():
+        campaign = campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+        campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+        for site in keys[:2]:
+            assert len(site.ask(address, authority, "campaigns")["campaigns"]) >= 1
+            approval = site.approval(campaign, world.now)
+            assert site.ask(address, authority, "approve", approval=approval) == {"approved": True}
+    # 3. They run at once; one site is slow in round 3 of the long one, and there the server is killed.
+    recipe = Recipe.of(plans["long"])
+    fast, slow = (connect(site, address, recipe) for site in keys[:2])
+    long, short = plans["long"].hash, plans["short"].hash
+    slow.holds = lambda wire: (wire.campaign, wire.round) == (long, 3)
+    for campaign in (long, short):
+        campaigns.start(world.store, world.members, campaign, world.now)
+    eventually(lambda: (long, "train", 3) in fast.answered)
+    eventually(lambda: world.store.campaign(short).state is State.FINISHED)
+    assert keys[0].ask(address, authority, "ack") == {"next_poll_s": 0.2}
+    assert finished(world, long) == [0, 1, 2]
+    daemon.end(signal.SIGKILL)
+    # 4. It comes back on its own and goes on from round 3.
+    slow.holds = lambda wire: False
+    assert daemon.start() == address
+    eventually(lambda: world.store.campaign(long).state is State.FINISHED)
+    for campaign, count in ((long, 5), (short, 3)):
+        assert finished(world, campaign) == list(range(count + 1))
+        entries = world.store.rounds(campaign)
+        assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in entries)
+        assert all((entry.attempt, entry.missing) == (1, []) for entry in entries)
+    assert [asked for asked in fast.answered if asked[0] == long].count((long, "train", 3)) == 2
+    for made in plans.values():
+        model = Recipe.of(made).learner().model
+        start = model.read()[model.layout.shared]
+        file = world.state.checkpoints(made.hash) / "final.safetensors"
+        expected = start + np.float32(made.strategy.rounds * 1.5)
+        np.testing.assert_allclose(load_file(file)["parameters"], expected, rtol=1e-6)
+    # 5. It stops when it is asked to, and leaves no word that it listens.
+    status, said = daemon.end(signal.SIGTERM)
+    assert (status, "Traceback" in said, (world.state.path / "address").exists()) == (0, False, False)
+
+
+def test_a_campaign_that_stands_in_a_round_does_not_hold_up_the_stop_and_goes_on_later(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    keys = world.sites(2)
+    made = plan(**{"strategy.rounds": 2})
+    campaign = campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+    campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+    for site in keys:
+        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    campaigns.start(world.store, world.members, campaign, world.now)
+    address = daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 1
+    eventually(lambda: (campaign, "train", 1) in fast.answered)
+    status, said = daemon.end(signal.SIGINT)
+    assert (status, "Traceback" in said) == (0, False)
+    assert world.store.campaign(campaign).state is State.RUNNING
+    slow.holds = lambda wire: False
+    daemon.start()
+    eventually(lambda: world.store.campaign(campaign).state is State.FINISHED)
+    assert [(entry.round, entry.attempt) for entry in world.store.rounds(campaign)] == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_a_site_that_lies_is_named_and_a_campaign_without_quorum_ends_with_the_names(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    keys = world.sites(2)
+    made = plan(**{"sites.round_deadline": "1s"})
+    campaign = campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+    campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+    for site in keys:
+        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    address = daemon.start()
+    _, liar = (connect(site, address, Recipe.of(made)) for site in keys)
+    liar.answer = lambda wire: Wire(wire.kind, wire.campaign, wire.round, b"garbage")  # type: ignore[method-assign]
+    campaigns.start(world.store, world.members, campaign, world.now)
+    eventually(lambda: world.store.campaign(campaign).state is State.ABORTED)
+    entries = world.store.rounds(campaign)
+    assert [(entry.outcome, entry.refused) for entry in entries][-1] == (Outcome.FAILED, {"site-1": "JG-server-340"})
+    assert len(entries) == 3
+    reason = world.store.campaign(campaign).reason
+    assert reason.startswith("JG-server-342 round 0")
+    assert "'site-1': 'JG-server-340'" in reason

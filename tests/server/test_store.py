@@ -1,0 +1,127 @@
+"""Laws of the database: one transaction a method, nothing twice, no worker anywhere, and only its own version."""
+
+import re
+import sqlite3
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jangin.errors import ServerError
+from jangin.server.store import CampaignRow, Outcome, RoundEntry, State, Store
+
+HASH = "ab" * 32
+ROW = CampaignRow(HASH, "steel", b"signed", State.PROPOSED)
+ENTRY = RoundEntry(1, 1, Outcome.FINISHED, ["site-0"], {"site-1": "local"}, {}, ["site-2"], 0.5)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    store = Store(f"sqlite:///{tmp_path / 'jangin.sqlite'}")
+    yield store
+    store.close()
+
+
+def test_what_is_kept_is_there_for_another_process(store: Store, tmp_path: Path) -> None:
+    store.add_roster(1, b"one")
+    store.add_roster(2, b"two")
+    store.propose(ROW, ["site-0", "site-1"])
+    store.record(HASH, ENTRY)
+    again = Store(f"sqlite:///{tmp_path / 'jangin.sqlite'}")
+    assert (again.roster(), again.staff()) == (b"two", b"")
+    assert again.campaigns() == [ROW]
+    assert again.rounds(HASH) == [ENTRY]
+    again.close()
+
+
+def test_no_version_comes_twice_or_after_a_later_one(store: Store) -> None:
+    store.add_staff(2, b"two")
+    for version in (1, 2):
+        with pytest.raises(ServerError, match="JG-server-305"):
+            store.add_staff(version, b"other")
+    assert store.staff() == b"two"
+
+
+def test_a_step_of_a_campaign_is_made_once_by_whoever_comes_first(store: Store) -> None:
+    store.propose(ROW, ["site-0"])
+    ended: list[str] = []
+
+    def step() -> None:
+        try:
+            store.move(HASH, State.PROPOSED, State.APPROVED)
+            ended.append("moved")
+        except ServerError as error:
+            ended.append(error.code)
+
+    threads = [threading.Thread(target=step) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == ["JG-server-332"] * 7 + ["moved"]
+
+
+def test_a_plan_is_proposed_once(store: Store) -> None:
+    store.propose(ROW, ["site-0"])
+    with pytest.raises(ServerError, match="JG-server-331"):
+        store.propose(ROW, ["site-1"])
+    assert store.campaigns_of("site-1") == []
+
+
+def test_an_unknown_campaign_is_named(store: Store) -> None:
+    for wish in (lambda: store.campaign(HASH), lambda: store.move(HASH, State.PROPOSED, State.APPROVED)):
+        with pytest.raises(ServerError, match=f"JG-server-330 {HASH}"):
+            wish()
+
+
+def test_only_invited_sites_approve_and_only_running_campaigns_make_them_active(store: Store) -> None:
+    store.propose(ROW, ["site-0", "site-1"])
+    with pytest.raises(ServerError, match="JG-server-317"):
+        store.approve(HASH, "site-9", b"yes")
+    store.approve(HASH, "site-1", b"yes")
+    assert store.approvals(HASH) == {"site-1": b"yes"}
+    assert [approved for _, approved in store.campaigns_of("site-1")] == [True]
+    assert store.active() == set()
+    store.move(HASH, State.PROPOSED, State.RUNNING)
+    assert store.active() == {"site-1"}
+
+
+def test_a_round_is_recorded_once_an_attempt(store: Store) -> None:
+    store.propose(ROW, ["site-0"])
+    store.record(HASH, ENTRY)
+    with pytest.raises(Exception, match="UNIQUE"):
+        store.record(HASH, ENTRY)
+
+
+def test_a_token_is_kept_by_its_hash_and_in_time(world: Any) -> None:
+    token = world.members.invite("site-0", world.now)
+    content = b"".join(file.read_bytes() for file in world.state.path.glob("jangin.sqlite*"))
+    assert token.encode() not in content
+    assert not world.store.use("0" * 64, "site-0", "a", "b", world.now)
+    assert world.store.invitations()["site-0"].expires == world.now + timedelta(days=7)
+
+
+def test_a_database_of_another_version_is_not_opened(store: Store, tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "jangin.sqlite")
+    with database:
+        database.execute("UPDATE schema SET version = 99")
+    database.close()
+    with pytest.raises(ServerError, match=r"JG-server-303 .*99"):
+        Store(f"sqlite:///{tmp_path / 'jangin.sqlite'}")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder.sqlite", "garbage.sqlite"])
+def test_a_file_that_is_no_database_has_a_code(tmp_path: Path, name: str) -> None:
+    (tmp_path / "garbage.sqlite").write_bytes(b"not a database " * 100)
+    with pytest.raises(ServerError, match="JG-server-303"):
+        Store(f"sqlite:///{tmp_path / name}")
+
+
+def test_no_column_could_name_a_worker(store: Store, tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "jangin.sqlite")
+    schema = " ".join(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    database.close()
+    assert "invited" in schema
+    assert not re.search(r"worker|master\b|episode|employee|person", schema.lower())
