@@ -62,7 +62,7 @@ def main() -> None:
         talk.error(error)
         sys.exit(error.exit_code)
     except click.UsageError as error:
-        talk.error(PlanError("JG-plan-030", where="jangin", problem=error.format_message()))
+        talk.error(PlanError("JG-plan-030", where="jangin", problem=error.format_message().rstrip(".")))
         sys.exit(2)
     except click.Abort:
         talk.say(*_STOPPED_WORDS)

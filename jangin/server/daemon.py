@@ -69,12 +69,14 @@ def serve(
             address = f"{settings.host}:{link.port}"
             write_whole(state.address, f"{address}\n".encode())
             _log.info("Listening on %s.", address)
-            ready(address)
-            server.watch()
+            try:
+                ready(address)
+                server.watch()
+            finally:
+                state.address.unlink(missing_ok=True)
             _log.info("Stopping.")
         server.join()
     finally:
-        state.address.unlink(missing_ok=True)
         store.close()
 
 

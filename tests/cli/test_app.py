@@ -37,7 +37,7 @@ def test_the_version_is_data(jangin: Jangin) -> None:
 def test_wrong_usage_is_2_and_coded_like_every_error(jangin: Jangin, arguments: tuple[str, ...]) -> None:
     said = jangin(*arguments)
     assert (said.status, said.out) == (2, "")
-    assert said.err.startswith("error: JG-plan-030 jangin: ")
+    assert said.err.startswith("error: JG-plan-030 jangin: not understood: ")
     assert "--help" in said.err
     line = json.loads(jangin(*arguments, "--format", "json").out)
     assert (line["ok"], line["code"]) == (False, "JG-plan-030")

@@ -72,7 +72,7 @@ def test_options_do_what_the_library_does(jangin: Jangin, simulation: Path, tmp_
 def ran(simulation: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, Any], Result]]:
     """Stands for `run_demo`: a small private simulation instead of five steelworks."""
 
-    def run(process: str, *, sites: int, rounds: int, keep: Path | None, progress: Any) -> Any:
+    def run(process: str, *, sites: int, rounds: int, keep: Path | None, **rest: Any) -> Any:
         sets = dict(item.split("=") for item in PRIVATE if "=" in item)
         result = simulate(simulation, out=keep, accept_noise=True, **sets)
         return {"sites": sites, "rounds": rounds, "process": process, "ok": True}, result
