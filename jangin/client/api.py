@@ -8,7 +8,6 @@ The law: waiting is bounded; an answer is read only as far as it is allowed to b
 the agreed form. What it brings (staff, roster, plans) is believed by nobody before trust/ has verified it.
 """
 
-import hashlib
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -23,8 +22,9 @@ from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import LinkError, SiteError
 from jangin.trust.keys import Identity
+from jangin.trust.requests import signed_bytes
 
-__all__ = ["MOST_ANSWER_BYTES", "CampaignOffer", "EnrolmentAnswer", "Offer", "SiteApi", "signed_bytes"]
+__all__ = ["MOST_ANSWER_BYTES", "CampaignOffer", "EnrolmentAnswer", "Offer", "SiteApi"]
 
 MOST_ANSWER_BYTES: Final = 2**26
 
@@ -225,10 +225,3 @@ class SiteApi:
             return form.model_validate(cbor.decode(content))
         except (ValidationError, ValueError):
             raise LinkError("JG-site-207", where=self._address, answer="unreadable") from None
-
-
-def signed_bytes(method: str, path: str, body: bytes, time: str, nonce: str, site: str) -> bytes:
-    """What the signature of a request covers; `sha256` is the digest's 32 bytes."""
-    digest = hashlib.sha256(body).digest()
-    parts = (method.encode(), path.encode(), digest, time.encode(), nonce.encode(), site.encode())
-    return b"jangin/api\0" + b"\n".join(parts)

@@ -17,7 +17,6 @@ as their time passes, in memory: a restart forgets them, and every request here 
 """
 
 import asyncio
-import hashlib
 import logging
 import re
 import threading
@@ -37,9 +36,10 @@ from jangin.server.store import State, Store
 from jangin.trust.approvals import Approval, verify_approval
 from jangin.trust.envelope import Kind, peek
 from jangin.trust.keys import identity_from_text, node_key_from_text
+from jangin.trust.requests import signed_bytes
 from jangin.trust.roster import SITE_ID, Roster
 
-__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi", "signed_text"]
+__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi"]
 
 MAX_SKEW_SECONDS = 300
 MOST_BODY_BYTES = 65_536
@@ -51,12 +51,6 @@ _POLLING = timedelta(seconds=120)
 _STATUS = {"310": 400, "311": 401, "312": 401, "313": 401, "314": 401}
 
 _log = logging.getLogger(__name__)
-
-
-def signed_text(method: str, path: str, body: bytes, time: str, nonce: str, site: str) -> bytes:
-    """The bytes that a request's signature covers."""
-    parts = (method.encode(), path.encode(), hashlib.sha256(body).digest(), time.encode(), nonce.encode())
-    return b"jangin/api\0" + b"\n".join((*parts, site.encode()))
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ class _Request:
 
     def holds(self, key: Ed25519PublicKey) -> bool:
         """Whether the signature is by this key."""
-        text = signed_text("POST", self.path, self.body, self.time, self.nonce, self.site)
+        text = signed_bytes("POST", self.path, self.body, self.time, self.nonce, self.site)
         try:
             key.verify(self.signature, text)
         except InvalidSignature:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from jangin.client import api as module
-from jangin.client.api import SiteApi, signed_bytes
+from jangin.client.api import SiteApi
 from jangin.client.desk import now_utc
 from jangin.client.door import Door
 from jangin.client.state import Journal, SiteFolder
 from jangin.errors import JanginError
+from jangin.trust.requests import signed_bytes
 
 
 @pytest.fixture

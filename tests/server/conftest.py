@@ -15,13 +15,14 @@ import pytest
 from jangin.codec import cbor
 from jangin.codec.document import assign, parse
 from jangin.plan.training_plan import TrainingPlan
-from jangin.server.api import SiteApi, signed_text
+from jangin.server.api import SiteApi
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.server.store import Store
 from jangin.trust.approvals import Approval
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
+from jangin.trust.requests import signed_bytes
 from jangin.trust.staff import Role
 
 PEOPLE = {
@@ -44,7 +45,7 @@ class SiteKeys:
         """The signed headers of a request, by lower-case names."""
         values = {"site": self.name, "time": str(int(now.timestamp())), "nonce": os.urandom(16).hex()}
         values |= changed
-        text = signed_text("POST", path, body, values["time"], values["nonce"], values["site"])
+        text = signed_bytes("POST", path, body, values["time"], values["nonce"], values["site"])
         values = {"signature": self.identity.sign(text).hex(), **values}
         return {f"x-jangin-{name}": value for name, value in values.items()}
 
