@@ -21,7 +21,7 @@ class Outcome:
 
     Attributes:
         scores: of each model, by name.
-        rounds: one row a round: seed, round, federated, seconds.
+        rounds: one row a round: seed, round, federated (NaN where nobody judged), seconds.
         parameters: the final shared parameters, (d,), float32.
         layout: how the whole model is laid out.
         scaling: how inputs and outputs of that model are scaled.

@@ -134,12 +134,13 @@ def _outcome(setting: Setting, ran: Ran) -> Outcome:
     federated = baselines.Fitted(learner, scaling, whole)
     scores = {"federated": setting.score(lambda site, examples: federated.predict(examples), common=True)}
     scores |= baselines.compared(setting, learner, initial, public, seed)
-    figure = scores["federated"].total
+    # The federation shows its final model alone: no figure stands for a round before it.
     rows = [
-        {"seed": seed, "round": entry.round, "federated": figure, "seconds": entry.seconds}
+        {"seed": seed, "round": entry.round, "federated": float("nan"), "seconds": entry.seconds}
         for entry in ran.status.attempts
         if entry.round and entry.outcome == "finished"
     ]
+    rows[-1]["federated"] = scores["federated"].total
     return Outcome(scores, rows, parameters, learner.model.layout, scaling, sum(row["seconds"] for row in rows))
 
 

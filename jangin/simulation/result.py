@@ -51,7 +51,7 @@ class Result:
         sites: names in site order.
         per_site: each model's figure at each site, mean over seeds.
         union: each model's figure on the union of hold-outs, mean over seeds.
-        rounds: one row a round and seed: seed, round, value of the metric, seconds.
+        rounds: one row a round and seed: seed, round, value of the metric (NaN where nobody judged), seconds.
         parameters: final shared parameters of the first seed, (d,), float32.
         layout: how the whole model is laid out.
         scaling: how inputs and outputs of that model are scaled.

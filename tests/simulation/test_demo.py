@@ -3,6 +3,7 @@
 import json
 import shutil
 from importlib.resources import files
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def test_the_demo_says_what_its_contract_says(small: Path) -> None:
     assert said["metric"]["local"] == result.union["local"]
     assert said["metric"]["local_own"] == result.metric["local"]
     assert (small / "kept" / "records" / "site-1" / "manifest.json").exists()
+    judged = [not isnan(row["federated"]) for row in result.rounds]
+    assert judged == [False, True]  # the federation shows its final model alone
     shutil.rmtree(small / "kept")
 
 
