@@ -24,21 +24,19 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from jangin.client.settings import SiteSettings
 from jangin.codec import cbor
-from jangin.codec.document import parse, read
+from jangin.codec.document import parse
 from jangin.errors import DataError, JanginError, SiteError
 from jangin.flower_link.wire import Wire
 from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, read_order
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.releases import Unit
-from jangin.records.card import Card
-from jangin.records.manifest import described_files, read_manifest
+from jangin.records.manifest import open_validated
 from jangin.records.process import read_process
 from jangin.strategies.check import check
 from jangin.trust.approvals import SignedPlan
@@ -47,7 +45,6 @@ from jangin.trust.roster import Status
 
 __all__ = ["Cleared", "Standing", "clear", "plan_of", "records_for"]
 
-_CARD: Final = "card.yaml"
 _LINE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ABSENT = "absent"
 
@@ -212,14 +209,7 @@ def _check_round(order: Order, plan: TrainingPlan) -> None:
 
 def _check_records(folder: Path, plan: TrainingPlan) -> None:
     """Whether the folder is the one that was validated, for this process, with a hold-out that fits the unit."""
-    manifest = read_manifest(folder)
-    if manifest is None or not manifest.validation.passed:
-        raise DataError("JG-data-004", where=str(folder))
-    changed = set(described_files(folder)) ^ manifest.files.keys()
-    if changed:
-        raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
-    manifest.read(folder, _CARD)
-    card = read(folder / _CARD, Card)
+    card, manifest = open_validated(folder)
     if card.process != plan.process:
         raise DataError("JG-data-071", where=str(folder), wanted=plan.process, found=card.process)
     if plan.privacy.unit is Unit.MASTER and manifest.unit != "master":

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from jangin.codec.document import nearest, read
+from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Card, Stream
-from jangin.records.manifest import Manifest, described_files, read_manifest
+from jangin.records.manifest import CARD_FILE, Manifest, open_validated
 from jangin.records.split import SplitUnit
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "write_records",
 ]
 
-CARD_FILE = "card.yaml"
 EPISODES_FILE = "episodes.parquet"
 
 SPLIT_COLUMN: Mapping[SplitUnit, str] = {"episode": "episode_id", "master": "master"}
@@ -192,14 +191,7 @@ class Records:
                 007 the manifest cannot be read.
             PlanError: JG-plan-001..006 the card or the manifest has another form.
         """
-        manifest = read_manifest(folder)
-        if manifest is None or not manifest.validation.passed:
-            raise DataError("JG-data-004", where=str(folder))
-        changed = set(described_files(folder)) ^ manifest.files.keys()
-        if changed:
-            raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
-        manifest.read(folder, CARD_FILE)
-        return cls(folder, read(folder / CARD_FILE, Card), manifest)
+        return cls(folder, *open_validated(folder))
 
     def train(self) -> EpisodeView:
         """The episodes to learn from.

@@ -12,23 +12,27 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from jangin.codec.document import Document, parse
+from jangin.codec.document import Document, parse, read
 from jangin.errors import DataError
+from jangin.records.card import Card
 from jangin.records.split import KEY_BYTES, Split, SplitUnit
 
 __all__ = [
+    "CARD_FILE",
     "KEY_FILE",
     "MANIFEST_FILE",
     "Manifest",
     "Validation",
     "described_files",
     "file_digest",
+    "open_validated",
     "read_key",
     "read_manifest",
     "write_key",
     "write_manifest",
 ]
 
+CARD_FILE = "card.yaml"
 MANIFEST_FILE = "manifest.json"
 KEY_FILE = "holdout.key"
 _NOT_DESCRIBED = frozenset({MANIFEST_FILE, KEY_FILE, "mapping.local.yaml"})
@@ -116,6 +120,24 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError("JG-data-012", where=str(path), problem=error.strerror) from None
+
+
+def open_validated(folder: Path) -> tuple[Card, Manifest]:
+    """The card and the manifest of a folder whose validation passed; no record is opened.
+
+    Raises:
+        DataError: JG-data-004 no passed validation; 005 the card has changed; 006 files came or went;
+            007 the manifest cannot be read.
+        PlanError: JG-plan-001..006 the card or the manifest has another form.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest.validation.passed:
+        raise DataError("JG-data-004", where=str(folder))
+    changed = set(described_files(folder)) ^ manifest.files.keys()
+    if changed:
+        raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
+    manifest.read(folder, CARD_FILE)
+    return read(folder / CARD_FILE, Card), manifest
 
 
 def read_manifest(folder: Path) -> Manifest | None:
