@@ -196,8 +196,9 @@ class Daemon:
         journal.move(*place, Task.GATED, now)
         if kept is not None:
             journal.move(*place, Task.TRAINED, now)
-            self._ready.append(_Ready(incoming, session.door.answer(wire, kept.body, kept.vector), Task.SENT))
+            self._answer(incoming, cleared, kept, session)
             return
+        journal.lose_held(*place, now)
         journal.move(*place, Task.TRAINING, now)
         self._last_work = time.monotonic()
         until = self._last_work + _WORKING_SHARE * cleared.deadline_s
@@ -242,10 +243,19 @@ class Daemon:
             except SiteError as error:
                 self._abstain(work.incoming, error, session)
                 continue
-            self._folder.keep_reply(place[0], Kept(place[1], work.cleared.digest, body, vector))
+            kept = Kept(place[1], work.cleared.digest, body, vector)
+            self._folder.keep_reply(place[0], kept)
             session.journal.move(*place, Task.TRAINED, self._clock())
-            wire = session.door.answer(work.incoming.wire, body, vector)
-            self._ready.append(_Ready(work.incoming, wire, Task.SENT))
+            self._answer(work.incoming, work.cleared, kept, session)
+
+    def _answer(self, incoming: Incoming, cleared: Cleared, kept: Kept, session: "_Session") -> None:
+        """Let a kept reply through the door, or word of it where it is to wait here."""
+        if cleared.hold:
+            body = reply_body(Reply(self._settings.site.id, None))
+            self._ready.append(_Ready(incoming, session.door.answer(incoming.wire, body, None), None))
+        else:
+            wire = session.door.answer(incoming.wire, kept.body, kept.vector)
+            self._ready.append(_Ready(incoming, wire, Task.SENT))
 
     def _abstain(self, incoming: Incoming, error: JanginError, session: "_Session") -> None:
         """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""

@@ -19,7 +19,7 @@ from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import Language, SiteError
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Kind, read_reply
+from jangin.plan.messages import Content, Kind, Reply, read_reply
 from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
 
 __all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
@@ -81,7 +81,7 @@ class Approval(Form):
 
 
 class Answer(Form):
-    """A reply to an order: one update, moments, or a code; nothing else and never two of them."""
+    """A reply to an order, as `plan.messages.ANSWERS` allows it, with a code that may be known outside."""
 
     kind: Kind
     campaign: Hash
@@ -91,15 +91,15 @@ class Answer(Form):
 
     @model_validator(mode="after")
     def _one_reply(self) -> Self:
-        values = None if self.vector is None else np.frombuffer(self.vector, "<f4")
-        reply = read_reply("", self.body, values)
-        if (reply.update is not None and self.kind is not Kind.TRAIN) or (
-            reply.moments is not None and self.kind is not Kind.SCALE
-        ):
-            raise ValueError(f"{self.kind} is not answered like this")
-        if reply.abstained is not None and outward(reply.abstained) != reply.abstained:
+        code = self._reply.abstained
+        if code is not None and outward(code) != code:
             raise ValueError("a reason that stays here")
         return self
+
+    @property
+    def _reply(self) -> Reply:
+        values = None if self.vector is None else np.frombuffer(self.vector, "<f4")
+        return read_reply(self.kind, "", self.body, values)
 
     @property
     def content(self) -> tuple[bytes, bytes]:
@@ -109,23 +109,31 @@ class Answer(Form):
     @property
     def says(self) -> Mapping[Language, str]:
         """Says what was sent for which round."""
-        reply = read_reply("", self.body, None if self.vector is None else np.frombuffer(self.vector, "<f4"))
-        name, number = self.campaign[:12], self.round
-        if reply.vector is None:
-            return {
-                "en": f"Abstained from round {number} of campaign {name}: {reply.abstained}.",
-                "ko": f"캠페인 {name}, 라운드 {number}: 참여하지 않음 ({reply.abstained}).",
-            }
-        count = len(reply.vector)
-        if self.kind is Kind.SCALE:
-            return {
-                "en": f"Sent {count} sums for the common scaling of campaign {name}; no single record is in them.",
-                "ko": f"캠페인 {name}: 공통 척도를 위한 합 {count}개를 보냄. 개별 기록은 들어 있지 않음.",
-            }
-        return {
-            "en": f"Sent the model update of round {number} of campaign {name}: {count} numbers, no record.",
-            "ko": f"캠페인 {name}, 라운드 {number}: 모델 업데이트(숫자 {count}개)를 보냄. 기록은 들어 있지 않음.",
-        }
+        reply, name, number = self._reply, self.campaign[:12], self.round
+        count = 0 if reply.vector is None else len(reply.vector)
+        match reply.content:
+            case Content.CODE:
+                return {
+                    "en": f"Abstained from round {number} of campaign {name}: {reply.abstained}.",
+                    "ko": f"캠페인 {name}, 라운드 {number}: 참여하지 않음 ({reply.abstained}).",
+                }
+            case Content.HELD:
+                return {
+                    "en": f"Told the server that the update of round {number} of campaign {name} is ready here.",
+                    "ko": f"캠페인 {name}, 라운드 {number}: 모델 업데이트가 이곳에 준비되었음을 알림.",
+                }
+            case Content.MOMENTS:
+                return {
+                    "en": f"Sent {count} sums for the common scaling of campaign {name}; no single record is in them.",
+                    "ko": f"캠페인 {name}: 공통 척도를 위한 합 {count}개를 보냄. 개별 기록은 들어 있지 않음.",
+                }
+            case Content.UPDATE:
+                return {
+                    "en": f"Sent the model update of round {number} of campaign {name}: {count} numbers, no record.",
+                    "ko": f"캠페인 {name}, 라운드 {number}: 모델 업데이트(숫자 {count}개)를 보냄. 기록은 없음.",
+                }
+            case _:
+                raise ValueError(f"Expected a reply: {reply.content!r}.")
 
 
 FORMS: Final[Mapping[str, type[Form]]] = {
@@ -135,6 +143,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "ack": Presence,
     "scale": Answer,
     "train": Answer,
+    "collect": Answer,
 }
 """All that may leave, by what it is."""
 

@@ -13,10 +13,11 @@
 | 312 | its model line is not installed, or is another process' | the code |
 | 313 | the round is none of the plan's | the code |
 | 314 | the round was answered already, or is behind one that was | `local` |
+| 317 | it collects an update that is not kept here | `local` |
 | 320 | there are no validated records of its process here | `local` |
 
 The law: each refusal has a code; what is private about a reason stays here (`door.outward`); an order that clears is
-either new, or word for word the last one answered.
+either new, or to be answered with what was kept: word for word the last one answered, or its collection.
 """
 
 import hashlib
@@ -83,14 +84,16 @@ class Cleared:
         payload: the plan's canonical CBOR.
         digest: of the order, 64 hex digits.
         deadline_s: seconds the site has, from receipt.
+        hold: whether the update is to wait here.
         records: the folder to train on.
-        again: whether it is the last order answered, word for word.
+        again: whether it is to be answered with what was kept.
     """
 
     plan: TrainingPlan
     payload: bytes = field(repr=False)
     digest: str
     deadline_s: float
+    hold: bool
     records: Path
     again: bool
 
@@ -117,11 +120,9 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     _check_line(plan)
     _check_round(order, plan)
     digest = _digest(order)
-    again = standing.answered == (order.round, digest)
-    if standing.answered is not None and order.round <= standing.answered[0] and not again:
-        raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=standing.answered[0])
+    again = _asked_again(order, digest, standing.answered, plan)
     records = records_for(plan, standing.settings, standing.folder)
-    return Cleared(plan, signed.payload, digest, deadline_s, records, again)
+    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, again)
 
 
 def plan_of(signed: SignedPlan) -> TrainingPlan:
@@ -164,13 +165,11 @@ def _order(wire: Wire) -> tuple[Order, float]:
         order, deadline_s = read_order(wire.kind, wire.round, wire.body, wire.vector)  # type: ignore[arg-type]
     except ValueError as error:
         raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
-    if (order.kind is Kind.TRAIN) != bool(order.vector.size):
-        raise SiteError("JG-site-306", problem=f"{order.kind} with {order.vector.size} parameters")
     return order, deadline_s
 
 
 def _digest(order: Order) -> str:
-    """What an order asks, as 64 hex digits; its deadline is no part of that."""
+    """What an order asks, as 64 hex digits; when and how its answer is fetched is no part of that."""
     scaling = None if order.scaling is None else [part.astype("<f8").tobytes() for part in order.scaling]
     head = cbor.encode({"kind": order.kind.value, "round": order.round, "scaling": scaling})
     return hashlib.sha256(head + order.vector.astype("<f4", copy=False).tobytes()).hexdigest()
@@ -202,9 +201,22 @@ def _check_line(plan: TrainingPlan) -> None:
 
 def _check_round(order: Order, plan: TrainingPlan) -> None:
     """Whether the plan has such a round: each one spends privacy."""
-    rounds = range(1, plan.strategy.rounds + 1) if order.kind is Kind.TRAIN else range(1)
+    rounds = range(1) if order.kind is Kind.SCALE else range(1, plan.strategy.rounds + 1)
     if order.round not in rounds:
         raise SiteError("JG-site-313", kind=order.kind.value, round=order.round, rounds=plan.strategy.rounds)
+
+
+def _asked_again(order: Order, digest: str, answered: tuple[int, str] | None, plan: TrainingPlan) -> bool:
+    """Whether an order is to be answered with what was kept; no round is answered in two ways."""
+    last, kept = answered or (-1, "")
+    if order.kind is Kind.COLLECT:
+        if not kept or order.round != last:
+            raise SiteError("JG-site-317", campaign=plan.campaign, round=order.round)
+        return True
+    again = (order.round, digest) == answered
+    if order.round <= last and not again:
+        raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=last)
+    return again
 
 
 def _check_records(folder: Path, plan: TrainingPlan) -> None:

@@ -49,12 +49,13 @@ MOVES: Final[Mapping[Task, frozenset[Task]]] = {
     Task.IDLE: frozenset({Task.GATED, Task.ABSTAINED}),
     Task.GATED: frozenset({Task.TRAINING, Task.TRAINED, Task.ABSTAINED, Task.LOST}),
     Task.TRAINING: frozenset({Task.TRAINED, Task.ABSTAINED, Task.LOST}),
-    Task.TRAINED: frozenset({Task.SENT, Task.LOST}),
+    Task.TRAINED: frozenset({Task.SENT, Task.GATED, Task.LOST}),
     Task.SENT: frozenset({Task.GATED}),
     Task.ABSTAINED: frozenset({Task.GATED, Task.ABSTAINED}),
     Task.LOST: frozenset({Task.GATED, Task.ABSTAINED}),
 }
-"""From each state to the next. A round that is asked again starts over at the gate; GATED → TRAINED is a kept reply."""
+"""From each state to the next. A round that is asked again, or collected, starts over at the gate; GATED → TRAINED is a
+kept reply."""
 
 _OPEN = (Task.GATED, Task.TRAINING, Task.TRAINED)
 
@@ -205,13 +206,20 @@ class Journal:
 
     def lose_open_tasks(self, now: datetime) -> None:
         """Mark as lost what a process that died left open: nobody waits for it any more."""
-        rows = self._do(
-            "SELECT campaign, round, state FROM tasks WHERE number IN"
-            " (SELECT max(number) FROM tasks GROUP BY campaign, round)"
-        )
-        for campaign, round_, state in rows:
+        for campaign, number, state in self._tasks():
             if state in _OPEN:
-                self.move(campaign, round_, Task.LOST, now)
+                self.move(campaign, number, Task.LOST, now)
+
+    def lose_held(self, campaign: str, before: int, now: datetime) -> None:
+        """Mark as lost what was trained in a round before this one and never collected."""
+        for other, number, state in self._tasks():
+            if other == campaign and number < before and state == Task.TRAINED:
+                self.move(campaign, number, Task.LOST, now)
+
+    def _tasks(self) -> list[tuple[str, int, str]]:
+        """Where each (campaign, round) stands."""
+        newest = "SELECT max(number) FROM tasks GROUP BY campaign, round"
+        return self._do(f"SELECT campaign, round, state FROM tasks WHERE number IN ({newest})")  # noqa: S608 - no input
 
     def moves(self, last: int) -> list[Move]:
         """The last so many lines of the journal of tasks, the newest last."""

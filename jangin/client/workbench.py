@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from jangin.client.frames import read_frame, write_frame
 from jangin.errors import SiteError
-from jangin.plan.messages import read_reply
+from jangin.plan.messages import Kind, read_reply
 
 __all__ = ["Job", "Workbench"]
 
@@ -107,7 +107,7 @@ class Workbench:
             case _:
                 raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem="an unknown answer")
         try:
-            read_reply(job.site, body, vector)
+            read_reply(Kind(job.kind), job.site, body, vector)
         except ValueError as error:
             problem = str(error).removesuffix(".")
             raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem) from None

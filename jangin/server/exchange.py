@@ -1,13 +1,16 @@
 """One order to a cohort over the SuperLink, and the replies to it.
 
 The law: waiting ends when all have answered or the deadline has passed; a reply counts once, in time, and only if it
-is exactly what was asked for; what is left aside is named with its code and never read further.
+is exactly what was asked for; what is left aside is named with its code and never read further. Updates that would be
+large together wait at their sites and are collected in waves, so that replies never pile up here.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +18,20 @@ from numpy.typing import NDArray
 from jangin.errors import LinkError, ServerError
 from jangin.flower_link.link import Answer
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Kind, Order, Reply, order_body, read_reply
+from jangin.plan.messages import Content, Kind, Order, Reply, order_body, read_reply
 
-__all__ = ["LinkExchange", "Messages"]
+__all__ = ["MOST_TOGETHER_BYTES", "WAVE", "LinkExchange", "Messages"]
+
+MOST_TOGETHER_BYTES: Final = 256 * 2**20
+"""What a cohort's updates may weigh together to come with the replies."""
+WAVE: Final = 4
+"""How many updates are collected at a time."""
 
 _GRACE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
 _LOOKS_A_SECOND = 2500  # at messages, all of an exchange together
+_WAVE_SHARE = 0.1  # of the deadline: a collection that takes longer makes room for the next
+_NOTHING: Final[NDArray[np.float32]] = np.empty(0, np.float32)
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +57,15 @@ class Messages(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One message to one site."""
+
+    site: str
+    order: Order
+    since: float
+
+
 class LinkExchange:
     """One wait for one cohort; an `Exchange` of the round engine, made anew for each order.
 
@@ -61,6 +80,7 @@ class LinkExchange:
         deadline_s: float,
         size: int,
         *,
+        most_together_bytes: int = MOST_TOGETHER_BYTES,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -71,14 +91,16 @@ class LinkExchange:
             cohort: the sites to ask.
             deadline_s: seconds that they have.
             size: values in the vector of a reply.
+            most_together_bytes: updates that weigh more are collected in waves.
             clock: seconds that only grow.
             wait: lets so many of them pass.
         """
         self.refused: dict[str, str] = {}
         self._messages, self._cohort = messages, tuple(cohort)
         self._deadline_s, self._size, self._clock, self._wait = deadline_s, size, clock, wait
-        self._order: Order | None = None
-        self._waiting: dict[str, str] = {}
+        self._most_together_bytes = most_together_bytes
+        self._waiting: dict[str, _Asked] = {}
+        self._held: deque[_Asked] = deque()
         self._until = 0.0
 
     @property
@@ -92,16 +114,9 @@ class LinkExchange:
         Raises:
             LinkError: JG-server-204, the run has ended.
         """
-        self._order, self._until = order, self._clock() + self._deadline_s
-        vector = order.vector if order.vector.size else None
-        body = order_body(order, self._deadline_s)
-        wire = Wire(order.kind.value, self._messages.campaign, order.round, body, vector)
-        for site in cohort:
-            try:
-                self._waiting[self._messages.push(site, wire, ttl_seconds=self._deadline_s + _GRACE_SECONDS)] = site
-            except LinkError as error:
-                if error.code != "JG-server-203":
-                    raise
+        self._until = self._clock() + self._deadline_s
+        together = order.vector.nbytes * len(cohort)
+        self._send(replace(order, hold=together > self._most_together_bytes), cohort)
 
     def pull(self) -> Iterator[Reply]:
         """The replies as they come; ends when all are in or the deadline has passed.
@@ -110,46 +125,74 @@ class LinkExchange:
             LinkError: JG-server-204, the run has ended.
         """
         try:
-            while self._waiting:
+            while self._waiting or self._held:
                 late = self._clock() >= self._until
                 answers = self._messages.pull(list(self._waiting))
                 for answer in answers:
-                    site = self._waiting.pop(answer.message, None)
-                    if site is not None and (reply := self._read(site, answer.content)) is not None:
+                    asked = self._waiting.pop(answer.message, None)
+                    reply = None if asked is None else self._read(asked, answer.content)
+                    if asked is None or reply is None:
+                        continue
+                    if reply.content is Content.HELD:
+                        self._held.append(asked)
+                    else:
                         yield reply
                 if late:
                     break
+                self._collect()
                 if not answers:
                     self._wait(max(_LOOK_SECONDS, len(self._waiting) / _LOOKS_A_SECOND))
         finally:
             self._messages.forget(list(self._waiting))
             self._waiting.clear()
+            self._held.clear()
 
-    def _read(self, site: str, content: Wire | LinkError) -> Reply | None:
+    def _send(self, order: Order, cohort: Sequence[str]) -> None:
+        """Leave one message for each site that has connected since the start."""
+        since = self._clock()
+        left_s = self._until - since
+        vector = order.vector if order.vector.size else None
+        wire = Wire(order.kind.value, self._messages.campaign, order.round, order_body(order, left_s), vector)
+        for site in cohort:
+            try:
+                message = self._messages.push(site, wire, ttl_seconds=left_s + _GRACE_SECONDS)
+                self._waiting[message] = _Asked(site, order, since)
+            except LinkError as error:
+                if error.code != "JG-server-203":
+                    raise
+
+    def _collect(self) -> None:
+        """Ask for updates that wait at their sites, as many as a wave has room for."""
+        recent = self._clock() - _WAVE_SHARE * self._deadline_s
+        collecting = (asked for asked in self._waiting.values() if asked.order.kind is Kind.COLLECT)
+        room = WAVE - sum(asked.since > recent for asked in collecting)
+        for _ in range(min(room, len(self._held))):
+            held = self._held.popleft()
+            self._send(Order(Kind.COLLECT, held.order.round, _NOTHING), [held.site])
+
+    def _read(self, asked: _Asked, content: Wire | LinkError) -> Reply | None:
         """A reply to the order; None where it is none, and then the site is named."""
         try:
             if isinstance(content, LinkError):
-                raise ServerError("JG-server-340", where=site, problem=content.code)
-            return self._checked(site, content)
+                raise ServerError("JG-server-340", where=asked.site, problem=content.code)
+            return self._checked(asked.site, asked.order, content)
         except ServerError as error:
-            self.refused[site] = error.code
+            self.refused[asked.site] = error.code
             _log.warning("%s", error)
             return None
 
-    def _checked(self, site: str, wire: Wire) -> Reply:
-        order = self._order
-        if order is None:
-            raise RuntimeError("Expected an order before its replies.")
+    def _checked(self, site: str, order: Order, wire: Wire) -> Reply:
         if (wire.kind, wire.campaign, wire.round) != (order.kind.value, self._messages.campaign, order.round):
             raise ServerError("JG-server-340", where=site, problem="it answers another order")
         try:
-            reply = read_reply(site, wire.body, _float32(site, wire.vector))
+            reply = read_reply(order.kind, site, wire.body, _float32(site, wire.vector))
         except ValueError as error:
             raise ServerError("JG-server-340", where=site, problem=str(error).removesuffix(".")) from None
-        kind = np.float32 if order.kind is Kind.TRAIN else np.float64
-        if reply.vector is not None and (reply.vector.dtype != kind or reply.vector.shape != (self._size,)):
-            found = f"{reply.vector.dtype} {reply.vector.shape}"
-            raise ServerError("JG-server-340", where=site, problem=f"expected {self._size} of {kind.__name__}: {found}")
+        if reply.vector is not None and reply.vector.shape != (self._size,):
+            problem = f"expected {self._size} values: {len(reply.vector)}"
+            raise ServerError("JG-server-340", where=site, problem=problem)
+        if reply.content is Content.HELD and not order.hold:
+            raise ServerError("JG-server-340", where=site, problem="nobody asked it to hold its update")
         return reply
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jangin.flower_link.in_process import InProcessGrid, client_app
 from jangin.flower_link.wire import Wire, unpack
 from jangin.plan.blocks import StrategyBlock
-from jangin.plan.messages import Order, Reply, order_body, read_order, read_reply, reply_body
+from jangin.plan.messages import Kind, Order, Reply, order_body, read_order, read_reply, reply_body
 from jangin.strategies import Strategy
 from jangin.training.site import Site
 
@@ -46,7 +46,8 @@ class FlowerExchange:
         """The replies, each made as it is taken."""
         for site, message in zip(self._pending.values(), self._grid.pull_messages(self._pending), strict=True):
             wire = unpack(message.content)
-            yield read_reply(site, wire.body, None if wire.vector is None else wire.vector.astype(np.float32))
+            vector = None if wire.vector is None else wire.vector.astype(np.float32)
+            yield read_reply(Kind(wire.kind), site, wire.body, vector)
         self._pending = {}
 
     def _answer(self, partition: int, asked: Wire) -> Wire:

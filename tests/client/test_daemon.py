@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from jangin.client import desk
 from jangin.client.state import SiteFolder, Task
 from jangin.flower_link.link import Answer, EmbeddedLink, Run
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Kind, Order, Reply, order_body, read_reply
+from jangin.plan.messages import Content, Kind, Order, Reply, order_body, read_reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate
+from jangin.server.exchange import LinkExchange
+from jangin.server.rounds import gather as gather_round
 from jangin.training.recipe import Recipe
 from jangin.trust.approvals import verify_approval
 
@@ -41,7 +43,7 @@ def scale() -> Order:
 
 def reply_of(answer: Answer) -> Reply:
     assert isinstance(answer.content, Wire)
-    return read_reply(answer.site, answer.content.body, answer.content.vector)
+    return read_reply(Kind(answer.content.kind), answer.site, answer.content.body, answer.content.vector)
 
 
 def rss_mb(pid: int) -> float:
@@ -199,6 +201,57 @@ def test_two_campaigns_train_while_the_site_keeps_answering(
     assert [len(update) for update in updates if update is not None] == lengths
 
 
+def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+) -> None:
+    rounds = campaign(plan())
+    daemons(enrolled)
+    wait(server.link.online)
+    collect = Order(Kind.COLLECT, 1, np.empty(0, np.float32))
+    assert rounds.ask(collect).abstained == "local"
+    held = rounds.ask(replace(rounds.train(), hold=True))
+    assert held.content is Content.HELD
+    with enrolled.journal() as journal:
+        assert journal.task(rounds.plan.hash, 1) is Task.TRAINED
+        first, second = (rounds.ask(collect).update for _ in range(2))
+        assert first is not None
+        np.testing.assert_array_equal(first, second)
+        assert journal.task(rounds.plan.hash, 1) is Task.SENT
+        np.testing.assert_array_equal(rounds.ask(rounds.train()).update, first)
+        assert rounds.ask(replace(rounds.train(2), hold=True)).content is Content.HELD
+        assert rounds.ask(collect).abstained == "local"
+
+
+def test_the_servers_exchange_gets_the_same_sum_in_waves_and_at_once(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+) -> None:
+    rounds = campaign(plan())
+    daemons(enrolled)
+    wait(server.link.online)
+    order = rounds.train()
+    sums = []
+    for most_together_bytes in (0, 2**20):
+        exchange = LinkExchange(
+            rounds.run, ["site-0"], 60.0, len(order.vector), most_together_bytes=most_together_bytes
+        )
+        sums.append(gather_round(exchange, order)[1])
+    np.testing.assert_array_equal(*sums)
+    with enrolled.journal() as journal:
+        assert [line.kind for line in journal.egress(3)] == ["train", "collect", "train"]
+
+
+def test_a_held_update_that_nobody_collects_is_lost_with_the_next_round(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+) -> None:
+    rounds = campaign(plan())
+    daemons(enrolled)
+    wait(server.link.online)
+    for number in (1, 2):
+        rounds.ask(replace(rounds.train(number), hold=True))
+    with enrolled.journal() as journal:
+        assert [journal.task(rounds.plan.hash, number) for number in (1, 2)] == [Task.LOST, Task.TRAINED]
+
+
 @pytest.mark.kill
 def test_a_site_killed_in_training_comes_back_and_answers_the_round_asked_again(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
@@ -327,7 +380,7 @@ def test_names_paths_and_values_of_records_never_leave_and_are_never_logged(
         content = gather(rounds.run, rounds.push(order)).content
         vector = b"" if content.vector is None else content.vector.tobytes()
         heard.append(content.body + vector)
-        assert read_reply("site-0", content.body, content.vector).vector is not None
+        assert read_reply(Kind(content.kind), "site-0", content.body, content.vector).vector is not None
     with (path / "streams" / "flame" / "part-000.parquet").open("ab") as file:
         file.write(b"Hong-Gildong-canary")
     assert broken.ask(scale()).abstained == "local"

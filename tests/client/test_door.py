@@ -57,13 +57,16 @@ def test_an_update_leaves_as_it_is_with_one_line(door: Door, journal: Journal) -
     assert "4개" in line.says["ko"]
 
 
-def test_moments_and_abstentions_leave_with_one_line_each(door: Door, journal: Journal) -> None:
+def test_moments_abstentions_and_what_is_held_leave_with_one_line_each(door: Door, journal: Journal) -> None:
     moments = np.arange(3, dtype=np.float64)
     door.answer(order("scale"), body(moments), None)
     door.answer(order("scale"), body(code="local"), None)
     door.answer(order(), body(code="JG-site-311"), None)
-    assert [line.kind for line in journal.egress(10)] == ["scale", "scale", "train"]
+    door.answer(order(), body(), None)
+    door.answer(order("collect"), body(UPDATE), UPDATE)
+    assert [line.kind for line in journal.egress(10)] == ["scale", "scale", "train", "train", "collect"]
     assert "local" in journal.egress(10)[1].says["en"]
+    assert "ready here" in journal.egress(10)[3].says["en"]
 
 
 def test_every_request_that_carries_something_has_its_line(door: Door, journal: Journal) -> None:
@@ -80,12 +83,14 @@ def test_every_request_that_carries_something_has_its_line(door: Door, journal: 
 @pytest.mark.parametrize(
     ("wire", "content", "vector"),
     [
-        (order(), body(), None),
+        (order("scale"), body(), None),
+        (order("collect"), body(), None),
+        (order(), body(), UPDATE),
         (order(), body(np.zeros(3)), None),
         (order(), body(code="local"), UPDATE),
         (order(), body(UPDATE), UPDATE + np.float32("inf")),
         (order("scale"), body(UPDATE), UPDATE),
-        (order(), cbor.encode({"abstained": None, "moments": None, "loss": 0.1}), UPDATE),
+        (order(), cbor.encode({"content": "update", "abstained": None, "moments": None, "loss": 0.1}), UPDATE),
         (order(), b"names and values", UPDATE),
         (order(), body(code="JG-data-005"), None),
         (order(), body(code="JG-site-320"), None),

@@ -100,6 +100,15 @@ def test_rounds_never_go_back_and_none_is_answered_twice_differently(
     assert refused(wire, standing, ministry) == "JG-site-314"
 
 
+def test_what_is_kept_may_be_collected_and_nothing_else(case: Case, ministry: Any) -> None:
+    collect = Order(Kind.COLLECT, 1, NOTHING)
+    wire, standing = case(order=collect, answered=(1, "a" * 64))
+    assert clear(wire, standing, ministry.now).again
+    for answered in (None, (0, "a" * 64), (2, "a" * 64), (1, "")):
+        wire, standing = case(order=collect, answered=answered)
+        assert refused(wire, standing, ministry) == "JG-site-317"
+
+
 @pytest.mark.parametrize(
     "changed",
     [

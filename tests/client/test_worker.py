@@ -74,7 +74,7 @@ def test_without_privacy_its_answers_are_those_of_a_site_in_this_process_bit_for
         site, rule = in_process(wanted, made_records), build(wanted.strategy).local
         expected = site.answer(scale(), wanted.strategy, rule).vector
         body, vector = bench.work(ask(wanted, scale()), LONG_SECONDS)
-        moments = read_reply("site-0", body, vector).vector
+        moments = read_reply(Kind.SCALE, "site-0", body, vector).vector
         np.testing.assert_array_equal(moments, expected)
         assert moments is not None
         learnt = Recipe.of(wanted).learned_scaling(moments, 1)

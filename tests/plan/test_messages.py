@@ -1,6 +1,7 @@
-"""Laws of messages: frozen, and nothing in a reply beside one vector or one code."""
+"""Laws of messages: frozen, and nothing in a reply beside what its order may be answered with."""
 
 from dataclasses import FrozenInstanceError, fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jangin.codec import cbor
-from jangin.plan.messages import Kind, Order, Reply, order_body, read_order, read_reply, reply_body
+from jangin.plan.messages import ANSWERS, Content, Kind, Order, Reply, order_body, read_order, read_reply, reply_body
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 MOMENTS = arrays(np.float64, st.integers(0, 9), elements=FINITE)
 UPDATE = np.ones(3, np.float32)
+NOTHING = np.empty(0, np.float32)
 
 
 def test_a_reply_carries_a_vector_or_a_code_and_nothing_else() -> None:
@@ -22,7 +24,7 @@ def test_a_reply_carries_a_vector_or_a_code_and_nothing_else() -> None:
 
 
 def test_an_order_is_the_same_for_every_site() -> None:
-    assert [field.name for field in fields(Order)] == ["kind", "round", "vector", "scaling"]
+    assert [field.name for field in fields(Order)] == ["kind", "round", "vector", "scaling", "hold"]
 
 
 def test_messages_are_frozen() -> None:
@@ -33,49 +35,71 @@ def test_messages_are_frozen() -> None:
 @given(mean=MOMENTS, deadline=st.floats(1e-3, 1e6))
 def test_an_order_arrives_as_it_was_sent(mean: np.ndarray, deadline: float) -> None:
     deviation = np.abs(mean) + 1.0
-    order = Order(Kind.TRAIN, 7, UPDATE, (mean, deviation))
+    order = Order(Kind.TRAIN, 7, UPDATE, (mean, deviation), hold=deadline > 1)
     arrived, deadline_s = read_order("train", 7, order_body(order, deadline), UPDATE)
-    assert (arrived.kind, arrived.round, deadline_s) == (Kind.TRAIN, 7, deadline)
+    assert (arrived.kind, arrived.round, arrived.hold, deadline_s) == (Kind.TRAIN, 7, order.hold, deadline)
     assert arrived.scaling is not None
     assert all(np.array_equal(one, other) for one, other in zip(arrived.scaling, (mean, deviation), strict=True))
 
 
-def test_an_order_without_parameters_or_scaling_arrives_without() -> None:
-    arrived, _ = read_order("scale", 0, order_body(Order(Kind.SCALE, 0, np.empty(0, np.float32)), 1.0), None)
+@pytest.mark.parametrize("kind", [Kind.SCALE, Kind.COLLECT])
+def test_an_order_without_parameters_or_scaling_arrives_without(kind: Kind) -> None:
+    arrived, _ = read_order(kind, 0, order_body(Order(kind, 0, NOTHING), 1.0), None)
     assert arrived.vector.tolist() == []
-    assert arrived.scaling is None
+    assert (arrived.scaling, arrived.hold) == (None, False)
 
 
 @given(moments=MOMENTS)
 def test_moments_arrive_to_the_last_bit(moments: np.ndarray) -> None:
-    arrived = read_reply("site-1", reply_body(Reply("site-1", moments)), None)
+    arrived = read_reply(Kind.SCALE, "site-1", reply_body(Reply("site-1", moments)), None)
     assert arrived.site == "site-1"
     assert np.array_equal(arrived.vector, moments)
 
 
-def test_an_update_rides_beside_the_body_and_a_code_alone() -> None:
-    assert read_reply("site-1", reply_body(Reply("site-1", UPDATE)), UPDATE).vector is UPDATE
-    assert read_reply("site-1", reply_body(Reply("site-1", None, "local")), None).abstained == "local"
+REPLIES = {
+    Content.MOMENTS: Reply("site-1", np.ones(3)),
+    Content.UPDATE: Reply("site-1", UPDATE),
+    Content.HELD: Reply("site-1", None),
+    Content.CODE: Reply("site-1", None, "local"),
+}
 
 
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("content", Content)
+def test_a_reply_is_taken_as_the_table_says(kind: Kind, content: Content) -> None:
+    sent = REPLIES[content]
+    assert sent.content is content
+    if content in ANSWERS[kind]:
+        arrived = read_reply(kind, "site-1", reply_body(sent), sent.update)
+        assert arrived.content is content
+        assert arrived.update is sent.update
+        assert arrived.abstained == sent.abstained
+    else:
+        with pytest.raises(ValueError, match="answered"):
+            read_reply(kind, "site-1", reply_body(sent), sent.update)
+
+
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("body", "vector"),
     [
-        ({"abstained": None, "moments": None}, None),
-        ({"abstained": "local", "moments": None}, UPDATE),
-        ({"abstained": None, "moments": bytes(8)}, UPDATE),
-        ({"abstained": "master kim was ill", "moments": None}, None),
-        ({"abstained": None, "moments": bytes(7)}, None),
-        ({"abstained": None, "moments": np.array([np.nan]).tobytes()}, None),
-        ({"abstained": None, "moments": None}, np.array([np.inf], np.float32)),
-        ({"abstained": None, "moments": None, "loss": 0.1}, UPDATE),
-        ({"abstained": None}, UPDATE),
+        ({"content": "update", "abstained": None, "moments": None}, None),
+        ({"content": "moments", "abstained": None, "moments": None}, None),
+        ({"content": "held", "abstained": None, "moments": None}, UPDATE),
+        ({"content": "code", "abstained": "local", "moments": None}, UPDATE),
+        ({"content": "update", "abstained": None, "moments": bytes(8)}, UPDATE),
+        ({"content": "code", "abstained": "master kim was ill", "moments": None}, None),
+        ({"content": "moments", "abstained": None, "moments": bytes(7)}, None),
+        ({"content": "moments", "abstained": None, "moments": np.array([np.nan]).tobytes()}, None),
+        ({"content": "update", "abstained": None, "moments": None}, np.array([np.inf], np.float32)),
+        ({"content": "update", "abstained": None, "moments": None, "loss": 0.1}, UPDATE),
+        ({"abstained": None, "moments": None}, UPDATE),
         ([], UPDATE),
     ],
 )
-def test_what_is_not_a_reply_is_refused(body: object, vector: np.ndarray | None) -> None:
+def test_what_is_not_a_reply_is_refused(kind: Kind, body: object, vector: np.ndarray | None) -> None:
     with pytest.raises(ValueError, match="Expected"):
-        read_reply("site-1", cbor.encode(body), vector)
+        read_reply(kind, "site-1", cbor.encode(body), vector)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +111,28 @@ def test_what_is_not_a_reply_is_refused(body: object, vector: np.ndarray | None)
         {"mean": bytes(8), "deviation": bytes(8)},
         {"mean": bytes(16), "deviation": np.ones(1).tobytes()},
         {"code": "print('here')"},
+        {"hold": 1},
     ],
 )
 def test_what_is_not_an_order_is_refused(change: dict[str, object]) -> None:
-    body = {"deadline_s": 1.0, "mean": None, "deviation": None, **change}
+    body = {"deadline_s": 1.0, "hold": False, "mean": None, "deviation": None, **change}
     with pytest.raises(ValueError, match="Expected"):
         read_order("train", 1, cbor.encode(body), UPDATE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "vector", "terms"),
+    [
+        (Kind.TRAIN, None, {}),
+        (Kind.SCALE, UPDATE, {}),
+        (Kind.COLLECT, UPDATE, {}),
+        (Kind.SCALE, None, {"hold": True}),
+        (Kind.COLLECT, None, {"scaling": (np.zeros(1), np.ones(1))}),
+    ],
+)
+def test_an_order_carries_what_its_kind_has(kind: Kind, vector: Any, terms: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Expected parameters"):
+        read_order(kind, 1, order_body(Order(kind, 1, NOTHING, **terms), 1.0), vector)
 
 
 def test_an_unknown_kind_is_refused() -> None:
@@ -103,6 +143,6 @@ def test_an_unknown_kind_is_refused() -> None:
 @pytest.mark.fuzz
 @given(data=st.binary(max_size=200))
 def test_no_bytes_crash_the_readers(data: bytes) -> None:
-    for read in (lambda: read_reply("site-1", data, None), lambda: read_order("train", 1, data, UPDATE)):
+    for read in (lambda: read_reply(Kind.TRAIN, "site-1", data, None), lambda: read_order("train", 1, data, UPDATE)):
         with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, it is that
             read()

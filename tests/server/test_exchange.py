@@ -11,7 +11,7 @@ from jangin.errors import LinkError, ServerError
 from jangin.flower_link.link import Answer
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, Reply, read_order, reply_body
-from jangin.server.exchange import LinkExchange
+from jangin.server.exchange import WAVE, LinkExchange
 from jangin.server.rounds import gather
 
 CAMPAIGN = "c" * 64
@@ -155,11 +155,15 @@ GARBAGE = {
     "a masked vector": Wire("train", CAMPAIGN, 3, reply_body(Reply("", np.ones(4, np.float32))), np.ones(4, np.uint32)),
     "no body": update("", [1] * 4, body=b""),
     "another body": update("", [1] * 4, body=cbor.encode({"count": 7})),
-    "a count beside it": update("", [1] * 4, body=cbor.encode({"abstained": None, "moments": None, "count": 7})),
+    "a count beside it": update(
+        "", [1] * 4, body=cbor.encode({"content": "update", "abstained": None, "moments": None, "count": 7})
+    ),
     "an update and a code": update("", [1] * 4, body=reply_body(Reply("", None, "local"))),
     "moments": Wire("train", CAMPAIGN, 3, reply_body(Reply("", np.ones(4)))),
-    "nothing": Wire("train", CAMPAIGN, 3, cbor.encode({"abstained": None, "moments": None})),
-    "a code of its own": Wire("train", CAMPAIGN, 3, cbor.encode({"abstained": "tired", "moments": None})),
+    "held, which nobody asked for": Wire("train", CAMPAIGN, 3, reply_body(Reply("", None))),
+    "a code of its own": Wire(
+        "train", CAMPAIGN, 3, cbor.encode({"content": "code", "abstained": "tired", "moments": None})
+    ),
     "what Flower cannot read": LinkError("JG-site-210", problem="it is not"),
 }
 
@@ -206,3 +210,62 @@ def test_whoever_stops_listening_leaves_no_message_behind() -> None:
     next(replies)
     replies.close()
     assert run.forgotten == {"to-site-1", "to-site-2"}
+
+
+class HoldingRun(FakeRun):
+    """Sites that hold their updates, and how many of these were ever on their way at once."""
+
+    def __init__(self, sites: Collection[str], seconds: float, never_collected: Collection[str] = ()) -> None:
+        super().__init__({})
+        self.sites, self.seconds, self.never_collected = sites, seconds, never_collected
+        self.due: dict[str, tuple[float, str, Wire]] = {}
+        self.most_on_the_way = 0
+
+    def push(self, site: str, wire: Wire, *, ttl_seconds: float) -> str:
+        self.pushed.append((site, wire, ttl_seconds))
+        message = f"{wire.kind}-to-{site}"
+        if wire.kind == "collect" and site in self.never_collected:
+            return message
+        vector = np.full(4, 1.0, np.float32) if wire.kind == "collect" else None
+        reply = Wire(wire.kind, CAMPAIGN, 3, reply_body(Reply(site, vector)), vector)
+        self.due[message] = self.now + self.seconds, site, reply
+        on_the_way = sum(reply.vector is not None for _, _, reply in self.due.values())
+        self.most_on_the_way = max(self.most_on_the_way, on_the_way)
+        return message
+
+    def pull(self, messages: Collection[str]) -> list[Answer]:
+        come = [message for message in messages if message in self.due and self.due[message][0] <= self.now]
+        return [Answer(message, site, reply) for message in come for _, site, reply in [self.due.pop(message)]]
+
+
+MANY = tuple(f"site-{number}" for number in range(11))
+
+
+def waves(run: HoldingRun, most_together_bytes: int = 0, deadline_s: float = 20.0) -> LinkExchange:
+    return LinkExchange(
+        run, MANY, deadline_s, 4, most_together_bytes=most_together_bytes, clock=lambda: run.now, wait=run.wait
+    )
+
+
+def test_large_updates_wait_at_their_sites_and_are_collected_in_waves() -> None:
+    run = HoldingRun(MANY, seconds=1.0)
+    record, total = gather(waves(run), TRAIN)
+    assert (sorted(record.reported), total.tolist()) == (sorted(MANY), [11.0] * 4)
+    orders = [read_order(wire.kind, wire.round, wire.body, wire.vector)[0] for _, wire, _ in run.pushed]
+    assert [order.kind for order in orders] == [Kind.TRAIN] * 11 + [Kind.COLLECT] * 11
+    assert [order.hold for order in orders] == [True] * 11 + [False] * 11
+    assert run.most_on_the_way == WAVE
+
+
+def test_updates_that_are_small_together_come_with_the_replies() -> None:
+    run = FakeRun({site: (0, update(site, [1] * 4)) for site in SITES})
+    gather(LinkExchange(run, SITES, 20.0, 4, most_together_bytes=48, clock=lambda: run.now, wait=run.wait), TRAIN)
+    assert [read_order(w.kind, w.round, w.body, w.vector)[0].hold for _, w, _ in run.pushed] == [False] * 3
+
+
+def test_what_is_not_collected_by_the_deadline_is_missing() -> None:
+    run = HoldingRun(MANY, seconds=1.0, never_collected=MANY[:5])
+    record, total = gather(waves(run), TRAIN)
+    assert (record.missing, total.tolist()) == (MANY[:5], [6.0] * 4)
+    assert 20 <= run.now - 100 < 20.1
+    assert "collect-to-site-0" in run.forgotten
