@@ -62,6 +62,11 @@ def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
     assert done.returncode == 0, "run: python docs/make_error_pages.py"
 
 
+def test_the_protocols_tables_and_pictures_are_those_of_the_code(run) -> None:
+    done = run("docs/draw_protocol.py", "--check")
+    assert done.returncode == 0, "run: python docs/draw_protocol.py"
+
+
 def test_the_example_compares_strategies_with_and_without_privacy(run, tmp_path: Path) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(

@@ -1,0 +1,145 @@
+"""Draw docs/protocol/*.svg and fill the tables of docs/protocol.md from the code's own tables.
+
+Usage: python docs/draw_protocol.py [--check]
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from jangin.client.state import MOVES, Task
+from jangin.plan.messages import ANSWERS, Content, Kind
+
+FOLDER = Path(__file__).parent
+
+ORDERS = {
+    Kind.SCALE: "nothing but a deadline; once, before the first round",
+    Kind.TRAIN: "the shared parameters, the learnt scaling, whether to hold the update",
+    Kind.COLLECT: "nothing but a deadline; to four sites at a time, where updates are large",
+}
+REPLIES = {
+    Content.MOMENTS: "clipped sums for a common scaling, noised under privacy",
+    Content.UPDATE: "one flat float32 vector, noised under privacy",
+    Content.HELD: "the update is ready, here",
+    Content.CODE: "a polite refusal: what may be known outside, or just local",
+}
+PLACES = {
+    Task.IDLE: (0, 0),
+    Task.GATED: (1, 0),
+    Task.TRAINING: (2, 0),
+    Task.TRAINED: (3, 0),
+    Task.SENT: (4, 0),
+    Task.ABSTAINED: (1, 1),
+    Task.LOST: (3, 1),
+}
+SPAN, RISE, WIDTH, HEIGHT = 170, 130, 104, 40
+HEAD = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="14">\n'
+    '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0 10 5 0 10z" fill="#333"/></marker></defs>\n<rect width="100%" height="100%" fill="#fff"/>\n'
+)
+
+
+def states(moves: Mapping[Task, Iterable[Task]]) -> str:
+    """A site's task: each state once, each move as an arrow; neighbours straight, others as a bow."""
+    parts = [HEAD.format(width=5 * SPAN, height=RISE + 190)]
+    for start, ends in moves.items():
+        parts += [_arrow(PLACES[start], PLACES[end]) for end in sorted(ends, key=list(Task).index)]
+    for task, place in PLACES.items():
+        x, y = _middle(place)
+        fill = "#fde9d9" if task in (Task.ABSTAINED, Task.LOST) else "#e3eefb"
+        parts.append(f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="8" ')
+        parts.append(
+            f'fill="{fill}" stroke="#333"/>\n<text x="{x:g}" y="{y + 5:g}" text-anchor="middle">{task}</text>\n'
+        )
+    return "".join(parts) + "</svg>\n"
+
+
+def messages(answers: Mapping[Kind, Iterable[Content]]) -> str:
+    """Orders down from the server and what may come back, one after another."""
+    lines = [(True, kind, ORDERS[kind]) for kind in answers]
+    height = 70
+    parts = []
+    for _, kind, carries in lines:
+        height += 34
+        parts.append(_message(height, 130, 720, f"{kind}: {carries}"))
+        for content in sorted(answers[kind], key=list(Content).index):
+            height += 30
+            parts.append(_message(height, 720, 130, f"{content}: {REPLIES[content]}", dashed=True))
+        height += 16
+    ends = [
+        f'<line x1="{x}" y1="50" x2="{x}" y2="{height}" stroke="#999"/>\n'
+        f'<text x="{x}" y="36" text-anchor="middle" font-weight="bold">{name}</text>\n'
+        for x, name in ((130, "national server"), (720, "site"))
+    ]
+    return "".join([HEAD.format(width=850, height=height + 20), *ends, *parts, "</svg>\n"])
+
+
+def tables() -> dict[str, str]:
+    """The tables of docs/protocol.md by name."""
+    order = ["| order | carries | may be answered with |", "|---|---|---|"]
+    for kind, contents in ANSWERS.items():
+        allowed = ", ".join(f"`{content}`" for content in sorted(contents, key=list(Content).index))
+        order.append(f"| `{kind}` | {ORDERS[kind]} | {allowed} |")
+    reply = ["| reply | is |", "|---|---|", *(f"| `{content}` | {words} |" for content, words in REPLIES.items())]
+    moves = ["| from | to |", "|---|---|"]
+    for start, ends in MOVES.items():
+        moves.append(f"| `{start}` | {', '.join(f'`{end}`' for end in sorted(ends, key=list(Task).index))} |")
+    return {"orders": "\n".join(order), "replies": "\n".join(reply), "moves": "\n".join(moves)}
+
+
+def made() -> dict[Path, str]:
+    """Every file that is made here, whole."""
+    page = FOLDER / "protocol.md"
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables().items():
+        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\2", text, flags=re.DOTALL)
+    return {
+        page: text,
+        FOLDER / "protocol" / "task.svg": states(MOVES),
+        FOLDER / "protocol" / "messages.svg": messages(ANSWERS),
+    }
+
+
+def main() -> int:
+    """Write what is made, or with --check say whether it stands."""
+    if "--check" in sys.argv:
+        return int(any(not file.exists() or file.read_text(encoding="utf-8") != text for file, text in made().items()))
+    for file, text in made().items():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _middle(place: tuple[int, int]) -> tuple[float, float]:
+    return (place[0] + 0.5) * SPAN, place[1] * RISE + 120
+
+
+def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
+    """From border to border; along the upper row a bow above, the higher the longer."""
+    (x1, y1), (x2, y2) = _middle(start), _middle(end)
+    if start == end:
+        d = f"M{x1 - 20:g} {y1 + HEIGHT / 2:g} q20 50 40 2"
+    elif start[1] == end[1] == 1 or (start[1] == end[1] and end[0] - start[0] == 1):
+        side = WIDTH / 2 if x2 > x1 else -WIDTH / 2
+        d = f"M{x1 + side:g} {y1:g} {x2 - side:g} {y2:g}"
+    elif start[1] == end[1]:
+        top = y1 - HEIGHT / 2
+        side = 12 if end[0] > start[0] else -12
+        d = f"M{x1 + side:g} {top:g} Q{(x1 + x2) / 2:g} {top - 34 * abs(end[0] - start[0]):g} {x2 - side:g} {top:g}"
+    else:
+        down = 1 if y2 > y1 else -1
+        d = f"M{x1 + 14 * down:g} {y1 + down * HEIGHT / 2:g} {x2 + 14 * down:g} {y2 - down * HEIGHT / 2:g}"
+    return f'<path d="{d}" fill="none" stroke="#333" marker-end="url(#tip)"/>\n'
+
+
+def _message(y: float, x1: float, x2: float, text: str, *, dashed: bool = False) -> str:
+    dash = ' stroke-dasharray="6 4"' if dashed else ""
+    line = f'<line x1="{x1}" y1="{y}" x2="{x2}" y2="{y}" stroke="#333"{dash} marker-end="url(#tip)"/>\n'
+    return line + f'<text x="{(x1 + x2) / 2:g}" y="{y - 6}" text-anchor="middle" font-size="12">{escape(text)}</text>\n'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
