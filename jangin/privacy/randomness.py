@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 __all__ = ["SecureRandom"]
 
+_SPARE_BYTES = 15  # that the cipher asks for behind its output
+_BLOCK = 16384  # values at a time: in the cache, and fewer than torch would give to several threads
+
 
 class SecureRandom:
     """A stream of secret random values; two of them never share bits."""
@@ -36,20 +39,57 @@ class SecureRandom:
 
     def bits(self, count: int) -> NDArray[np.uint64]:
         """`count` words of 64 random bits, shape (count,); a forked process gets a key of its own."""
-        if self._process != os.getpid():
-            self._key()
-        return np.frombuffer(self._stream.update(bytes(8 * count)), np.uint64)
+        return self._fill(bytearray(8 * count + _SPARE_BYTES), count)
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Uniform values in [0, 1) on a grid of 2**-53, shape (count,)."""
-        return (self.bits(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        values = np.empty(count)
+        _to_uniform(self.bits(count), values)
+        return values
 
     def gaussian(self, count: int) -> NDArray[np.float64]:
         """Standard normal values, shape (count,), float64."""
-        half = (count + 1) // 2
-        radius = np.sqrt(-2.0 * np.log1p(-self.uniform(half)))  # 1 - u lies in (0, 1]
-        angle = self.uniform(half) * (2.0 * np.pi)
-        values = np.empty(2 * half)
-        np.multiply(radius, np.cos(angle), out=values[:half])
-        np.multiply(radius, np.sin(angle), out=values[half:])
-        return values[:count]
+        values, drawn, room = np.empty(count), np.empty(_BLOCK), bytearray(8 * _BLOCK + _SPARE_BYTES)
+        for block in (values[start : start + _BLOCK] for start in range(0, count, _BLOCK)):
+            half = (len(block) + 1) // 2
+            radius, angle = drawn[:half], drawn[half : 2 * half]
+            _to_uniform(self._fill(room, 2 * half), drawn[: 2 * half])
+            np.log1p(np.negative(radius, out=radius), out=radius)  # of 1 - u, which lies in (0, 1]
+            np.sqrt(np.multiply(radius, -2.0, out=radius), out=radius)
+            cosine, sine = _waves(np.multiply(angle, 2.0 * np.pi, out=angle))
+            np.multiply(radius, cosine, out=block[:half])
+            np.multiply(radius[: len(block) - half], sine[: len(block) - half], out=block[half:])
+        return values
+
+    def rounded_gaussian(self, count: int, deviation: float) -> NDArray[np.int64]:
+        """Normal values of this standard deviation rounded to integers, shape (count,): noise for integer sums.
+
+        Raises:
+            ValueError: a deviation that is not in (0, 2**48], beyond which float64 is no fine grid any more.
+        """
+        if not 0.0 < deviation <= 2.0**48:
+            raise ValueError(f"Expected 0 < {deviation=} <= 2**48.")
+        values = self.gaussian(count)
+        values *= deviation
+        return np.rint(values, out=values).astype(np.int64)
+
+    def _fill(self, room: bytearray, count: int) -> NDArray[np.uint64]:
+        """Overwrite `room` with `count` fresh words; what is returned is a view of it."""
+        if self._process != os.getpid():
+            self._key()
+        self._stream.update_into(bytes(8 * count), room)
+        return np.frombuffer(room, np.uint64, count)
+
+
+def _to_uniform(words: NDArray[np.uint64], values: NDArray[np.float64]) -> None:
+    """The upper 53 bits of each word as a number in [0, 1); `words` are used up."""
+    words >>= np.uint64(11)
+    np.multiply(words, 2.0**-53, out=values)
+
+
+def _waves(angle: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cosine and sine, by torch: numpy's are not vectorised in float64 and take twice as long as all the rest."""
+    import torch
+
+    turned = torch.from_numpy(angle)
+    return turned.cos().numpy(), turned.sin().numpy()

@@ -18,6 +18,7 @@ from jangin.privacy.randomness import SecureRandom
 
 KEY = bytes(range(16))
 MANY = 200_000
+BLOCK = 16384
 Tape = Callable[[object], SecureRandom]
 
 
@@ -63,6 +64,31 @@ def test_one_draw_knows_nothing_of_the_next(tape: Tape) -> None:
     stream = tape("draws")
     one, other = stream.gaussian(MANY // 2), stream.gaussian(MANY // 2)
     assert abs(np.corrcoef(one, other)[0, 1]) < 4 / math.sqrt(len(one))
+
+
+def test_blocks_are_drawn_one_after_another() -> None:
+    whole, parts = SecureRandom(lambda count: KEY), SecureRandom(lambda count: KEY)
+    values = whole.gaussian(2 * BLOCK + 5)
+    np.testing.assert_array_equal(values, np.concatenate([parts.gaussian(n) for n in (BLOCK, BLOCK, 5)]))
+
+
+@pytest.mark.parametrize("deviation", [0.3, 3.0, 1e6])
+def test_rounded_values_are_the_rounded_normal_distribution(tape: Tape, deviation: float) -> None:
+    values = tape("rounded").rounded_gaussian(MANY, deviation)
+    assert values.dtype == np.int64
+    edges = np.linspace(-3, 3, 9) * deviation
+    cells = np.searchsorted(edges, values)
+    bounds = np.concatenate([[-np.inf], np.floor(edges) + 0.5, [np.inf]])
+    expected = MANY * np.diff(stats.norm.cdf(bounds / deviation))
+    found = np.bincount(cells, minlength=10)
+    some = expected > 5
+    assert stats.chisquare(found[some], expected[some] * found[some].sum() / expected[some].sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_deviation_that_is_none_is_refused(deviation: float) -> None:
+    with pytest.raises(ValueError, match="deviation"):
+        SecureRandom().rounded_gaussian(3, deviation)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
@@ -133,7 +159,7 @@ def test_the_key_is_asked_for_once_and_whole() -> None:
 
 def test_the_tail_ends_where_the_docstring_says() -> None:
     class Extreme(SecureRandom):
-        def bits(self, count: int) -> NDArray[np.uint64]:
+        def _fill(self, room: bytearray, count: int) -> NDArray[np.uint64]:
             return np.full(count, 2**64 - 1, np.uint64)
 
     one, _ = values = Extreme().gaussian(2)
