@@ -1,16 +1,17 @@
-"""Accounting: what releases cost, and how much noise a promise needs. All mathematics by dp-accounting.
+"""Accounting: what releases cost, and how much noise a promise needs. Curves and composition by dp-accounting.
 
-dp-accounting is loaded on first use: importing this file is cheap. The law: an event that the accountant does not
-know is refused, never guessed.
+dp-accounting is loaded on first use: importing this file is cheap. The law: a release that is not known here is
+refused, never guessed; every figure is an upper bound.
 """
 
 from collections.abc import Callable, Sequence
+from math import comb, exp, expm1, log, log1p
 from typing import Any
 
 from jangin.errors import PrivacyError
 from jangin.privacy.releases import GaussianRelease
 
-__all__ = ["calibrate", "epsilon_pld", "epsilon_rdp"]
+__all__ = ["calibrate", "epsilon_at", "epsilon_pld", "epsilon_rdp", "renyi"]
 
 # Integer orders only: dp-accounting's fractional ones stall where q is near .44 and the noise is large.
 _RDP_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
@@ -37,6 +38,34 @@ def epsilon_rdp(releases: Sequence[GaussianRelease], delta: float) -> float:
     from dp_accounting.rdp import RdpAccountant
 
     return _epsilon(RdpAccountant(orders=_RDP_ORDERS), releases, delta)
+
+
+def renyi(releases: Sequence[GaussianRelease], order: int) -> float:
+    """The Renyi divergence of all releases together at one integer order: what a filter adds up.
+
+    Mironov, Talwar and Zhang 2019 (arXiv 1908.10530), section 3.3: at noise multiplier sigma and probability q,
+    log(sum over k = 0..alpha of C(alpha, k) (1 - q)^(alpha - k) q^k exp(k (k - 1) / (2 sigma^2))) / (alpha - 1),
+    which is alpha / (2 sigma^2) at q = 1; releases add up, each `count` times.
+
+    Args:
+        releases: all of them Gaussian.
+        order: alpha, >= 2.
+
+    Raises:
+        PrivacyError: JG-privacy-008, a release that is not known here.
+        ValueError: an order below 2.
+    """
+    if order < 2:
+        raise ValueError(f"Expected {order=} >= 2.")
+    return sum(release.count * _renyi(release, order) for release in map(_known, releases))
+
+
+def epsilon_at(order: int, divergence: float, delta: float) -> float:
+    """Epsilon at `delta` of a mechanism of this Renyi divergence at this order.
+
+    Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Proposition 12.
+    """
+    return max(0.0, divergence + log1p(-1.0 / order) - log(delta * order) / (order - 1))
 
 
 def calibrate(
@@ -79,12 +108,20 @@ def _bisect(fits: Callable[[float], bool], low: float, high: float, tolerance: f
 
 
 def _epsilon(accountant: Any, releases: Sequence[GaussianRelease], delta: float) -> float:
-    for release in releases:
+    for release in map(_known, releases):
         accountant.compose(_event(release), release.count)
     return float(accountant.get_epsilon(delta))
 
 
+def _known(release: object) -> GaussianRelease:
+    """The release, if it is one whose price is known."""
+    if type(release) is not GaussianRelease:
+        raise PrivacyError("JG-privacy-008", where="accounting", release=type(release).__name__)
+    return release
+
+
 def _event(release: GaussianRelease) -> Any:
+    """The release as dp-accounting knows it."""
     import dp_accounting
 
     if release.sampling_probability == 1.0:
@@ -92,3 +129,19 @@ def _event(release: GaussianRelease) -> Any:
     return dp_accounting.PoissonSampledDpEvent(
         release.sampling_probability, dp_accounting.GaussianDpEvent(release.noise_multiplier)
     )
+
+
+def _renyi(release: GaussianRelease, order: int) -> float:
+    """Of one draw; the sum is built around its k = 0 and k = 1 terms, so that a small divergence keeps its digits."""
+    q, doubled = release.sampling_probability, 2.0 * release.noise_multiplier**2
+    if q == 1.0:
+        return order / doubled
+    # The binomial weights sum to one: sum w_k e^(x_k) = 1 + sum w_k (e^(x_k) - 1), and x_0 = x_1 = 0.
+    logs = [log(comb(order, k)) + (order - k) * log1p(-q) + k * log(q) for k in range(2, order + 1)]
+    powers = [k * (k - 1) / doubled for k in range(2, order + 1)]
+    if max(powers) < 1.0:
+        return log1p(sum(exp(weight) * expm1(power) for weight, power in zip(logs, powers, strict=True))) / (order - 1)
+    first = [order * log1p(-q), log(order) + (order - 1) * log1p(-q) + log(q)]
+    terms = [*first, *(weight + power for weight, power in zip(logs, powers, strict=True))]
+    most = max(terms)
+    return (most + log(sum(exp(term - most) for term in terms))) / (order - 1)
