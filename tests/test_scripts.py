@@ -81,3 +81,11 @@ def test_the_example_compares_strategies_with_and_without_privacy(run, tmp_path:
     lines = done.stdout.splitlines()
     assert len(lines) == 6
     assert sum("NO DIFFERENTIAL PRIVACY" in line for line in lines) == 3
+
+
+def test_the_audit_refutes_a_promise_whose_noise_is_a_tenth_and_not_one_that_holds(run) -> None:
+    done = run("examples/audit_the_noise.py", "--runs", "1", "--promised", "2")
+    assert done.returncode == 0, done.stderr
+    _, kept, *_, tenth = done.stdout.splitlines()
+    assert kept.endswith("kept")
+    assert tenth.endswith("refuted")
