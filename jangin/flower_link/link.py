@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import RecordDict
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.app.metadata import Metadata
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, Status, SubStatus
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
@@ -47,6 +47,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.object_store.object_store import NoObjectInStoreError
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.run import RunStatus
 from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
@@ -250,7 +251,9 @@ class EmbeddedLink:
         self.host, self.port = host, port
         self._certificate, self._key = certificate, key
         self._app = create_app(_CONFIG, _Quiet)
-        self.state, self.store = _memory(self._app.state.linkstate_factory.state())
+        factory = self._app.state.linkstate_factory
+        flowers, self.store = _memory(factory.state())
+        self.state = factory.state_instance = _LinkState(flowers.federation_manager, self.store)
         self._server: uvicorn.Server | None = None
         self._listener: socket.socket | None = None
         self._gate = _Gate(self._app, self.state, site_api)
@@ -429,6 +432,17 @@ async def _status(send: Callable[[Any], Awaitable[None]], status: int) -> None:
     headers = [(b"content-length", b"0"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+class _LinkState(InMemoryLinkState):
+    """Flower's memory, for which a run that it does not know is over: Flower would fail on a reply to one.
+
+    A site that worked while this process was restarted answers such a run; it is told so (JG-site-208).
+    """
+
+    def get_run_status(self, run_ids: set[int]) -> dict[int, RunStatus]:
+        over = RunStatus(Status.FINISHED, SubStatus.STOPPED, "")
+        return dict.fromkeys(run_ids, over) | super().get_run_status(run_ids)
 
 
 class _Quiet(SuperLinkLifespan):

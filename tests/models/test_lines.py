@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,20 @@ def test_the_installed_line_fits_its_process() -> None:
     assert {name.split("=")[0] for name in names} >= {f"context.{f.name}" for f in process.context}
     assert (input_range(installed, process).low < input_range(installed, process).high).all()
     assert [target.column for target in installed.targets] == [f"action.{f.name}" for f in process.actions]
+
+
+LINES = sorted(file.name.removesuffix(".yaml") for file in files("jangin.configs").joinpath("lines").iterdir())
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_installed_line_is_named_by_its_file_and_fits_its_process(name: str) -> None:
+    installed = read_line(name)
+    process = read_process(installed.process)
+    assert installed.line == name
+    assert (input_range(installed, process).low < input_range(installed, process).high).all()
+    for target in installed.targets:
+        low, high = process.columns()[target.column].range or (0.0, 0.0)
+        assert low <= target.range[0] < target.range[1] <= high
 
 
 def test_reading_lines_loads_neither_torch_nor_pyarrow() -> None:

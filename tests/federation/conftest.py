@@ -1,0 +1,329 @@
+"""A real federation on loopback: a server process, site daemons, and folders of sites for whatever is to go wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from jangin.client import desk
+from jangin.client.state import SiteFolder
+from jangin.codec.document import assign, parse
+from jangin.models.lines import cut, read_line
+from jangin.plan.messages import Kind, Order
+from jangin.plan.training_plan import TrainingPlan
+from jangin.records.checks import validate
+from jangin.records.dataset import Records
+from jangin.records.generate import generate
+from jangin.records.process import read_process
+from jangin.server import campaigns
+from jangin.server.campaigns import CampaignStatus
+from jangin.server.members import Members, make_staff
+from jangin.server.settings import ServerSettings, StateFolder
+from jangin.server.store import Outcome, RoundEntry, Store
+from jangin.strategies import build
+from jangin.training.recipe import Recipe
+from jangin.training.site import Site
+from jangin.trust.keys import Identity
+from jangin.trust.staff import Role
+
+PROCESS = "steel.bof_blow"
+STEADY = ("site-0", "site-1")
+TRAINING = (*STEADY, "late", "dying")
+NAMES = (*TRAINING, "liar", "stranger")
+PATIENCE_SECONDS = 180.0
+PEOPLE = {"operator": (Role.OPERATOR,), "approver": (Role.APPROVER,), "independent": (Role.INDEPENDENT_BODY,)}
+PLAN: dict[str, Any] = {
+    "process": PROCESS,
+    "model_line": "national-bof-blow",
+    "sites": {"invite": STEADY, "quorum": 0.6, "min_sites": 2, "round_deadline": "1m"},
+    "model": {"name": "linear"},
+    "strategy": {"name": "fedavg", "rounds": 2, "local_steps": 3, "batch": 4, "lr": 0.05},
+    "privacy": {"epsilon": "none"},
+    "governance": {
+        "purposes": ["skill_preservation"],
+        "prohibited": ["worker_evaluation"],
+        "release": {"recipients": "contributors", "export": "domestic_only"},
+    },
+    "seed": 3,
+}
+
+
+@contextmanager
+def held(pid: int) -> Iterator[None]:
+    """A process that stands still meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def eventually(holds: Callable[[], Any]) -> Any:
+    """What `holds` gives once it is true; fails after `PATIENCE_SECONDS`."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (value := holds()):
+        assert time.monotonic() < deadline, "It never came to hold."
+        threading.Event().wait(0.02)
+    return value
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Running:
+    """One `jangin` process; its log grows over restarts."""
+
+    arguments: tuple[str, ...]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "jangin", *self.arguments]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self) -> int:
+        """Ask it to stop, and have its exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(20)
+        finally:
+            self.kill()
+
+    def worker(self) -> int:
+        """The process that it trains in, once there is one."""
+
+        def children() -> list[int]:
+            tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+            return [int(child) for task in tasks for child in task.read_text().split()]
+
+        (worker,) = eventually(children)
+        return int(worker)
+
+
+@dataclass
+class Federation:
+    """A server and its sites, all enrolled and on one roster; `daemon` starts a site's."""
+
+    folder: Path
+    state: StateFolder
+    store: Store
+    members: Members
+    keys: Mapping[str, Identity]
+    server: Running
+    records: Mapping[str, Path]
+    daemons: dict[str, Running] = field(default_factory=dict)
+
+    def site(self, name: str) -> SiteFolder:
+        return SiteFolder(self.folder / "sites" / name)
+
+    def jangin(self, name: str, *arguments: object) -> Running:
+        """A command that is not started yet, with a log of its own."""
+        return Running(tuple(map(str, arguments)), self.folder / f"{name}.log")
+
+    def daemon(self, name: str) -> Running:
+        """A site's daemon, connected."""
+        running = self.daemons.setdefault(name, self.jangin(name, "site", "run", self.site(name).path))
+        if not running.alive:
+            before = running.said.count(": connected to") if running.log.exists() else 0
+            running.start()
+            eventually(lambda: running.said.count("connected to") > before)
+        return running
+
+    def listening(self) -> str:
+        """The server's address, once it is there."""
+        if not self.server.alive:
+            self.state.address.unlink(missing_ok=True)
+            self.server.start()
+        eventually(lambda: self.state.address.exists() or not self.server.alive)
+        assert self.server.alive, self.server.said
+        return self.state.address.read_text().strip()
+
+    def agree(self, plan: TrainingPlan) -> str:
+        """Two people sign a plan, and every site that it invites says yes; its hash."""
+        campaign = campaigns.propose(self.store, self.members, plan, self.keys["operator"], now())
+        campaigns.approve(self.store, self.members, campaign, self.keys["approver"], now())
+        for name in plan.sites.invite:
+            desk.approve(self.site(name).path, campaign)
+        return campaign
+
+    def start(self, campaign: str) -> str:
+        campaigns.start(self.store, self.members, campaign, now())
+        return campaign
+
+    def entries(self, campaign: str, number: int) -> list[RoundEntry]:
+        """What is recorded of one round."""
+        return [entry for entry in self.store.rounds(campaign) if entry.round == number]
+
+    @contextmanager
+    def stuck(self, campaign: str, site: str) -> Iterator[None]:
+        """Start a campaign; within, `site` is in its first round and cannot finish it. Workers have to be warm."""
+        with ExitStack() as standing:
+            with held(self.daemon(next(name for name in STEADY if name != site)).worker()):
+                self.start(campaign)
+                eventually(lambda: (0, "sent", "") in self.journal(site, campaign))
+                standing.enter_context(held(self.daemon(site).worker()))
+            eventually(lambda: (1, "training", "") in self.journal(site, campaign))
+            yield
+
+    def ended(self, campaign: str) -> CampaignStatus:
+        """The campaign's status, once it is over."""
+        ends = {"finished", "aborted"}
+        eventually(lambda: self.store.campaign(campaign).state in ends or not self.server.alive)
+        assert self.server.alive, self.server.said
+        return campaigns.status(self.store, campaign)
+
+    def shown(self, campaign: str) -> dict[str, Any]:
+        """What `jangin campaign status` says."""
+        command = [sys.executable, "-m", "jangin", "campaign", "status", str(self.state.path), campaign]
+        done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
+        return dict(json.loads(done.stdout.splitlines()[-1])["campaigns"][0])
+
+    def learnt(self, campaign: str) -> NDArray[np.float32]:
+        """The final model's parameters."""
+        return load_file(self.state.checkpoints(campaign) / "final.safetensors")["parameters"]
+
+    def journal(self, name: str, campaign: str) -> list[tuple[int, str, str]]:
+        """Round, state and code of all that a site did for a campaign."""
+        with self.site(name).journal() as journal:
+            return [
+                (move.round, move.state.value, move.code) for move in journal.moves(1000) if move.campaign == campaign
+            ]
+
+    def recomputed(self, plan: TrainingPlan) -> NDArray[np.float32]:
+        """The model by the round records alone: each finished round once, by those sites that it names as reported."""
+        recipe, strategy = Recipe.of(plan), build(plan.strategy)
+        line, scaling = read_line(plan.model_line), None
+        sites = {}
+        for name in plan.sites.invite:
+            examples = cut(line, Records.open(self.records[name]).train(), read_process(PROCESS), "episode")
+            sites[name] = Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed)
+        model = recipe.learner().model
+        parameters = model.read()[model.layout.shared]
+        state = strategy.init(parameters)
+        finished = [entry for entry in self.store.rounds(plan.hash) if entry.outcome is Outcome.FINISHED]
+        assert [entry.round for entry in finished] == list(range(plan.strategy.rounds + 1))
+        for entry in finished:
+            kind = Kind.TRAIN if entry.round else Kind.SCALE
+            order = Order(kind, entry.round, parameters, scaling)
+            vectors = [sites[name].answer(order, plan.strategy, strategy.local).vector for name in entry.reported]
+            total = np.sum(np.asarray(vectors, np.float64), axis=0)
+            if entry.round:
+                parameters, state = strategy.update(state, total, len(vectors))
+            else:
+                learnt = recipe.learned_scaling(total, len(vectors))
+                scaling = learnt.mean, learnt.deviation
+        return parameters
+
+
+def a_plan(campaign: str, **changes: object) -> TrainingPlan:
+    tree = json.loads(json.dumps({"campaign": campaign, **PLAN}))
+    for key, value in changes.items():
+        assign(tree, key, value)
+    return parse(tree, TrainingPlan, "plan.yaml")
+
+
+@pytest.fixture(scope="session")
+def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    folder = tmp_path_factory.mktemp("federation")
+    # 1. People, and a server on a port that it keeps over restarts.
+    listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
+    keys = {person: Identity.load(folder / "staff" / f"{person}.key") for person in PEOPLE}
+    root = folder / "staff" / "root.pub"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2)
+    state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
+    made = generate(PROCESS, folder / "records", sites=len(NAMES), masters=2, episodes=12, seed=5)
+    for records in made:
+        validate(records, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(records)
+    with ExitStack() as stack:
+        store = state.store()
+        stack.callback(store.close)
+        members = Members(store, state.root)
+        server = Running(("server", "run", str(state.path)), folder / "server.log")
+        federation = Federation(folder, state, store, members, keys, server, dict(zip(NAMES, made, strict=True)))
+        stack.callback(end_all, federation)
+        # 2. All sites join on one roster: a site that comes later would wait for a yes of the others.
+        url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in NAMES}
+        for name in NAMES:
+            desk.init(federation.site(name).path, name, PROCESS, federation.records[name])
+            desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority)
+        members.confirm(NAMES, [keys["operator"], keys["independent"]], now())
+        for name in NAMES:
+            assert desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority).confirmed
+        # 3. Those that train have a warm worker: from here on deadlines may be short.
+        warm = a_plan("warm", **{"sites.invite": TRAINING, "sites.round_deadline": "5m", "strategy.rounds": 1})
+        for name in TRAINING:
+            federation.daemon(name)
+        status = federation.ended(federation.start(federation.agree(warm)))
+        assert (status.state, list(status.attempts[-1].missing)) == ("finished", []), server.said
+        yield federation
+
+
+def end_all(federation: Federation) -> None:
+    for running in [*federation.daemons.values(), federation.server]:
+        if running.alive:
+            running.kill()
+
+
+@pytest.fixture
+def federation(whole_federation: Federation) -> Federation:
+    """The federation with its server and the two steady sites up, whatever a test before did to them."""
+    whole_federation.listening()
+    for name in STEADY:
+        whole_federation.daemon(name)
+    return whole_federation
+
+
+@pytest.fixture
+def plan() -> Callable[..., TrainingPlan]:
+    """A plan under a name, with dotted keys changed."""
+    return a_plan
+
+
+@pytest.fixture
+def wait() -> Callable[[Callable[[], Any]], Any]:
+    return eventually
+
+
+@pytest.fixture
+def hold() -> Callable[[int], Any]:
+    """Have a process stand still within a `with`."""
+    return held
