@@ -41,10 +41,8 @@ def generate(
             seed=seed,
             progress=lambda done, total: advance("generate", done, total),
         )
-    if form is Format.JSON:
-        talk.json({"ok": True, "folders": [str(site) for site in made]})
-    else:
-        talk.text("\n".join(str(site) for site in made))
+    folders = [str(site) for site in made]
+    talk.answer("\n".join(folders), folders=folders)
 
 
 @data.command("validate")

@@ -52,10 +52,7 @@ def staff(
     }
     make_staff(folder, people, datetime.now(UTC), _STAFF_LIFE)
     files = sorted(str(file) for file in folder.iterdir())
-    if form is Format.JSON:
-        talk.json({"ok": True, "files": files})
-    else:
-        talk.text("\n".join(files))
+    talk.answer("\n".join(files), files=files)
     talk.say(
         "one machine holds every key: good for first steps only",
         "모든 키가 한 컴퓨터에 있음: 처음 써 볼 때에만 쓰십시오",
@@ -82,10 +79,8 @@ def init(
     settings, names = ServerSettings(host=host, port=port), list(dict.fromkeys([*(name or []), host, "localhost"]))
     line = root.read_text(encoding="ascii").strip()
     made = StateFolder.make(folder, settings, line, staff_list.read_bytes(), names, datetime.now(UTC))
-    if form is Format.JSON:
-        talk.json({"ok": True, "folder": str(made.path), "authority": str(made.authority), "names": names})
-    else:
-        talk.text(f"{made.path}\n{made.authority}")
+    paths = {"folder": str(made.path), "authority": str(made.authority)}
+    talk.answer("\n".join(paths.values()), **paths, names=names)
 
 
 @server.command("run")
@@ -98,14 +93,7 @@ def run(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: LangOpti
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-
-    def ready(address: str) -> None:
-        if form is Format.JSON:
-            talk.json({"ok": True, "address": address})
-        else:
-            talk.text(address)
-
-    serve(folder, stop, ready=ready)
+    serve(folder, stop, ready=lambda address: talk.answer(address, address=address))
 
 
 @roster.command("invite")
@@ -119,10 +107,7 @@ def invite(
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (_, who):
         token = who.invite(site, datetime.now(UTC))
-    if form is Format.JSON:
-        talk.json({"ok": True, "site": site, "token": token})
-    else:
-        talk.text(token)
+    talk.answer(token, site=site, token=token)
 
 
 @roster.command("list")
@@ -131,10 +116,8 @@ def members(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: Lang
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (_, who):
         found = who.members()
-    if form is Format.JSON:
-        talk.json({"ok": True, "sites": [asdict(member) for member in found]})
-    else:
-        talk.text("\n".join(f"{member.site}  {member.status}  {member.fingerprint or '-'}" for member in found))
+    lines = [f"{member.site}  {member.status}  {member.fingerprint or '-'}" for member in found]
+    talk.answer("\n".join(lines), sites=[asdict(member) for member in found])
 
 
 @roster.command("confirm")
@@ -155,10 +138,7 @@ def confirm(
             talk.say(f"{site}  {shown}", f"{site}  {shown}")
         signed = who.confirm(named, [Identity.load(key) for key in keys], datetime.now(UTC))
     until = signed.valid_until.isoformat()
-    if form is Format.JSON:
-        talk.json({"ok": True, "version": signed.version, "valid_until": until, "fingerprints": prints})
-    else:
-        talk.text(f"{signed.version}  {until}")
+    talk.answer(f"{signed.version}  {until}", version=signed.version, valid_until=until, fingerprints=prints)
 
 
 @campaign.command("propose")
@@ -177,7 +157,7 @@ def propose(
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (store, who):
         proposed = campaigns.propose(store, who, read_plan(plan), Identity.load(key), datetime.now(UTC))
-    _said(talk, proposed, "proposed")
+    talk.answer(f"{proposed}  proposed", campaign=proposed, state="proposed")
 
 
 @campaign.command("approve")
@@ -195,7 +175,7 @@ def approve(
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (store, who):
         campaigns.approve(store, who, wanted, Identity.load(key), datetime.now(UTC))
-    _said(talk, wanted, "approved")
+    talk.answer(f"{wanted}  approved", campaign=wanted, state="approved")
 
 
 @campaign.command("start")
@@ -208,7 +188,7 @@ def start(
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (store, who):
         campaigns.start(store, who, wanted, datetime.now(UTC))
-    _said(talk, wanted, "running")
+    talk.answer(f"{wanted}  running", campaign=wanted, state="running")
 
 
 @campaign.command("status")
@@ -225,15 +205,14 @@ def status(
     with _opened(folder) as (store, _):
         hashes = [row.hash for row in store.campaigns()] if wanted is None else [wanted]
         found = [campaigns.status(store, one) for one in hashes]
-    if form is Format.JSON:
-        talk.json({"ok": True, "campaigns": [asdict(one) for one in found]})
-        return
+    lines = []
     for one in found:
-        talk.text(f"{one.hash}  {one.name}  {one.state}  {one.round}/{one.rounds}  {one.reason}")
+        lines.append(f"{one.hash}  {one.name}  {one.state}  {one.round}/{one.rounds}  {one.reason}")
         for entry in one.attempts if wanted else []:
             absent = {**entry.abstained, **entry.refused, **dict.fromkeys(entry.missing, "missing")}
             names = "  ".join(f"{site}: {why}" for site, why in absent.items())
-            talk.text(f"  {entry.round}.{entry.attempt}  {entry.outcome}  {len(entry.reported)}  {names}")
+            lines.append(f"  {entry.round}.{entry.attempt}  {entry.outcome}  {len(entry.reported)}  {names}")
+    talk.answer("\n".join(lines), campaigns=[asdict(one) for one in found])
 
 
 @contextmanager
@@ -248,10 +227,3 @@ def _opened(folder: Path) -> Iterator[tuple["Store", "Members"]]:
         yield store, Members(store, state.root)
     finally:
         store.close()
-
-
-def _said(talk: Talk, campaign_hash: str, state: str) -> None:
-    if talk.format is Format.JSON:
-        talk.json({"ok": True, "campaign": campaign_hash, "state": state})
-    else:
-        talk.text(f"{campaign_hash}  {state}")

@@ -78,7 +78,7 @@ def demo(
     rounds: Annotated[int | None, typer.Option(min=1, help="Default: the simulation file's.")] = None,
     process: Annotated[str, typer.Option(help="A reference process.")] = "steel.bof_blow",
     file: Annotated[
-        Path | None, typer.Option("--from", metavar="SIM.yaml", help="A simulation of your own instead.")
+        Path | None, typer.Option("--from", metavar="SIM.yaml", help="A simulation of a process or of records instead.")
     ] = None,
     secure_aggregation: Annotated[
         bool, typer.Option("--secure-aggregation/--no-secure-aggregation", help="Not built yet.")

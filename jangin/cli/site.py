@@ -33,10 +33,7 @@ def init(
 
     talk = Talk(form, lang or default_lang())
     made = desk.init(folder, name, process, records)
-    if form is Format.JSON:
-        talk.json({"ok": True, "site": name, "fingerprint": made.fingerprint})
-    else:
-        talk.text(f"{name} {made.fingerprint}")
+    talk.answer(f"{name} {made.fingerprint}", site=name, fingerprint=made.fingerprint)
 
 
 @site.command("enroll")
@@ -55,10 +52,7 @@ def enroll(
     talk = Talk(form, lang or default_lang())
     enrolled = desk.enroll(folder, server, token, root, ca)
     state = "confirmed" if enrolled.confirmed else "waiting"
-    if form is Format.JSON:
-        talk.json({"ok": True, "status": state, "fingerprint": enrolled.fingerprint})
-        return
-    talk.text(f"{state} {enrolled.fingerprint}")
+    talk.answer(f"{state} {enrolled.fingerprint}", status=state, fingerprint=enrolled.fingerprint)
     if not enrolled.confirmed:
         talk.say(
             "Call the operator and compare this fingerprint; it is confirmed when both read the same.",
@@ -72,12 +66,9 @@ def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption
     from jangin.client import desk
 
     talk = Talk(form, lang or default_lang())
-    known = desk.campaigns(folder)
-    if form is Format.JSON:
-        talk.json({"ok": True, "campaigns": [_campaign(campaign) for campaign in known]})
-        return
-    for campaign in known:
-        talk.text("\n".join(f"{key}: {value}" for key, value in _campaign(campaign).items()) + "\n")
+    known = [_campaign(campaign) for campaign in desk.campaigns(folder)]
+    blocks = ["\n".join(f"{key}: {value}" for key, value in campaign.items()) for campaign in known]
+    talk.answer("\n\n".join(blocks), campaigns=known)
 
 
 @site.command("approve")
@@ -93,10 +84,7 @@ def approve(
     talk = Talk(form, lang or default_lang())
     campaign = desk.approve(folder, plan)
     what = "roster" if campaign is None else campaign.plan.campaign
-    if form is Format.JSON:
-        talk.json({"ok": True, "approved": what, "hash": plan})
-    else:
-        talk.text(f"{what} {plan}")
+    talk.answer(f"{what} {plan}", approved=what, hash=plan)
 
 
 @site.command("status")
@@ -132,14 +120,15 @@ def status(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = 
         }
         for line in stands.egress
     ]
-    if form is Format.JSON:
-        talk.json({"ok": True, **head, "tasks": tasks, "egress": egress})
-        return
-    talk.text("\n".join(f"{key}: {value if value is not None else '-'}" for key, value in head.items()))
-    for move in stands.moves:
-        talk.text(f"{_time(move.time)} {move.campaign[:12]} {move.round} {move.state} {move.code}".rstrip())
-    for line in stands.egress:
-        talk.text(f"{_time(line.time)} {line.says[talk.language]} ({line.bytes} bytes, {line.sha256[:12]})")
+    lines = [
+        *(f"{key}: {value if value is not None else '-'}" for key, value in head.items()),
+        *(f"{_time(one.time)} {one.campaign[:12]} {one.round} {one.state} {one.code}".rstrip() for one in stands.moves),
+        *(
+            f"{_time(one.time)} {one.says[talk.language]} ({one.bytes} bytes, {one.sha256[:12]})"
+            for one in stands.egress
+        ),
+    ]
+    talk.answer("\n".join(lines), **head, tasks=tasks, egress=egress)
 
 
 @site.command("run")

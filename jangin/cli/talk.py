@@ -75,6 +75,13 @@ class Talk:
         if self.format is Format.JSON:
             self.json({"ok": False, **error.coded.as_dict(self.language)})
 
+    def answer(self, text: str, **values: Any) -> None:
+        """What came of a command: one line of JSON with `ok` where that was asked for, else text."""
+        if self.format is Format.JSON:
+            self.json({"ok": True, **values})
+        elif text:
+            self.text(text)
+
     def json(self, value: dict[str, Any]) -> None:
         """One line of JSON on stdout."""
         self.text(json.dumps(value, ensure_ascii=False, allow_nan=False))

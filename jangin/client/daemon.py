@@ -23,6 +23,7 @@ from jangin.client.api import SiteApi
 from jangin.client.desk import open_api, take
 from jangin.client.door import Door, outward
 from jangin.client.gate import Cleared, Standing, clear
+from jangin.client.lock import alone
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.workbench import Job, Workbench
 from jangin.errors import JanginError, LinkError, SiteError
@@ -40,7 +41,8 @@ _WARM_SECONDS: Final = 600.0
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
 _WORKING_SHARE: Final = 0.9
-_UNREADABLE, _OVER, _TOO_LATE = "JG-site-210", "JG-site-208", "JG-site-209"
+_MOST_TRIES: Final = 5
+_UNREADABLE, _OVER, _TOO_LATE, _NO_ANSWER = "JG-site-210", "JG-site-208", "JG-site-209", "JG-site-207"
 
 Result = tuple[bytes, NDArray[np.float32] | None]
 
@@ -54,13 +56,14 @@ class _Work:
     future: Future[Result]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Ready:
     """An answer that went through the door, and the state its task reaches by being sent, if it has one."""
 
     incoming: Incoming
     wire: Wire
     sent: Task | None
+    tries: int = 0
 
 
 class Daemon:
@@ -105,52 +108,57 @@ class Daemon:
         """Serve until `stop`.
 
         Raises:
-            SiteError: JG-site-305, the database cannot be used. LinkError: JG-site-202, no certificate to trust.
+            SiteError: JG-site-305, the database cannot be used; JG-site-340, another daemon runs on this folder.
             OSError: the folder cannot be written.
         """
         with (
+            alone(self._folder.path),
             self._folder.journal() as journal,
-            open_api(self._folder, journal, self._clock) as api,
             ThreadPoolExecutor(1, "jangin-worker") as trainer,
         ):
-            session = _Session(journal, api, Door(journal, self._clock), trainer)
             try:
-                self._keep_connected(session)
+                self._keep_connected(journal, trainer)
             finally:
                 self._bench.stop()
                 for campaign, number in self._working:
                     journal.move(campaign, number, Task.LOST, self._clock())
         self._say(logging.INFO, "stopped")
 
-    def _keep_connected(self, session: "_Session") -> None:
+    def _keep_connected(self, journal: Journal, trainer: ThreadPoolExecutor) -> None:
+        """Connect, by the roots as they are on the disk by then, whenever there is no connection."""
         while not self._stopping:
             try:
-                self._refresh(session)
-                with SiteLink(
-                    self._address,
-                    self._node_key.private,
-                    self._roots.read_bytes(),
-                    clock=self._clock,
-                    timeout_seconds=10.0,
-                    retries=1,
-                ) as link:
-                    self._say(logging.INFO, f"connected to {self._address}")
-                    self._serve(link, session)
+                with open_api(self._folder, journal, self._clock) as api:
+                    session = _Session(journal, api, Door(journal, self._clock), trainer)
+                    self._refresh(session)
+                    with self._link() as link:
+                        self._say(logging.INFO, f"connected to {self._address}")
+                        self._serve(link, session)
             except JanginError as error:
                 self._say(logging.WARNING, str(error))
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
+
+    def _link(self) -> SiteLink:
+        return SiteLink(
+            self._address,
+            self._node_key.private,
+            self._roots.read_bytes(),
+            clock=self._clock,
+            timeout_seconds=10.0,
+            retries=1,
+        )
 
     def _serve(self, link: SiteLink, session: "_Session") -> None:
         """Poll until the link fails or the end is near."""
         if not self._working and not self._ready:
             session.journal.lose_open_tasks(self._clock())
         pace = session.api.ack()
-        self._backoff_s = _FIRST_BACKOFF_SECONDS
         while not self._stopping:
             self._collect(session)
             self._send(link, session.journal)
             incoming = self._receive(link)
+            self._backoff_s = _FIRST_BACKOFF_SECONDS
             if incoming is not None:
                 self._take(incoming, session)
                 self._ack_due = 0.0
@@ -273,7 +281,7 @@ class Daemon:
         self._ready.append(_Ready(incoming, answer, None))
 
     def _send(self, link: SiteLink, journal: Journal) -> None:
-        """Send what is ready; what meets a broken link stays ready for the next."""
+        """Send what is ready; what meets a broken link stays ready for the next, a bounded number of times."""
         while self._ready:
             ready = self._ready[0]
             place = ready.wire.campaign, ready.wire.round
@@ -283,7 +291,8 @@ class Daemon:
                 if reached is not None:
                     _log.info("Round %d of campaign %.12s: answered.", place[1], place[0])
             except LinkError as error:
-                if error.code not in (_OVER, _TOO_LATE):
+                ready.tries += error.code == _NO_ANSWER
+                if error.code not in (_OVER, _TOO_LATE) and ready.tries < _MOST_TRIES:
                     raise
                 _log.warning("%s", error)
                 reached = None if ready.sent is None else Task.LOST

@@ -3,6 +3,7 @@
 The law: a model travels as ONE flat float32 vector of its shared parameters; what is personal is not sent.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,6 +74,12 @@ class ParameterLayout:
         pieces = [np.arange(e.offset, e.offset + e.size) for e in self.entries if e.shared]
         return np.concatenate(pieces) if pieces else np.empty(0, np.intp)
 
-    def split(self, vector: Vector) -> dict[str, NDArray[np.float32]]:
-        """Views of a whole vector, shape (size,), under the parameters' names and shapes."""
-        return {e.name: vector[e.offset : e.offset + e.size].reshape(e.shape) for e in self.entries}
+    def metadata(self) -> dict[str, str]:
+        """What a safetensors file says of the shared vector in it.
+
+        `layout` is JSON, a list of `{"name", "shape", "offset"}`: `vector[offset : offset + prod(shape)]` reshaped to
+        `shape` is the shared parameter of that name.
+        """
+        sent = ParameterLayout.of([(entry.name, entry.shape) for entry in self.entries if entry.shared]).entries
+        parts = [{"name": entry.name, "shape": entry.shape, "offset": entry.offset} for entry in sent]
+        return {"layout": json.dumps(parts)}

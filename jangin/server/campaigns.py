@@ -67,6 +67,9 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
         SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already.
     """
     check(plan.strategy, plan.privacy)
+    if plan.model_line.endswith(".yaml"):
+        problem = "a plan names a line that is installed, never a file: sites open none"
+        raise PlanError("JG-plan-003", where="model_line", value=plan.model_line, problem=problem)
     line = read_line(plan.model_line)
     if line.process != plan.process:
         raise PlanError(

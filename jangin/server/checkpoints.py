@@ -1,7 +1,7 @@
 """Where a campaign stands after a round, in files: safetensors, written whole and synced, never a pickle.
 
     <round>.safetensors    parameters, mean and deviation (where a scaling was learnt), state or state.<field>
-    final.safetensors      parameters
+    final.safetensors      parameters; the layout as metadata
     scaling.json           how inputs and outputs of the final model are scaled
 
 The law: the database says which round is finished, a file holds what that round left; a file beyond it counts for
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from jangin.errors import ServerError
+from jangin.models.layout import ParameterLayout
 from jangin.server.rounds import Learnt, Progress
 from jangin.server.settings import write_whole
 from jangin.strategies import Strategy
@@ -74,15 +75,15 @@ class Checkpoints:
             if file.stem.isdigit() and int(file.stem) < number:
                 file.unlink()
 
-    def finish(self, parameters: Vector, scaling: dict[str, object]) -> None:
-        """Keep the final model, shape (d,), and its scaling as JSON."""
-        write = json.dumps(scaling, indent=2).encode()
-        self._write("final.safetensors", {"parameters": parameters})
-        write_whole(self._folder / "scaling.json", write)
+    def finish(self, parameters: Vector, layout: ParameterLayout, scaling: dict[str, object]) -> None:
+        """Keep the final model, shape (d,), with its layout, and its scaling as JSON."""
+        self._write("final.safetensors", {"parameters": parameters}, layout.metadata())
+        write_whole(self._folder / "scaling.json", json.dumps(scaling, indent=2).encode())
 
-    def _write(self, name: str, tensors: Tensors) -> None:
+    def _write(self, name: str, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / name, save({key: np.ascontiguousarray(value) for key, value in tensors.items()}))
+        whole = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+        write_whole(self._folder / name, save(whole, metadata))
 
 
 def _state_tensors(state: Any) -> Tensors:

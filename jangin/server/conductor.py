@@ -77,12 +77,12 @@ class Conductor:
 
         Raises:
             ServerError: JG-server-342, a round failed too often; JG-server-343, a checkpoint that cannot be used.
-            LinkError: JG-server-204, the run has ended. Also what `Recipe.of` and `Recipe.learner` raise.
+            LinkError: JG-server-204, the run has ended. Also what `Recipe.of` and `Recipe.initial` raise.
         """
         # 1. What is public: model, scaling, strategy.
         recipe, strategy = Recipe.of(self._plan), build(self._plan.strategy)
         with _drawing:
-            model = recipe.learner().model
+            model = recipe.initial()
         start = model.read()[model.layout.shared]
         # 2. Where it stands.
         progress, scaling = self._last(strategy, start)
@@ -102,7 +102,7 @@ class Conductor:
             progress, scaling = self._round(progress.round + 1, start.size, _trained(strategy, progress, scaling))
         # 5. The final model.
         final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)
-        self._checkpoints.finish(progress.parameters, final.as_dict())
+        self._checkpoints.finish(progress.parameters, model.layout, final.as_dict())
 
     def _last(self, strategy: Strategy[Any], start: Vector) -> Stand:
         """After the last finished round."""

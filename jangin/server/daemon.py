@@ -54,7 +54,8 @@ def serve(
         clock: aware times.
 
     Raises:
-        ServerError: JG-server-301, no server's folder; JG-server-303, a database that cannot be used.
+        ServerError: JG-server-301, no server's folder; JG-server-303, a database that cannot be used; JG-server-306,
+            another server runs on this folder.
         LinkError: JG-server-201, it cannot listen.
     """
     state = StateFolder(folder)
@@ -65,7 +66,7 @@ def serve(
     server = _Server(state, store, members, link, stop, clock)
     try:
         server.let_in()
-        with link:
+        with state.alone(), link:
             address = f"{settings.host}:{link.port}"
             write_whole(state.address, f"{address}\n".encode())
             _log.info("Listening on %s.", address)

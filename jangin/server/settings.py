@@ -1,20 +1,23 @@
 """The server's state folder and its `server.yaml`.
 
-    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  jangin.sqlite  checkpoints/<hash>/  address
+    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  jangin.sqlite  checkpoints/<hash>/  address  lock
 
-The law: everything the server keeps lies in one folder that is made whole or not at all; unknown keys are errors.
+The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
+unknown keys are errors.
 """
 
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import yaml
+from filelock import FileLock, Timeout
 from pydantic import Field, PositiveFloat
 
 from jangin.codec.document import Document, read
@@ -99,6 +102,23 @@ class StateFolder:
             ServerError: JG-server-301 as `settings`; JG-server-303, a database that cannot be used.
         """
         return Store(self.settings().database or f"sqlite:///{self.path / 'jangin.sqlite'}")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the one server that runs on this folder; when the process is gone, so is its hold, whatever ended it.
+
+        Raises:
+            ServerError: JG-server-306, another one runs here.
+        """
+        lock = FileLock(self.path / "lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ServerError("JG-server-306", where=str(self.path)) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @classmethod
     def make(

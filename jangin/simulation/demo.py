@@ -1,6 +1,7 @@
-"""The demo: records of a process made and checked, learnt from by a real federation on loopback, and compared.
+"""The demo: master records, made or given, learnt from by a real federation on loopback, and compared.
 
-The comparison is computed from the folders that the demo made itself, outside the federation: no message carries it.
+The comparison is computed from the sites' folders by the demo itself, outside the federation: no message carries it.
+Records that were given are read where they are, and nothing is written beside them.
 """
 
 import json
@@ -13,14 +14,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file
 
 from jangin.codec.document import parse
 from jangin.errors import PlanError
+from jangin.models.lines import read_line
 from jangin.plan.training_plan import TrainingPlan
+from jangin.server.campaigns import deadline_s
 from jangin.simulation import baselines
 from jangin.simulation.conclusion import Outcome, conclude
-from jangin.simulation.experiment import Experiment, ProcessData, read_experiment
+from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData, read_experiment
 from jangin.simulation.federation import Advance, load
 from jangin.simulation.loopback import Ran, run_on_loopback
 from jangin.simulation.result import Result
@@ -33,7 +37,9 @@ __all__ = ["DEMOS", "run_demo"]
 DEMOS = {"steel.bof_blow": "steel-bof-blow.yaml"}
 """The simulation file of each process that has a demo."""
 
-_SECONDS_A_ROUND = 60.0
+_LEAST_DEADLINE_SECONDS = 60
+_DEADLINE_SECONDS_A_SITE = 6
+"""All workers start within one round, on whatever cores the demo has."""
 
 
 def run_demo(
@@ -50,11 +56,11 @@ def run_demo(
 
     Args:
         process: whose demo, where no `file` is given.
-        sites: how many; the file's number where None.
+        sites: how many, where a process makes their records; the file's number where None.
         rounds: how many; the file's where None.
         keep: a new folder that takes records, logs, history, plots and model.
         progress: told how far each kind of work is.
-        file: another simulation; its data has to be a process.
+        file: another simulation; its data is a process or records.
         secure_aggregation: refused, as long as it is not built.
 
     Returns:
@@ -62,7 +68,8 @@ def run_demo(
         `pooled` and `constant` are on the union of hold-outs, `*_own` on each site's own.
 
     Raises:
-        PlanError: JG-plan-003, no such demo, or data that is no process; JG-plan-022, secure aggregation.
+        PlanError: JG-plan-003, no such demo, or a model line that is a file; JG-plan-022, secure aggregation;
+            JG-plan-024, an npz set.
         SimulationError: JG-sim-010 and -011, a federation that broke off. Also what `simulate` raises.
     """
     started = time.perf_counter()
@@ -76,21 +83,20 @@ def run_demo(
     with as_file(files("jangin.configs") / "simulations" / DEMOS.get(process, "")) as shipped:
         experiment = read_experiment(file or shipped, sets)
     check(experiment.strategy, experiment.privacy)
-    if not isinstance(experiment.data, ProcessData):
-        problem = "a demo makes its records: give data: {process: ...}"
-        raise PlanError("JG-plan-003", where=f"{file}: data", value=type(experiment.data).__name__, problem=problem)
+    data = experiment.data
+    if isinstance(data, NpzData):
+        raise PlanError("JG-plan-024", where=f"{file}: data.npz", value=str(data.npz))
+    torch.set_num_threads(1)
     with RunFolder(keep) as folder, TemporaryDirectory(prefix="jangin-") as scratch:
         place = folder.path or Path(scratch)
         federation = load(experiment, place / "records", progress)
         setting = prepare(experiment, federation, "loopback", False, False, progress)
-        plan = _plan(experiment, experiment.data, setting)
-        records = {silo.name: place / "records" / silo.name for silo in federation.silos}
+        plan = _plan(experiment, data, setting)
         ran = run_on_loopback(
             place / "federation",
-            {name: path.absolute() for name, path in records.items()},
-            experiment.data.process,
+            {silo.name: Path(silo.where) for silo in federation.silos},
             plan,
-            _SECONDS_A_ROUND * (plan.strategy.rounds + 1),
+            deadline_s(plan) * (plan.strategy.rounds + 1),
             lambda done, total: progress("round", done, total),
         )
         result = conclude(setting, [_outcome(setting, ran)], time.perf_counter() - started)
@@ -98,15 +104,16 @@ def run_demo(
     return _line(result, ran), result
 
 
-def _plan(experiment: Experiment, data: ProcessData, setting: Setting) -> TrainingPlan:
+def _plan(experiment: Experiment, data: ProcessData | RecordsData, setting: Setting) -> TrainingPlan:
     """The simulation as a campaign that invites its sites."""
     sites = [silo.name for silo in setting.federation.silos]
+    deadline = max(_LEAST_DEADLINE_SECONDS, _DEADLINE_SECONDS_A_SITE * len(sites))
     privacy = experiment.privacy.model_dump(mode="json") | {"nominal_units": setting.nominal_units}
     document = {
         "campaign": "demo",
-        "process": data.process,
+        "process": read_line(data.model_line).process,
         "model_line": data.model_line,
-        "sites": {"invite": sites, "min_sites": max(1, len(sites) * 7 // 10), "round_deadline": "60s"},
+        "sites": {"invite": sites, "min_sites": max(1, len(sites) * 7 // 10), "round_deadline": f"{deadline}s"},
         "model": experiment.model.model_dump(mode="json"),
         "strategy": experiment.strategy.model_dump(mode="json"),
         "privacy": privacy,

@@ -61,7 +61,6 @@ class Ran:
 def run_on_loopback(
     folder: Path,
     records: Mapping[str, Path],
-    process: str,
     plan: TrainingPlan,
     limit_seconds: float,
     progress: Callable[[int, int], None],
@@ -70,8 +69,7 @@ def run_on_loopback(
 
     Args:
         folder: takes the folders of staff, server and sites.
-        records: each site's name and its validated records.
-        process: what the records show.
+        records: each site's name and its validated records of the plan's process.
         plan: the campaign; it invites exactly these sites.
         limit_seconds: longest that the campaign may take.
         progress: told after each round how many are done, and of how many.
@@ -92,12 +90,17 @@ def run_on_loopback(
     with ExitStack() as stack:
         stack.callback(store.close)
         server = stack.enter_context(_process("server", "run", state.path))
+
+        # The plan: one signs, another signs. The server starts meanwhile.
+        (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False))
+        campaign = campaigns.propose(store, members, plan, keys["operator"], _now())
+        campaigns.approve(store, members, campaign, keys["approver"], _now())
         _wait(state.address.exists, [server], _START_SECONDS)
         url = f"https://{state.address.read_text().strip()}"
 
         # Sites join: keys of their own, a one-time token each, a roster that two people sign.
         for name, site in sites.items():
-            desk.init(site, name, process, records[name])
+            desk.init(site, name, plan.process, records[name])
         tokens = {name: members.invite(name, _now()) for name in sites}
         for name, site in sites.items():
             desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
@@ -105,14 +108,10 @@ def run_on_loopback(
         for name, site in sites.items():
             desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
 
-        # The plan: one signs, another signs, every site says yes.
-        (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False))
-        campaign = campaigns.propose(store, members, plan, keys["operator"], _now())
-        campaigns.approve(store, members, campaign, keys["approver"], _now())
+        # Every site runs, and says yes to the plan.
+        daemons = [stack.enter_context(_process("site", "run", site)) for site in sites.values()]
         for site in sites.values():
             desk.approve(site, campaign)
-
-        daemons = [stack.enter_context(_process("site", "run", site)) for site in sites.values()]
         campaigns.start(store, members, campaign, _now())
         deadline = time.monotonic() + limit_seconds
 

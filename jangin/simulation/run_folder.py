@@ -72,7 +72,8 @@ class RunFolder:
         """Write everything but records that were made, which are already there.
 
         plan.yaml, environment.json, result.json, history.parquet and the same as .csv, metric_by_round.png,
-        per_site.png, final.safetensors: `parameters`, shape (d,), float32, and scaling.json for its inputs and outputs.
+        per_site.png, final.safetensors: `parameters`, shape (d,), float32, its layout as metadata; and scaling.json for
+        its inputs and outputs.
         """
         if self.path is None:
             return
@@ -104,7 +105,8 @@ class RunFolder:
         (self.path / "result.json").write_text(json.dumps(outcome, indent=2, ensure_ascii=False))
         pyarrow.parquet.write_table(result.history, self.path / "history.parquet")
         pyarrow.csv.write_csv(result.history, self.path / "history.csv")
-        save_file({"parameters": result.parameters}, self.path / "final.safetensors")
+        model = {"parameters": result.parameters}
+        save_file(model, self.path / "final.safetensors", metadata=result.layout.metadata())
         (self.path / "scaling.json").write_text(json.dumps(result.scaling.as_dict(), indent=2))
         metric_by_round(result, self.path / "metric_by_round.png")
         per_site_bars(result, self.path / "per_site.png")

@@ -1,5 +1,6 @@
 """From a privacy block to the mechanism that runs: every constant public, the noise calibrated once."""
 
+from functools import cache
 from math import sqrt
 
 from jangin.errors import PrivacyError
@@ -13,6 +14,7 @@ NOISE_LIMIT = 0.07
 """Most `noise_to_signal` of a plan that is run without asking; measured in docs/decisions/0006."""
 
 
+@cache
 def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -> LocalDpSgd | None:
     """M1 for these blocks; None where epsilon is none.
 

@@ -78,15 +78,21 @@ class Recipe:
             seed=plan.seed,
         )
 
+    def initial(self) -> FlatModel:
+        """The model with its initial weights.
+
+        Raises:
+            PlanError: JG-plan-010..013, a model that cannot be built.
+        """
+        return FlatModel(build(self.model, self.input_shape, self.outputs, self.seed), self.model.personal)
+
     def learner(self) -> Learner:
         """The model with its initial weights, ready to train.
 
         Raises:
-            PlanError: JG-plan-010..013, a model that cannot be built. PrivacyError: JG-privacy-003 or -004, one that
-                cannot be trained privately.
+            PlanError: as `initial`. PrivacyError: JG-privacy-003 or -004, a model that cannot be trained privately.
         """
-        module = build(self.model, self.input_shape, self.outputs, self.seed)
-        return Learner(FlatModel(module, self.model.personal), self.task, self.mechanism)
+        return Learner(self.initial(), self.task, self.mechanism)
 
     def public_scaling(self) -> Scaling:
         """The scaling by public ranges alone."""

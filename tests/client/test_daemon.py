@@ -216,7 +216,7 @@ def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(
         first, second = (rounds.ask(collect).update for _ in range(2))
         assert first is not None
         np.testing.assert_array_equal(first, second)
-        assert journal.task(rounds.plan.hash, 1) is Task.SENT
+        wait(lambda: journal.task(rounds.plan.hash, 1) is Task.SENT)
         np.testing.assert_array_equal(rounds.ask(rounds.train()).update, first)
         assert rounds.ask(replace(rounds.train(2), hold=True)).content is Content.HELD
         assert rounds.ask(collect).abstained == "local"

@@ -61,8 +61,9 @@ def test_what_is_loaded_is_read(spec: ModelSpec, shape: tuple[int, ...]) -> None
     model.load(vector)
     assert model.read().dtype == np.float32
     assert np.array_equal(model.read(), vector)
-    split = model.layout.split(vector)
-    assert all(np.array_equal(p.detach(), split[name]) for name, p in model.module.named_parameters())
+    for entry, (name, parameter) in zip(model.layout.entries, model.module.named_parameters(), strict=True):
+        assert (entry.name, entry.shape) == (name, tuple(parameter.shape))
+        assert np.array_equal(parameter.detach().ravel(), vector[entry.offset : entry.offset + entry.size])
 
 
 def test_what_was_read_does_not_change_with_the_model() -> None:

@@ -1,5 +1,7 @@
 """Laws of the flat vector: every parameter has one place, and it is shared or personal."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,11 +77,17 @@ def test_names_may_be_of_any_depth() -> None:
     assert layout.shared.tolist() == [2]
 
 
-def test_split_gives_views_under_names_and_shapes() -> None:
-    layout = ParameterLayout.of(SHAPES)
-    vector = np.arange(14, dtype=np.float32)
-    parts = layout.split(vector)
-    assert {name: part.shape for name, part in parts.items()} == dict(SHAPES)
-    assert np.array_equal(parts["head.weight"], [[9, 10, 11]])
-    assert all(np.shares_memory(part, vector) for part in parts.values())
-    assert np.array_equal(np.concatenate([part.ravel() for part in parts.values()]), vector)
+@pytest.mark.parametrize("personal", [(), ("head",), ("body.0.weight", "scale")])
+def test_the_metadata_says_where_each_shared_parameter_lies_in_the_shared_vector(personal: tuple[str, ...]) -> None:
+    layout = ParameterLayout.of(SHAPES, personal)
+    whole = np.arange(layout.size, dtype=np.float32)
+    sent = whole[layout.shared]
+    parts = json.loads(layout.metadata()["layout"])
+    assert [part["name"] for part in parts] == [entry.name for entry in layout.entries if entry.shared]
+    places = {entry.name: entry for entry in layout.entries}
+    for part in parts:
+        entry = places[part["name"]]
+        assert tuple(part["shape"]) == entry.shape
+        found = sent[part["offset"] : part["offset"] + entry.size]
+        np.testing.assert_array_equal(found, whole[entry.offset : entry.offset + entry.size])
+    assert sum(places[part["name"]].size for part in parts) == len(sent)

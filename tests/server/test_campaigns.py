@@ -1,6 +1,7 @@
 """Laws of a campaign's life: four eyes, one order of steps, and nothing proposed that cannot run."""
 
 from datetime import timedelta
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from jangin.errors import JanginError, ServerError, SiteError
 from jangin.server import campaigns
 from jangin.server.store import Outcome, RoundEntry, State
+
+INSTALLED = files("jangin.configs").joinpath("lines", "national-bof-blow.yaml")
 
 
 @pytest.fixture
@@ -124,6 +127,9 @@ def test_signatures_are_looked_at_again_at_the_start(world: Any, life: Any) -> N
     [
         ({"privacy.secure_aggregation": "required"}, "JG-plan-022"),
         ({"model_line": "national-weld"}, "JG-data-06"),
+        ({"model_line": str(INSTALLED)}, "JG-plan-003 model_line: .*never a file"),
+        ({"model_line": "../lines/national-bof-blow.yaml"}, "JG-plan-003 model_line: .*never a file"),
+        ({"model_line": "../lines/national-bof-blow"}, "JG-data-062"),
         ({"process": "pipe.tig_weld"}, "JG-plan-003"),
         ({"model": {"name": "cnn1d", "channels": [8]}}, "JG-plan-011"),
         ({"evaluate": {"metrics": ["mae"], "bound": [0, 500]}}, "JG-plan-003"),

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from jangin.errors import LinkError, ServerError
+from jangin.models.layout import ParameterLayout
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.server import campaigns
 from jangin.server.checkpoints import Checkpoints
@@ -251,6 +253,14 @@ def test_a_checkpoint_gives_back_bit_for_bit_what_it_took(tmp_path: Path, strate
     assert (learnt is None) == (scaling is None)
     if scaling is not None:
         np.testing.assert_array_equal(learnt, scaling)
+
+
+def test_the_final_model_has_its_layout_beside_it(tmp_path: Path) -> None:
+    layout = ParameterLayout.of([("body.weight", (1, 2)), ("head.bias", (1,))], ("head",))
+    Checkpoints(tmp_path).finish(START[:2], layout, {})
+    with safe_open(tmp_path / "final.safetensors", "np") as file:
+        assert json.loads(file.metadata()["layout"]) == [{"name": "body.weight", "shape": [1, 2], "offset": 0}]
+        np.testing.assert_array_equal(file.get_tensor("parameters"), START[:2])
 
 
 def _cut(file: Path) -> None:

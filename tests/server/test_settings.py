@@ -1,6 +1,8 @@
 """Laws of the state folder: made whole or not at all, its keys to its owner alone."""
 
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,3 +53,27 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", b"two")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"two"
+
+
+def test_one_server_runs_on_a_folder(world: Any) -> None:
+    with world.state.alone(), pytest.raises(ServerError, match="JG-server-306"), world.state.alone():
+        pass
+    with world.state.alone():
+        pass
+
+
+@pytest.mark.kill
+def test_a_server_that_was_killed_holds_its_folder_no_more(world: Any) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from jangin.server.settings import StateFolder\n"
+        "with StateFolder(Path(sys.argv[1])).alone(): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(world.state.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip() == b"held"
+        with pytest.raises(ServerError, match="JG-server-306"), world.state.alone():
+            pass
+        child.kill()
+    with world.state.alone():
+        pass

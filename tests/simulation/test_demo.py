@@ -12,6 +12,12 @@ import yaml
 from jangin.errors import PlanError
 from jangin.simulation import demo
 
+OF_RECORDS = {
+    "model": {"name": "linear"},
+    "strategy": {"name": "fedavg", "rounds": 1, "local_steps": 1, "batch": 8, "lr": 0.01},
+    "baselines": [],
+}
+
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -53,6 +59,37 @@ def test_the_demo_says_what_its_contract_says(small: Path) -> None:
 def test_there_is_no_demo_of_another_process() -> None:
     with pytest.raises(PlanError, match=r"JG-plan-003 --process: .*'steel\.rolling'.*steel\.bof_blow"):
         demo.run_demo("steel.rolling", sites=2, rounds=1, keep=None, progress=lambda what, done, total: None)
+
+
+def quick(file: Path, sites: int | None = None) -> None:
+    """A demo that is refused before it trains."""
+    demo.run_demo(
+        "steel.bof_blow", sites=sites, rounds=1, keep=None, progress=lambda what, done, total: None, file=file
+    )
+
+
+def test_an_npz_set_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    file = tmp_path / "npz.yaml"
+    file.write_text(yaml.safe_dump(OF_RECORDS | {"data": {"npz": "some.npz", "task": "regression"}}))
+    with pytest.raises(PlanError, match=r"JG-plan-024 .*npz\.yaml: data\.npz: .*some\.npz.*data\.records"):
+        quick(file)
+
+
+def test_records_are_as_many_sites_as_there_are_folders(tmp_path: Path, blows: list[Path]) -> None:
+    file = tmp_path / "records.yaml"
+    records = [str(folder) for folder in blows]
+    file.write_text(yaml.safe_dump(OF_RECORDS | {"data": {"records": records, "model_line": "national-bof-blow"}}))
+    with pytest.raises(PlanError, match=r"JG-plan-001 .*data\.sites"):
+        quick(file, sites=3)
+
+
+def test_a_line_that_is_a_file_is_no_federations(tmp_path: Path, blows: list[Path]) -> None:
+    own = files("jangin.configs").joinpath("lines", "national-bof-blow.yaml")
+    file = tmp_path / "own.yaml"
+    records = [str(folder) for folder in blows]
+    file.write_text(yaml.safe_dump(OF_RECORDS | {"data": {"records": records, "model_line": str(own)}}))
+    with pytest.raises(PlanError, match=r"JG-plan-003 model_line: .*never a file"):
+        quick(file)
 
 
 def test_every_demo_has_its_file() -> None:

@@ -1,5 +1,6 @@
 """Laws of the demo's federation: it trains what a simulation trains, and its processes end with it."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -41,6 +42,12 @@ def demo(file: Path, keep: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def contents(folders: list[Path]) -> dict[Path, tuple[int, str]]:
+    """Every file with the time of its last change and a digest of what it holds."""
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {file: (file.stat().st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files}
+
+
 def below(marker: str) -> list[int]:
     """Processes whose command line names a path under `marker`."""
     found = []
@@ -56,14 +63,27 @@ def below(marker: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_real_processes_train_what_a_simulation_trains(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["fedavg", "median"])
+@pytest.mark.parametrize("form", ["process", "records"])
+def test_real_processes_train_what_a_simulation_trains(
+    file: Path, blows: list[Path], tmp_path: Path, form: str, strategy: str
+) -> None:
+    tree = yaml.safe_load(file.read_text())
+    tree["strategy"]["name"] = strategy
+    if form == "records":
+        tree["data"] = {"records": [str(folder) for folder in blows], "model_line": "national-bof-blow"}
+    file.write_text(yaml.safe_dump(tree))
+    before = contents(blows)
     child = demo(file, tmp_path / "kept")
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
     assert "NO DIFFERENTIAL PRIVACY" in out
     trained = load_file(tmp_path / "kept" / "final.safetensors")["parameters"]
-    simulated = simulate(file).parameters
-    assert np.linalg.norm(trained - simulated) <= 1e-6 * np.linalg.norm(simulated)
+    for engine in ("sequential", "flower"):
+        simulated = simulate(file, engine=engine).parameters
+        assert np.linalg.norm(trained - simulated) <= 1e-6 * np.linalg.norm(simulated)
+    assert (tmp_path / "kept" / "records").exists() == (form == "process")
+    assert contents(blows) == before
     assert below(str(tmp_path)) == []
 
 

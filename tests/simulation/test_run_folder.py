@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from matplotlib.image import imread
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from jangin import simulate
@@ -52,6 +54,17 @@ def test_a_run_folder_holds_plan_environment_history_plots_and_model(write: Writ
     environment = json.loads((out / "environment.json").read_text())
     assert {"plan_sha256", "python", "machine", "cores", "jangin", "torch", "numpy"} <= environment.keys()
     assert len(environment["plan_sha256"]) == 64
+
+
+def test_the_model_explains_itself(write: Write, tmp_path: Path) -> None:
+    block = {"model": {"name": "mlp", "hidden": [4], "personal": ["head"]}}
+    simulate(write(sets=block), out=tmp_path / "run")
+    with safe_open(tmp_path / "run" / "final.safetensors", "np") as file:
+        parts, vector = json.loads(file.metadata()["layout"]), file.get_tensor("parameters")
+    assert [tuple(part["shape"]) for part in parts] == [(4, 3), (4,)]
+    assert not any(part["name"].startswith("head") for part in parts)  # what is personal is not in it
+    pieces = [vector[part["offset"] : part["offset"] + prod(part["shape"])] for part in parts]
+    np.testing.assert_array_equal(np.concatenate(pieces), vector)
 
 
 def test_the_plan_that_was_kept_runs_again_to_the_same_model(write: Write, tmp_path: Path) -> None:
