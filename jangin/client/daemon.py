@@ -161,7 +161,8 @@ class Daemon:
             self._backoff_s = _FIRST_BACKOFF_SECONDS
             if incoming is not None:
                 self._take(incoming, session)
-                self._ack_due = 0.0
+                if pace > _ACK_SECONDS:
+                    self._ack_due = 0.0  # there is work: a slow pace may not hold any more
                 continue
             now = time.monotonic()
             if now >= self._ack_due:

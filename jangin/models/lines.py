@@ -8,6 +8,7 @@ pyarrow is imported when records are cut.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -174,13 +175,20 @@ def read_line(name: str) -> ModelLine:
     """
     if name.endswith(".yaml"):
         line = read(Path(name), ModelLine)
-    else:
-        folder = files("jangin.configs").joinpath("lines")
-        known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir()]
-        if name not in known:
-            raise DataError("JG-data-062", where=name, nearest=nearest(name, known))
-        with as_file(folder.joinpath(f"{name}.yaml")) as path:
-            line = read(path, ModelLine)
+        _windows(line)
+        return line
+    return _installed(name)
+
+
+@cache
+def _installed(name: str) -> ModelLine:
+    """A line of configs/lines, read once: the package does not change under a process."""
+    folder = files("jangin.configs").joinpath("lines")
+    known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir()]
+    if name not in known:
+        raise DataError("JG-data-062", where=name, nearest=nearest(name, known))
+    with as_file(folder.joinpath(f"{name}.yaml")) as path:
+        line = read(path, ModelLine)
     _windows(line)
     return line
 

@@ -7,6 +7,7 @@ key, the plant's own tag names) are not described in it.
 import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -137,7 +138,13 @@ def open_validated(folder: Path) -> tuple[Card, Manifest]:
     if changed:
         raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
     manifest.read(folder, CARD_FILE)
-    return read(folder / CARD_FILE, Card), manifest
+    return _card(folder / CARD_FILE, manifest.files[CARD_FILE]), manifest
+
+
+@lru_cache(maxsize=8)
+def _card(path: Path, digest: str) -> Card:
+    """A card that was just found to have this digest: it is asked for in every round, and YAML takes long to read."""
+    return read(path, Card)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -4,6 +4,7 @@ The law: a process is data (configs/processes/*.yaml), public ranges with their 
 against it.
 """
 
+from functools import cache
 from importlib.resources import as_file, files
 
 from jangin.codec.document import Document, nearest, read
@@ -45,8 +46,9 @@ def process_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+@cache
 def read_process(name: str) -> Process:
-    """The installed process of that name.
+    """The installed process of that name, read once: the package does not change under a process.
 
     Raises:
         DataError: JG-data-001, naming the nearest known process.

@@ -66,6 +66,7 @@ SYMBOLS: dict[str, Any] = {
     "flwr.supercore.constant:NodeStatus": None,
     "flwr.supercore.constant:TaskType": None,
     "flwr.supercore.date:now": "",
+    "flwr.supercore.error.http:http_error_translator": "request call_next",
     "flwr.supercore.inflatable.inflatable_object:get_all_nested_objects": "obj",
     "flwr.supercore.inflatable.inflatable_object:get_object_tree": "obj",
     "flwr.supercore.inflatable.inflatable_object:iterate_object_tree": "tree",
@@ -79,6 +80,8 @@ SYMBOLS: dict[str, Any] = {
     "flwr.supercore.primitives.asymmetric:sign_message": "private_key message",
     "flwr.supercore.protobuf.client:ProtobufCall": None,
     "flwr.supercore.protobuf.client:ProtobufRequestContext": "rpc_method message request",
+    "flwr.supercore.protobuf.constants:PROTOBUF_MEDIA_TYPE": "application/protobuf",
+    "flwr.supercore.protobuf.translation:PROTOBUF_REQUEST_TYPES": None,
     "flwr.supercore.run:Run": None,
     "flwr.supercore.run:RunStatus": "status sub_status details",
     "flwr.supercore.task_identity:TaskIdentity": None,
@@ -93,6 +96,8 @@ SYMBOLS: dict[str, Any] = {
         " runtime_dependency_install"
     ),
     "flwr.superlink.main:create_app": "config superlink_lifespan_class",
+    "flwr.superlink.routers.fleet.node_auth:authenticate_node": "request",
+    "flwr.superlink.servicer.fleet:fleet_handlers": None,
     "flwr.supernode.fleet_http_client:FleetHttpClient": "base_url interceptors verify timeout retry_invoker",
 }
 
