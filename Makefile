@@ -30,8 +30,8 @@ check: install ## format, lint, types, floors
 	$(BIN)/mypy --strict -p jangin
 	$(BIN)/lint-imports --no-logo
 
-bench: install ## speed, as ratios within one run
-	@for script in benchmarks/*.py; do case $$script in *accuracy.py) ;; *) $(BIN)/python $$script ;; esac; done
+bench: install ## speed, as ratios within one run, into benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/run.py
 
 results: install ## the accuracy tables of README, two seeds, on the sets in DATA
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
