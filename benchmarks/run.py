@@ -43,7 +43,7 @@ def page(measured: list[dict]) -> str:
     columns = ("name", "figure", "beside", "ratio", "goal", "holds")
     lines = ["| " + " | ".join(cell(row[column]) for column in columns) + " |\n" for row in measured]
     return (
-        "# Benchmarks\n\nMade by `make bench`: a row is measured side by side in one run; ratios travel, figures do not.\n\n"
+        "# Benchmarks\n\nMade by `make bench`: a row is measured side by side in one run; ratios travel well.\n\n"
         f"{datetime.now(UTC):%Y-%m-%d}, {machine}; {libraries}.\n\n{head}{''.join(lines)}"
     )
 
