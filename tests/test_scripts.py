@@ -57,6 +57,14 @@ def test_benchmarks_become_one_table_with_a_line_for_each_of_their_rows(run) -> 
     assert all(len(row.split(" | ")) == 6 for row in rows)
 
 
+def test_the_benchmark_of_the_private_step_measures_time_and_memory(run) -> None:
+    done = run("benchmarks/private_step.py", "--json", "--quick", "mlp", "gru")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 6
+    assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
+
+
 def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
     done = run("docs/make_error_pages.py", "--check")
     assert done.returncode == 0, "run: python docs/make_error_pages.py"

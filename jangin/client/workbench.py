@@ -21,9 +21,11 @@ from jangin.client.frames import read_frame, write_frame
 from jangin.errors import SiteError
 from jangin.plan.messages import Kind, read_reply
 
-__all__ = ["Job", "Workbench"]
+__all__ = ["MEMORY_SETTINGS", "Job", "Workbench"]
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# glibc gives large blocks back at once, and the next step faults every page of them in anew: keep them while it works.
+MEMORY_SETTINGS: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _STOP_SECONDS = 5.0
 
 
@@ -137,7 +139,7 @@ class Workbench:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env=os.environ | dict.fromkeys(_THREAD_SETTINGS, str(self._threads)),
+                    env=os.environ | dict.fromkeys(_THREAD_SETTINGS, str(self._threads)) | MEMORY_SETTINGS,
                 )
             return self._process
 

@@ -4,9 +4,10 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from jangin.errors import PlanError
-from jangin.models.spec import Cnn1dSpec, LinearSpec, MlpSpec, ModelSpec
+from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 
 __all__ = ["build"]
 
@@ -38,6 +39,10 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int
                 if last == 1 and spec.groups in spec.channels:
                     raise PlanError("JG-plan-014", where="model.groups", groups=spec.groups, length=input_shape[1])
                 return _cnn1d(input_shape[0], spec, outputs)
+            case GruSpec() | TransformerSpec():
+                if len(input_shape) != 2 or input_shape[1] < spec.patch:
+                    raise PlanError("JG-plan-011", where="model.name", model=spec.name, shape=input_shape)
+                return _over_patches(input_shape[0], spec, outputs)
             case _:
                 raise TypeError(f"Expected a model specification: {spec!r}.")
 
@@ -67,6 +72,21 @@ def _cnn1d(channels: int, spec: Cnn1dSpec, outputs: int) -> nn.Module:
     return _named(body=body, pool=_MeanOverTime(), head=nn.Linear(channels, outputs))
 
 
+def _over_patches(channels: int, spec: GruSpec | TransformerSpec, outputs: int) -> nn.Module:
+    body: nn.Module
+    match spec:
+        case GruSpec():
+            width, body = spec.hidden, _LastState(spec.hidden, spec.layers)
+        case TransformerSpec():
+            width = spec.width
+            blocks = (_Block(width, spec.heads) for _ in range(spec.layers))
+            body = nn.Sequential(_Positions(width), *blocks, nn.LayerNorm(width), _MeanOverSteps())
+        case _:
+            raise TypeError(f"Expected a model over patches: {spec!r}.")
+    embed = nn.Linear(channels * spec.patch, width)
+    return _named(patches=_Patches(spec.patch), embed=embed, body=body, head=nn.Linear(width, outputs))
+
+
 def _named(**parts: nn.Module) -> nn.Sequential:
     named = nn.Sequential()
     for name, part in parts.items():
@@ -77,3 +97,67 @@ def _named(**parts: nn.Module) -> nn.Sequential:
 class _MeanOverTime(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs.mean(dim=-1)
+
+
+class _MeanOverSteps(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.mean(dim=1)
+
+
+class _Patches(nn.Module):
+    """From (rows, channels, length) to (rows, patches, channels * samples), the newest sample in the last patch."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self._samples = samples
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        whole = inputs[:, :, inputs.shape[2] % self._samples :]
+        rows, channels, length = whole.shape
+        return whole.reshape(rows, channels, length // self._samples, -1).transpose(1, 2).flatten(start_dim=2)
+
+
+class _LastState(nn.Module):
+    """The state after the last step, (rows, size), of recurrent layers over (rows, steps, size)."""
+
+    def __init__(self, size: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.GRU(size, size, num_layers=layers, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        states, _ = self.layers(inputs)
+        last: Tensor = states[:, -1]
+        return last
+
+
+class _Positions(nn.Module):
+    """Adds sines and cosines of the position, of wavelengths from 2 pi to 10000 * 2 pi steps."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        half = torch.arange(0, self._width, 2, dtype=inputs.dtype) / self._width
+        angles = torch.arange(inputs.shape[1], dtype=inputs.dtype)[:, None] * 10000.0**-half
+        return inputs + torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class _Block(nn.Module):
+    """Self-attention and a map of each step, both added to what they read."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self._heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        rows, steps, _ = inputs.shape
+        parts = self.attend(self.before(inputs)).view(rows, steps, 3, self._heads, -1)
+        queries, keys, values = parts.permute(2, 0, 3, 1, 4).unbind()
+        attended = functional.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(start_dim=2)
+        inputs = inputs + self.mix(attended)
+        mapped: Tensor = self.narrow(functional.gelu(self.widen(self.between(inputs))))
+        return inputs + mapped

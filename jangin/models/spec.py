@@ -3,13 +3,13 @@
 The law: a specification is data and names a model that is installed; no code ever arrives with a plan.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from jangin.codec.document import Document
 
-__all__ = ["Cnn1dSpec", "LinearSpec", "MlpSpec", "ModelSpec"]
+__all__ = ["Cnn1dSpec", "GruSpec", "LinearSpec", "MlpSpec", "ModelSpec", "TransformerSpec"]
 
 
 class LinearSpec(Document):
@@ -63,4 +63,52 @@ class Cnn1dSpec(Document):
         return kernel
 
 
-ModelSpec = Annotated[LinearSpec | MlpSpec | Cnn1dSpec, Field(discriminator="name")]
+class GruSpec(Document):
+    """Patches of samples, an affine map of each, gated recurrent units over them (Cho et al. 2014, arXiv 1406.1078).
+
+    An affine head reads the last state. The oldest samples that fill no patch are left out.
+
+    Attributes:
+        hidden: width of the states.
+        layers: recurrent layers, one above another.
+        patch: samples in one step.
+        personal: prefixes of parameter names that never leave the site.
+    """
+
+    name: Literal["gru"]
+    hidden: PositiveInt = 64
+    layers: PositiveInt = 2
+    patch: PositiveInt = 4
+    personal: tuple[str, ...] = ()
+
+
+class TransformerSpec(Document):
+    """Patches of samples, an affine map of each, and self-attention over them (Nie et al. 2023, arXiv 2211.14730).
+
+    Blocks normalise first (Xiong et al. 2020, arXiv 2002.04745); positions are fixed sines (Vaswani et al. 2017,
+    arXiv 1706.03762), so that none is learned from noise; an affine head reads the mean over patches. The oldest
+    samples that fill no patch are left out.
+
+    Attributes:
+        width: of a patch's representation; even, and divisible by `heads`.
+        heads: of attention.
+        layers: blocks of attention and a map of 4 * width.
+        patch: samples in one patch.
+        personal: prefixes of parameter names that never leave the site.
+    """
+
+    name: Literal["transformer"]
+    width: PositiveInt = 96
+    heads: PositiveInt = 4
+    layers: PositiveInt = 2
+    patch: PositiveInt = 8
+    personal: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.width % 2 or self.width % self.heads:
+            raise ValueError("width is even and a multiple of heads")
+        return self
+
+
+ModelSpec = Annotated[LinearSpec | MlpSpec | Cnn1dSpec | GruSpec | TransformerSpec, Field(discriminator="name")]

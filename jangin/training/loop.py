@@ -12,7 +12,7 @@ from jangin.models.tasks import Task, predict, row_losses
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import LocalDpSgd
 from jangin.privacy.sampling import UnitIndex
-from jangin.privacy.step import OpacusStep, noised_mean
+from jangin.privacy.step import noised_mean, private_step
 from jangin.strategies.base import LocalRule
 from jangin.training.draws import seeded_batches
 
@@ -33,7 +33,7 @@ class Learner:
         """
         self.model, self.task, self.mechanism = model, task, mechanism
         if mechanism is not None:
-            self._step = OpacusStep(
+            self._step = private_step(
                 model.module, lambda outputs, targets: row_losses(task, outputs, targets), mechanism.clip
             )
 

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from jangin.errors import PlanError
 from jangin.models.flat import FlatModel
 from jangin.models.networks import build
-from jangin.models.spec import Cnn1dSpec, LinearSpec, MlpSpec, ModelSpec
+from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 
 EVERY: list[tuple[ModelSpec, tuple[int, ...]]] = [
     (LinearSpec(name="linear"), (6,)),
     (MlpSpec(name="mlp", hidden=(5, 4)), (6,)),
     (Cnn1dSpec(name="cnn1d", channels=(4, 8), kernel=3, groups=2), (3, 16)),
+    (GruSpec(name="gru", hidden=4, layers=2, patch=4), (3, 16)),
+    (TransformerSpec(name="transformer", width=8, heads=2, layers=1, patch=4), (3, 16)),
 ]
 every = pytest.mark.parametrize(("spec", "shape"), EVERY)
 

@@ -8,10 +8,13 @@ from torch import nn
 
 from jangin.errors import PlanError
 from jangin.models.networks import build
-from jangin.models.spec import Cnn1dSpec, LinearSpec, MlpSpec, ModelSpec
+from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
+from jangin.privacy.step import BookkeepingStep
 
 LINEAR, MLP = LinearSpec(name="linear"), MlpSpec(name="mlp", hidden=(5, 4))
 CNN = Cnn1dSpec(name="cnn1d", channels=(4, 8, 8), kernel=3, groups=2)
+GRU = GruSpec(name="gru", hidden=6, layers=2, patch=3)
+TRANSFORMER = TransformerSpec(name="transformer", width=8, heads=2, layers=2, patch=4)
 EVERY: list[tuple[ModelSpec, tuple[int, ...]]] = [
     (LINEAR, (6,)),
     (LINEAR, (2, 3)),
@@ -20,6 +23,9 @@ EVERY: list[tuple[ModelSpec, tuple[int, ...]]] = [
     (MLP, (1, 4, 4)),
     (CNN, (3, 16)),
     (CNN, (3, 1)),
+    (GRU, (3, 16)),
+    (TRANSFORMER, (3, 16)),
+    (TRANSFORMER, (2, 4)),
 ]
 every = pytest.mark.parametrize(("spec", "shape"), EVERY)
 
@@ -49,9 +55,7 @@ def test_no_row_changes_the_output_of_another(spec: ModelSpec, shape: tuple[int,
 
 @every
 def test_every_layer_has_a_private_gradient(spec: ModelSpec, shape: tuple[int, ...]) -> None:
-    allowed = (nn.Sequential, nn.Linear, nn.Conv1d, nn.GroupNorm, nn.ReLU, nn.Flatten)
-    layers = [layer for layer in build(spec, shape, 1, seed=0).modules() if list(layer.parameters(recurse=False))]
-    assert all(isinstance(layer, allowed) for layer in layers)
+    assert BookkeepingStep.unknown_layers(build(spec, shape, 1, seed=0)) == []
     assert not list(build(spec, shape, 1, seed=0).buffers())
 
 
@@ -107,6 +111,29 @@ def test_convolutions_halve_the_length_after_the_first() -> None:
     assert [norm.num_channels for norm in norms] == [4, 8, 8]
     assert all(norm.num_groups == 2 for norm in norms)
     assert all(one.out_channels == next_.in_channels for one, next_ in pairwise(convolutions))
+
+
+@pytest.mark.parametrize("spec", [GRU, TRANSFORMER])
+def test_the_oldest_samples_that_fill_no_patch_are_left_out(spec: GruSpec | TransformerSpec) -> None:
+    module, inputs = build(spec, (3, 17), 2, seed=0), rows((3, 17))
+    changed = inputs.clone()
+    changed[:, :, : 17 % spec.patch] = 9.0
+    assert torch.equal(module(changed), module(inputs))
+    changed[:, :, 17 % spec.patch] = 9.0
+    assert not torch.equal(module(changed), module(inputs))
+
+
+def test_a_transformer_tells_the_order_of_patches() -> None:
+    module, inputs = build(TRANSFORMER, (3, 16), 2, seed=0), rows((3, 16))
+    turned = inputs.view(4, 3, 4, 4).flip(2).reshape(4, 3, 16)
+    assert not torch.allclose(module(inputs), module(turned))
+
+
+@pytest.mark.parametrize("spec", [GRU, TRANSFORMER])
+@pytest.mark.parametrize("shape", [(6,), (3, 2), (1, 4, 4)])
+def test_a_model_over_patches_refuses_other_inputs(spec: ModelSpec, shape: tuple[int, ...]) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-011 model\.name: {spec.name} cannot take inputs of shape"):
+        build(spec, shape, 1, seed=0)
 
 
 @pytest.mark.parametrize("shape", [(6,), (1, 4, 4)])

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from jangin.codec.document import Document, parse
 from jangin.errors import PlanError
-from jangin.models.spec import Cnn1dSpec, LinearSpec, MlpSpec, ModelSpec
+from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 
 
 class Holder(Document):
@@ -22,9 +22,11 @@ def test_a_name_chooses_the_specification() -> None:
     assert spec(name="linear") == LinearSpec(name="linear")
     assert spec(name="mlp") == MlpSpec(name="mlp", hidden=(64, 64))
     assert spec(name="cnn1d") == Cnn1dSpec(name="cnn1d", channels=(32, 64), kernel=5, groups=8)
+    assert spec(name="gru") == GruSpec(name="gru", hidden=64, layers=2, patch=4)
+    assert spec(name="transformer") == TransformerSpec(name="transformer", width=96, heads=4, layers=2, patch=8)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "cnn1d"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn1d", "gru", "transformer"])
 def test_a_specification_survives_being_written(name: str) -> None:
     there = spec(name=name, personal=["head"])
     assert TypeAdapter(ModelSpec).validate_json(there.model_dump_json()) == there
@@ -40,6 +42,9 @@ def test_a_specification_survives_being_written(name: str) -> None:
         ({"name": "mlp", "hidden": 64}, r"JG-plan-003 .*model\.hidden: the value 64"),
         ({"name": "cnn1d", "kernel": 4}, r"JG-plan-003 .*model\.kernel: the value 4 .*odd"),
         ({"name": "cnn1d", "groups": 0}, r"JG-plan-003 .*model\.groups: the value 0"),
+        ({"name": "gru", "layers": 0}, r"JG-plan-003 .*model\.layers: the value 0"),
+        ({"name": "transformer", "width": 90}, r"JG-plan-003 .*width is even and a multiple of heads"),
+        ({"name": "transformer", "width": 9, "heads": 3}, r"JG-plan-003 .*width is even"),
     ],
 )
 def test_a_model_that_is_not_installed_or_cannot_be_built_is_refused(content: dict[str, Any], message: str) -> None:

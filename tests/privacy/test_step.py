@@ -1,8 +1,9 @@
-"""The private step against one-by-one gradients, and replayed on neighbouring data sets."""
+"""Every engine of the private step against one-by-one gradients, and replayed on neighbouring data sets."""
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,18 @@ from torch import Tensor, nn
 
 from jangin.errors import PrivacyError
 from jangin.models.networks import build
-from jangin.models.spec import Cnn1dSpec, LinearSpec, MlpSpec
+from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, TransformerSpec
 from jangin.models.tasks import Task, row_losses
-from jangin.privacy import step as step_file
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Relation, Unit
 from jangin.privacy.sampling import Draw
-from jangin.privacy.step import OpacusStep, noised_mean
+from jangin.privacy.step import BookkeepingStep, OpacusStep, PrivateStep, VmapStep, noised_mean, private_step
+from jangin.privacy.step import bookkeeping as bookkeeping_file
+from jangin.privacy.step import opacus as opacus_file
+from jangin.privacy.step import vmap as vmap_file
 
 Tape = Callable[[object], SecureRandom]
-Mode = Literal["ew", "hooks"]
-MODES: tuple[Mode, ...] = ("ew", "hooks")
+Engine = Callable[[nn.Module, Any, float], PrivateStep]
 
 
 class MeanOver(nn.Module):
@@ -62,6 +64,36 @@ class Shared(nn.Module):
         return self.head(torch.tanh(self.tied(torch.tanh(self.body(torch.tanh(self.body(inputs)))))))
 
 
+class Recurrent(nn.Module):
+    """A recurrent layer whose output and last states all count."""
+
+    def __init__(self, layer: type[nn.GRU] | type[nn.LSTM], **options: Any) -> None:
+        super().__init__()
+        self.layer = layer(3, 4, **options)
+        self.head = nn.Linear(4 * (1 + self.layer.bidirectional), 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first = self.layer.batch_first
+        outputs, last = self.layer(inputs if first else inputs.transpose(0, 1))
+        ends = torch.cat(last) if isinstance(last, tuple) else last
+        return self.head(outputs.mean(dim=1 if first else 0)) + ends.sum(dim=(0, 2))[:, None]
+
+
+class Attention(nn.Module):
+    """Torch's own attention, alone and in its encoder layer."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 4)
+        self.encoder = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **options)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        steps = self.encoder(self.embed(inputs))
+        return self.head(steps + self.attention(steps, steps, steps, need_weights=False)[0]).mean(dim=1)
+
+
 def convolution(layer: type[nn.Conv1d] | type[nn.Conv2d], **options: Any) -> nn.Module:
     return nn.Sequential(layer(3, 6, 3, **options), nn.Tanh(), MeanOver(), nn.Linear(6, 1))
 
@@ -70,6 +102,19 @@ HOUSE = {
     "linear": (lambda: nn.Sequential(build(LinearSpec(name="linear"), (4,), 1, 0)), (4,)),
     "mlp": (lambda: build(MlpSpec(name="mlp", hidden=(8, 5)), (2, 3), 1, 0), (2, 3)),
     "cnn1d": (lambda: build(Cnn1dSpec(name="cnn1d", channels=(4, 6), kernel=5, groups=2), (3, 12), 1, 0), (3, 12)),
+    "transformer": (
+        lambda: build(TransformerSpec(name="transformer", width=8, heads=2, layers=1, patch=3), (2, 13), 1, 0),
+        (2, 13),
+    ),
+}
+RECURRENT = {
+    "gru model": (lambda: build(GruSpec(name="gru", hidden=5, layers=2, patch=2), (2, 11), 1, 0), (2, 11)),
+    "gru": (lambda: Recurrent(nn.GRU, batch_first=True), (5, 3)),
+    "gru, steps first, two ways": (lambda: Recurrent(nn.GRU, num_layers=2, bidirectional=True), (5, 3)),
+    "gru without bias": (lambda: Recurrent(nn.GRU, bias=False, batch_first=True), (5, 3)),
+    "lstm": (lambda: Recurrent(nn.LSTM, batch_first=True), (5, 3)),
+    "lstm, steps first, two ways": (lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True), (5, 3)),
+    "lstm without bias": (lambda: Recurrent(nn.LSTM, bias=False, batch_first=True), (5, 3)),
 }
 LAYERS = HOUSE | {
     "layer norm": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 1)), (4,)),
@@ -84,16 +129,25 @@ LAYERS = HOUSE | {
     ),
     "strided conv1d": (lambda: convolution(nn.Conv1d, stride=2, padding=1), (3, 9)),
     "grouped conv2d": (lambda: convolution(nn.Conv2d, groups=3, dilation=2, padding=2), (3, 7, 8)),
+    "grouped conv1d": (lambda: convolution(nn.Conv1d, groups=3, stride=2), (3, 9)),
+    "conv2d of bars": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, (1, 3), (2, 1), (0, 1)), MeanOver(), nn.Linear(4, 1)),
+        (2, 5, 4),
+    ),
+    "layer norm over two axes": (lambda: nn.Sequential(nn.LayerNorm((3, 4)), nn.Flatten(), nn.Linear(12, 1)), (3, 4)),
+    "in place": (lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 1)), (4,)),
     "conv1d same": (lambda: convolution(nn.Conv1d, padding="same", dilation=2), (3, 9)),
 }
+ATTENTION = {"attention": (Attention, (5, 3)), "attention without bias": (lambda: Attention(bias=False), (5, 3))}
 for padding in ("zeros", "circular", "reflect", "replicate"):
     LAYERS[f"conv1d {padding}"] = (lambda p=padding: convolution(nn.Conv1d, padding=2, padding_mode=p), (3, 9))
     LAYERS[f"conv2d {padding}"] = (lambda p=padding: convolution(nn.Conv2d, padding=2, padding_mode=p), (3, 7, 8))
+EVERYTHING = LAYERS | RECURRENT | ATTENTION
 
 
 def made(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """A model with weights that are not zero, the same in every call, and the shape of its rows."""
-    model, shape = LAYERS[name]
+    model, shape = EVERYTHING[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         module = model()
@@ -130,156 +184,6 @@ def one_by_one(module: nn.Module, inputs: Tensor, targets: Tensor, draw: Draw, c
     return total
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("clip", [0.3, 1e4])
-def test_the_clipped_sum_is_that_of_one_by_one_gradients(name: str, mode: Mode, clip: float) -> None:
-    module, shape = made(name)
-    draw = drawn([3, 1, 2, 1])
-    inputs, targets = rows(shape, 7)
-    expected = one_by_one(module, inputs, targets, draw, clip)
-    found = OpacusStep(module, squared, clip, mode).clipped_sum(inputs, targets, draw)
-    assert found.shape == expected.shape
-    assert (found - expected).norm() <= 1e-6 * expected.norm()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_one_example_a_unit_is_the_same_law(mode: Mode) -> None:
-    module, shape = made("mlp")
-    inputs, targets = rows(shape, 5)
-    expected = one_by_one(module, inputs, targets, drawn([1] * 5), 0.2)
-    found = OpacusStep(module, squared, 0.2, mode).clipped_sum(inputs, targets, drawn([1] * 5))
-    assert (found - expected).norm() <= 1e-6 * expected.norm()
-
-
-@pytest.mark.parametrize("task", Task)
-def test_every_tasks_loss_is_clipped_alike(task: Task) -> None:
-    module = build(LinearSpec(name="linear"), (4,), 3 if task is Task.MULTICLASS else 1, 0)
-    inputs, _ = rows((4,), 6)
-    targets = inputs[:, :1] if task is Task.REGRESSION else (inputs[:, 0] > 0).long()
-    step = OpacusStep(module, lambda outputs, truth: row_losses(task, outputs, truth), 1e6)
-    found = step.clipped_sum(inputs, targets, drawn([1] * 6))
-    plain = copy.deepcopy(module)
-    row_losses(task, plain(inputs), targets).sum().backward()
-    expected = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None])
-    torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [*HOUSE, "layer norm", "conv2d circular", "embedding"])
-def test_one_unit_more_or_less_moves_the_sum_by_at_most_the_clip(name: str, mode: Mode) -> None:
-    module, shape = made(name)
-    clips = {clip: OpacusStep(copy.deepcopy(module), squared, clip, mode) for clip in (1e-3, 1.0, 50.0)}
-
-    @settings(max_examples=15, deadline=None)
-    @given(
-        sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6),
-        seed=st.integers(0, 2**16),
-        extreme=st.sampled_from([0.0, 1e-12, 1.0, 1e4, 1e12, 1e19, 3e38, float("inf"), float("nan")]),
-        everywhere=st.booleans(),
-        clip=st.sampled_from(list(clips)),
-    )
-    def replay(sizes: list[int], seed: int, extreme: float, everywhere: bool, clip: float) -> None:
-        draw = drawn(sizes)
-        inputs, targets = rows(shape, sum(sizes), seed)
-        gone = seed % len(sizes)
-        here = torch.from_numpy(draw.units == gone)
-        first = int(here.nonzero()[0, 0])
-        inputs[here if everywhere else first] *= extreme
-        targets[first] *= extreme
-        step = clips[clip]
-        whole = step.clipped_sum(inputs, targets, draw)
-        less = step.clipped_sum(inputs[~here], targets[~here], drawn([s for u, s in enumerate(sizes) if u != gone]))
-        assert torch.isfinite(whole).all()
-        assert (whole - less).norm() <= clip * (1 + 1e-5)
-
-    replay()
-
-
-def test_a_large_lot_of_units_that_agree_keeps_the_law() -> None:
-    # A float32 sum would be off by 2.5e-5 clips here.
-    step, count = OpacusStep(nn.Linear(3, 1), squared, 1.0), 1500
-    inputs = torch.from_numpy(np.random.default_rng(0).uniform(0, 0.3, (count, 3)).astype(np.float32))
-    targets = torch.full((count, 1), 100.0)
-    whole = step.clipped_sum(inputs, targets, drawn([1] * count))
-    assert whole.norm() > 0.98 * count
-    less = step.clipped_sum(inputs[:-1], targets[:-1], drawn([1] * (count - 1)))
-    assert (whole - less).norm() == pytest.approx(1.0, abs=1e-6)
-
-
-@pytest.mark.parametrize("width", [1, 511, 512, 513, 3000])
-def test_norms_are_those_of_the_whole_gradient_at_any_width(width: int) -> None:
-    inputs, targets = torch.full((2, width), 0.1), torch.tensor([[1e3], [-2e3]])
-    step = OpacusStep(nn.Linear(width, 1), squared, 1.0)
-    assert step.clipped_sum(inputs[:1], targets[:1], drawn([1])).norm() == pytest.approx(1.0, abs=1e-6)
-    assert step.clipped_sum(inputs, targets, drawn([1, 1])).norm() < 1e-6
-
-
-@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf"), 3e38])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [*HOUSE, "layer norm", "conv2d reflect"])
-def test_what_is_not_finite_silences_its_own_unit_only(name: str, mode: Mode, broken: float) -> None:
-    module, shape = made(name)
-    inputs, targets = rows(shape, 6)
-    inputs[2].view(-1)[0] = broken
-    targets[2] = broken
-    step = OpacusStep(module, squared, 0.5, mode)
-    others = torch.tensor([0, 1, 4, 5])
-    expected = step.clipped_sum(inputs[others], targets[others], drawn([2, 1, 1]))
-    found = step.clipped_sum(inputs, targets, drawn([2, 2, 1, 1]))
-    assert torch.isfinite(found).all()
-    assert (found - expected).norm() <= 1e-6 * expected.norm()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_bounded_memory_changes_nothing_and_splits_no_unit(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, shape = made("cnn1d")
-    inputs, targets = rows(shape, 14)
-    seen: list[int] = []
-
-    def counted(outputs: Tensor, truth: Tensor) -> Tensor:
-        seen.append(len(outputs))
-        return squared(outputs, truth)
-
-    step, draw = OpacusStep(module, counted, 0.4, mode), drawn([2, 1, 4, 6, 1])
-    whole = step.clipped_sum(inputs, targets, draw)
-    assert seen == [14]
-    seen.clear()
-    monkeypatch.setattr(step_file, "_ROW_BYTES_AT_ONCE", 4 * sum(p.numel() for p in module.parameters()) * 4)
-    parts = step.clipped_sum(inputs, targets, draw)
-    assert seen == [3, 4, 6, 1]
-    assert (parts - whole).norm() <= 1e-6 * whole.norm()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_an_empty_draw_gives_zeros(mode: Mode) -> None:
-    module, shape = made("mlp")
-    inputs, targets = rows(shape, 0)
-    found = OpacusStep(module, squared, 1.0, mode).clipped_sum(inputs, targets, drawn([]))
-    assert found.shape == (sum(p.numel() for p in module.parameters()),)
-    assert not found.any()
-
-
-@pytest.mark.filterwarnings("ignore:Full backward hook")  # torch's remark on inputs without gradients
-@pytest.mark.parametrize("mode", MODES)
-def test_plain_training_in_between_leaves_nothing_behind(mode: Mode) -> None:
-    module, shape = made("cnn1d")
-    inputs, targets = rows(shape, 4)
-    step = OpacusStep(module, squared, 0.5, mode)
-    before = step.clipped_sum(inputs, targets, drawn([2, 2]))
-    for _ in range(2):
-        squared(module(inputs * 3), targets).mean().backward()
-    assert all(getattr(p, "grad_sample", None) is None for p in module.parameters())
-    assert torch.equal(step.clipped_sum(inputs, targets, drawn([2, 2])), before)
-
-
-def test_a_frozen_parameter_is_left_out() -> None:
-    module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
-    module[0].requires_grad_(False)
-    inputs, targets = rows((4,), 3)
-    assert OpacusStep(module, squared, 1.0).clipped_sum(inputs, targets, drawn([1, 2])).shape == (4,)
-
-
 class Counter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -287,25 +191,6 @@ class Counter(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [
-        ("BatchNorm1d", lambda: nn.BatchNorm1d(4)),
-        ("BatchNorm2d", lambda: nn.BatchNorm2d(4, track_running_stats=False)),
-        ("SyncBatchNorm", lambda: nn.SyncBatchNorm(4, affine=False, track_running_stats=False)),
-        ("InstanceNorm1d", lambda: nn.InstanceNorm1d(4, track_running_stats=True)),
-        ("Counter", Counter),
-        ("Embedding", lambda: nn.Embedding(5, 4, max_norm=1.0)),
-        ("Embedding", lambda: nn.Embedding(5, 4, scale_grad_by_freq=True)),
-    ],
-)
-@pytest.mark.parametrize("mode", MODES)
-def test_a_layer_that_mixes_records_is_refused_by_name(name: str, layer: Callable[[], nn.Module], mode: Mode) -> None:
-    module = nn.Sequential(nn.Linear(4, 4), nn.Sequential(layer()))
-    with pytest.raises(PrivacyError, match=f"JG-privacy-003 Layer '1.0' \\({name}\\)"):
-        OpacusStep(module, squared, 1.0, mode)
 
 
 class Gain(nn.Module):
@@ -317,16 +202,329 @@ class Gain(nn.Module):
         return inputs * self.gain
 
 
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [("GRU", lambda: nn.GRU(4, 4)), ("MultiheadAttention", lambda: nn.MultiheadAttention(4, 2)), ("Gain", Gain)],
-)
-@pytest.mark.parametrize("mode", MODES)
-def test_a_layer_without_a_gradient_rule_is_refused_by_name(
-    name: str, layer: Callable[[], nn.Module], mode: Mode
-) -> None:
-    with pytest.raises(PrivacyError, match=f"JG-privacy-004 .*{name}"):
-        OpacusStep(nn.Sequential(nn.Linear(4, 4), layer()), squared, 1.0, mode)
+class Borrowed(nn.Module):
+    """A layer's weight used beside the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs) + torch.tanh(inputs @ self.body.weight.t())
+
+
+class Positions(nn.Module):
+    """Embeddings that all rows share, as many as the probe has rows by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.head = nn.Embedding(3, 4), nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(torch.tanh(inputs + self.places(torch.arange(3)))).mean(dim=1)
+
+
+class StepsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(inputs.transpose(0, 1)).mean(dim=0)
+
+
+class Overwritten(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        copied = inputs.clone()
+        hidden = self.body(copied)
+        copied.mul_(2.0)
+        return self.head(hidden + copied)
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        mask = torch.ones(3, 3, dtype=torch.bool).triu(1)
+        return self.head(self.attention(inputs, inputs, inputs, attn_mask=mask, need_weights=False)[0]).mean(dim=1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "known" in metafunc.fixturenames:
+        metafunc.parametrize("known", metafunc.cls.layers)
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")  # torch's remark on inputs without gradients
+class Contract:
+    """What holds for every engine."""
+
+    engine: Engine
+    layers = tuple(EVERYTHING)
+    wide: tuple[Any, str]
+
+    @pytest.mark.parametrize("clip", [0.3, 1e4])
+    def test_the_clipped_sum_is_that_of_one_by_one_gradients(self, known: str, clip: float) -> None:
+        module, shape = made(known)
+        draw = drawn([3, 1, 2, 1])
+        inputs, targets = rows(shape, 7)
+        expected = one_by_one(module, inputs, targets, draw, clip)
+        found = self.engine(module, squared, clip).clipped_sum(inputs, targets, draw)
+        assert found.shape == expected.shape
+        assert found.dtype == torch.float64
+        assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+    @pytest.mark.parametrize("name", ["mlp", "cnn1d", "transformer", "shared and unused"])
+    def test_one_example_a_unit_is_the_same_law(self, name: str) -> None:
+        module, shape = made(name)
+        inputs, targets = rows(shape, 5)
+        expected = one_by_one(module, inputs, targets, drawn([1] * 5), 0.2)
+        found = self.engine(module, squared, 0.2).clipped_sum(inputs, targets, drawn([1] * 5))
+        assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+    def test_one_unit_more_or_less_moves_the_sum_by_at_most_the_clip(self, known: str) -> None:
+        module, shape = made(known)
+        clips = {clip: self.engine(copy.deepcopy(module), squared, clip) for clip in (1e-3, 1.0, 50.0)}
+
+        @settings(max_examples=8, deadline=None)
+        @given(
+            sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6),
+            seed=st.integers(0, 2**16),
+            extreme=st.sampled_from([0.0, 1e-12, 1.0, 1e4, 1e12, 1e19, 3e38, float("inf"), float("nan")]),
+            everywhere=st.booleans(),
+            clip=st.sampled_from(list(clips)),
+        )
+        def replay(sizes: list[int], seed: int, extreme: float, everywhere: bool, clip: float) -> None:
+            draw = drawn(sizes)
+            inputs, targets = rows(shape, sum(sizes), seed)
+            gone = seed % len(sizes)
+            here = torch.from_numpy(draw.units == gone)
+            first = int(here.nonzero()[0, 0])
+            inputs[here if everywhere else first] *= extreme
+            targets[first] *= extreme
+            step = clips[clip]
+            whole = step.clipped_sum(inputs, targets, draw)
+            others = drawn([size for unit, size in enumerate(sizes) if unit != gone])
+            less = step.clipped_sum(inputs[~here], targets[~here], others)
+            assert torch.isfinite(whole).all()
+            assert (whole - less).norm() <= clip * (1 + 1e-5)
+
+        replay()
+
+    def test_steps_that_cancel_each_other_keep_the_law(self) -> None:
+        # In float32 the norm of such a gradient cannot be had from products of its factors.
+        module = nn.Sequential(nn.Linear(4, 3), MeanOver())
+        turn = torch.tensor([1.0, -1.0])[:, None] * torch.full((2, 4), 1e4)
+        inputs = (turn + 1e-2 * torch.arange(8.0).view(2, 4))[None].repeat(2, 3, 1)
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            return ((outputs - targets) * 1e3).sum(dim=1)
+
+        step, targets = self.engine(module, loss, 1e-2), torch.zeros(2, 1)
+        whole = step.clipped_sum(inputs, targets, drawn([1, 1]))
+        assert whole.norm() == pytest.approx(2e-2, rel=1e-5)
+        assert (whole - step.clipped_sum(inputs[:1], targets[:1], drawn([1]))).norm() <= 1e-2 * (1 + 1e-5)
+
+    def test_a_large_lot_of_units_that_agree_keeps_the_law(self) -> None:
+        # A float32 sum would be off by 2.5e-5 clips here.
+        step, count = self.engine(nn.Linear(3, 1), squared, 1.0), 1500
+        inputs = torch.from_numpy(np.random.default_rng(0).uniform(0, 0.3, (count, 3)).astype(np.float32))
+        targets = torch.full((count, 1), 100.0)
+        whole = step.clipped_sum(inputs, targets, drawn([1] * count))
+        assert whole.norm() > 0.98 * count
+        less = step.clipped_sum(inputs[:-1], targets[:-1], drawn([1] * (count - 1)))
+        assert (whole - less).norm() == pytest.approx(1.0, abs=1e-6)
+
+    @pytest.mark.parametrize("width", [1, 255, 256, 257, 3000])
+    @pytest.mark.parametrize("size", [1, 2])
+    def test_norms_are_those_of_the_whole_gradient_at_any_width(self, width: int, size: int) -> None:
+        inputs = torch.full((2 * size, width), 0.1)
+        targets = torch.tensor([[1e3], [-2e3]]).repeat_interleave(size, dim=0)
+        step = self.engine(nn.Linear(width, 1), squared, 1.0)
+        alone = step.clipped_sum(inputs[:size], targets[:size], drawn([size]))
+        assert alone.norm() == pytest.approx(1.0, abs=1e-6)
+        assert step.clipped_sum(inputs, targets, drawn([size, size])).norm() < 1e-6
+
+    @pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf"), 3e38])
+    def test_what_is_not_finite_silences_its_own_unit_only(self, known: str, broken: float) -> None:
+        module, shape = made(known)
+        inputs, targets = rows(shape, 6)
+        inputs[2].view(-1)[0] = 0.0 if "embedding" in known else broken  # there, numbers are names
+        targets[2] = broken
+        step = self.engine(module, squared, 0.5)
+        others = torch.tensor([0, 1, 4, 5])
+        expected = step.clipped_sum(inputs[others], targets[others], drawn([2, 1, 1]))
+        found = step.clipped_sum(inputs, targets, drawn([2, 2, 1, 1]))
+        assert torch.isfinite(found).all()
+        assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+    def test_bounded_memory_changes_nothing_and_splits_no_unit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        module, shape = made("cnn1d")
+        inputs, targets = rows(shape, 14)
+        step, draw = self.engine(module, squared, 0.4), drawn([2, 1, 4, 6, 1])
+        whole = step.clipped_sum(inputs, targets, draw)
+        monkeypatch.setattr(*self.wide, 4 * sum(p.numel() for p in module.parameters()) * 4)
+        if self.wide[0] is bookkeeping_file:
+            monkeypatch.setattr(bookkeeping_file, "_MOST_ROWS", 4)
+        parts = step.clipped_sum(inputs, targets, draw)
+        assert (parts - whole).norm() <= 1e-6 * whole.norm()
+
+    def test_an_empty_draw_gives_zeros(self) -> None:
+        module, shape = made("mlp")
+        inputs, targets = rows(shape, 0)
+        found = self.engine(module, squared, 1.0).clipped_sum(inputs, targets, drawn([]))
+        assert found.shape == (sum(p.numel() for p in module.parameters()),)
+        assert not found.any()
+
+    def test_plain_training_in_between_leaves_nothing_behind(self) -> None:
+        module, shape = made("cnn1d")
+        inputs, targets = rows(shape, 4)
+        step = self.engine(module, squared, 0.5)
+        before = step.clipped_sum(inputs, targets, drawn([2, 2]))
+        for _ in range(2):
+            squared(module(inputs * 3), targets).mean().backward()
+        assert all(getattr(p, "grad_sample", None) is None for p in module.parameters())
+        assert torch.equal(step.clipped_sum(inputs, targets, drawn([2, 2])), before)
+
+    def test_the_parameters_of_the_moment_count(self) -> None:
+        module, shape = made("mlp")
+        inputs, targets = rows(shape, 4)
+        step = self.engine(module, squared, 0.5)
+        step.clipped_sum(inputs, targets, drawn([2, 2]))
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+        expected = one_by_one(module, inputs, targets, drawn([2, 2]), 0.5)
+        found = step.clipped_sum(inputs, targets, drawn([2, 2]))
+        assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+    @pytest.mark.parametrize("frozen", [["0.weight", "0.bias"], ["0.weight"], ["2.bias"], ["2.weight"]])
+    def test_a_frozen_parameter_is_left_out(self, frozen: list[str]) -> None:
+        module = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
+        for name in frozen:
+            module.get_parameter(name).requires_grad_(False)
+        inputs, targets = rows((4,), 3)
+        loss = (squared(module(inputs), targets) * torch.tensor([1, 0.5, 0.5])).sum()
+        gradients = torch.autograd.grad(loss, [p for p in module.parameters() if p.requires_grad])
+        expected = torch.cat([gradient.flatten() for gradient in gradients])
+        found = self.engine(module, squared, 1e6).clipped_sum(inputs, targets, drawn([1, 2]))
+        torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("name", "layer"),
+        [
+            ("BatchNorm1d", lambda: nn.BatchNorm1d(4)),
+            ("BatchNorm2d", lambda: nn.BatchNorm2d(4, track_running_stats=False)),
+            ("SyncBatchNorm", lambda: nn.SyncBatchNorm(4, affine=False, track_running_stats=False)),
+            ("InstanceNorm1d", lambda: nn.InstanceNorm1d(4, track_running_stats=True)),
+            ("Counter", Counter),
+            ("Embedding", lambda: nn.Embedding(5, 4, max_norm=1.0)),
+            ("Embedding", lambda: nn.Embedding(5, 4, scale_grad_by_freq=True)),
+        ],
+    )
+    def test_a_layer_that_mixes_records_is_refused_by_name(self, name: str, layer: Callable[[], nn.Module]) -> None:
+        module = nn.Sequential(nn.Linear(4, 4), nn.Sequential(layer()))
+        with pytest.raises(PrivacyError, match=f"JG-privacy-003 Layer '1.0' \\({name}\\)"):
+            self.engine(module, squared, 1.0)
+
+
+class TestBookkeeping(Contract):
+    engine = staticmethod(BookkeepingStep)
+    wide = (bookkeeping_file, "_BYTES_IN_CACHE")
+
+    def test_a_parameter_outside_layers_is_refused_by_name(self) -> None:
+        with pytest.raises(PrivacyError, match=r"JG-privacy-004 .*Gain"):
+            BookkeepingStep(nn.Sequential(nn.Linear(4, 4), Gain()), squared, 1.0)
+
+    @pytest.mark.parametrize(
+        ("model", "shape", "why"),
+        [
+            (lambda: Borrowed(), (4,), "body.weight, used outside its layer"),
+            (lambda: Positions(), (3, 4), r"Embedding \(3 rows for 2 records\)"),
+            (lambda: StepsFirst(), (3, 4), r"Linear \(3 rows for 2 records\)"),
+            (lambda: Overwritten(), (4,), r"Linear \(its inputs are changed in place\)"),
+            (lambda: Recurrent(nn.LSTM, proj_size=2, batch_first=True), (5, 3), r"LSTM \(it has a rule for"),
+            (lambda: Masked(), (3, 4), r"MultiheadAttention \(it has a rule for self-attention"),
+        ],
+    )
+    def test_a_use_that_no_rule_sees_is_refused_by_name(
+        self, model: Callable[[], nn.Module], shape: tuple[int, ...], why: str
+    ) -> None:
+        inputs, targets = rows(shape, 3)
+        with pytest.raises(PrivacyError, match=f"JG-privacy-004 .*{why}"):
+            BookkeepingStep(model(), squared, 1.0).clipped_sum(inputs, targets, drawn([1, 2]))
+
+    def test_layers_are_their_own_again_after_a_failure(self) -> None:
+        module = Borrowed()
+        with pytest.raises(PrivacyError):
+            BookkeepingStep(module, squared, 1.0).clipped_sum(*rows((4,), 1), drawn([1]))
+        assert "forward" not in vars(module.body)
+
+    def test_weights_computed_from_others_are_no_layers_own(self) -> None:
+        module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 1)))
+        assert BookkeepingStep.unknown_layers(module)
+
+
+class TestVmap(Contract):
+    engine = staticmethod(VmapStep)
+    layers = tuple(name for name in EVERYTHING if "gru" not in name)
+    wide = (vmap_file, "_BYTES_AT_ONCE")
+
+    def test_what_vmap_cannot_take_is_refused(self) -> None:
+        module, shape = made("gru")
+        with pytest.raises(PrivacyError, match="JG-privacy-004 The model under vmap"):
+            VmapStep(module, squared, 1.0).clipped_sum(*rows(shape, 2), drawn([2]))
+
+    @pytest.mark.parametrize(("model", "shape"), [(lambda: Borrowed(), (4,)), (lambda: Positions(), (3, 4))])
+    def test_parameters_may_be_used_anywhere(self, model: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+        module, (inputs, targets), draw = model(), rows(shape, 5), drawn([2, 1, 2])
+        expected = one_by_one(module, inputs, targets, draw, 0.3)
+        found = VmapStep(module, squared, 0.3).clipped_sum(inputs, targets, draw)
+        assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+
+class TestOpacusEw(Contract):
+    engine = staticmethod(OpacusStep)
+    layers = tuple(name for name in EVERYTHING if name not in {*RECURRENT, *ATTENTION, "in place"})
+    wide = (opacus_file, "_BYTES_AT_ONCE")
+
+    @pytest.mark.parametrize(
+        ("name", "layer"),
+        [("GRU", lambda: nn.GRU(4, 4)), ("MultiheadAttention", lambda: nn.MultiheadAttention(4, 2)), ("Gain", Gain)],
+    )
+    def test_a_layer_without_a_gradient_rule_is_refused_by_name(
+        self, name: str, layer: Callable[[], nn.Module]
+    ) -> None:
+        with pytest.raises(PrivacyError, match=f"JG-privacy-004 .*{name}"):
+            self.engine(nn.Sequential(nn.Linear(4, 4), layer()), squared, 1.0)
+
+
+class TestOpacusHooks(TestOpacusEw):
+    engine = staticmethod(partial(OpacusStep, mode="hooks"))
+
+
+def test_the_default_is_bookkeeping_where_it_knows_every_layer_and_vmap_else() -> None:
+    assert isinstance(private_step(nn.Linear(4, 1), squared, 1.0), BookkeepingStep)
+    step = private_step(nn.Sequential(Gain(), nn.Linear(4, 1)), squared, 1.0)
+    assert isinstance(step, VmapStep)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_every_tasks_loss_is_clipped_alike(task: Task) -> None:
+    module = build(LinearSpec(name="linear"), (4,), 3 if task is Task.MULTICLASS else 1, 0)
+    inputs, _ = rows((4,), 6)
+    targets = inputs[:, :1] if task is Task.REGRESSION else (inputs[:, 0] > 0).long()
+    step = private_step(module, lambda outputs, truth: row_losses(task, outputs, truth), 1e6)
+    found = step.clipped_sum(inputs, targets, drawn([1] * 6))
+    plain = copy.deepcopy(module)
+    row_losses(task, plain(inputs), targets).sum().backward()
+    expected = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None])
+    torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture
