@@ -158,3 +158,9 @@ def test_a_public_definition_says_what_it_is_and_what_it_raises(node: Definition
     assert about
     if not isinstance(node, ast.ClassDef):
         assert {name for name in raised(node) if not re.search(rf"\b{re.escape(name)}\b", about)} == set()
+
+
+def test_no_accountant_that_is_below_the_true_bound_is_named() -> None:
+    """Opacus' Gaussian-DP accountant states 1 to 18 % less than is spent."""
+    named = [file for file in PACKAGE.rglob("*.py") if "gdp" in file.read_text(encoding="utf-8").lower()]
+    assert named == []

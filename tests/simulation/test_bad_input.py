@@ -92,6 +92,13 @@ CASES = {
     "personal part of nothing": Case(
         "JG-plan-010", ("model.personal", "'hed'", "'head"), 2, {"model": {"name": "linear", "personal": ["hed"]}}
     ),
+    "a seed for the noise": Case("JG-plan-001", ("privacy.seed",), 2, PRIVATE | {"privacy.seed": 42}),
+    "a rate that is not the plan's own": Case(
+        "JG-plan-001", ("privacy.sampling_probability",), 2, PRIVATE | {"privacy.sampling_probability": 0.1}
+    ),
+    "units that are not public": Case(
+        "JG-plan-003", ("privacy.nominal_units", "'true'"), 2, PRIVATE | {"privacy.nominal_units": "true"}
+    ),
     "delta too large": Case(
         "JG-plan-020", ("privacy.delta", "0.01", "42"), 2, PRIVATE | {"privacy.delta": 1e-2, "privacy.epsilon": 1}
     ),
