@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
@@ -117,13 +118,18 @@ def served(link: EmbeddedLink, campaign: str, app: App) -> Run:
     return run
 
 
-def test_the_app_would_be_given_and_would_leave_its_mark(enrolled: SiteFolder, server: Any, app: App) -> None:
+def test_an_app_that_the_superlink_holds_is_given_to_nobody(enrolled: SiteFolder, server: Any, app: App) -> None:
     run = served(server.link, "c", app)
+    held = server.link.state.get_fab(app.hash)
+    assert held is not None
+    assert held.content == app.content
     site = SiteLink(f"127.0.0.1:{server.link.port}", enrolled.node_key().private, enrolled.ca_file.read_bytes())
-    with site:
-        request = GetFabRequest(node=site._there, hash_str=app.hash, run_id=run._id)
-        assert site._client.GetFab(request).fab.content == app.content
+    with site, pytest.raises(httpx.HTTPStatusError, match="404"):
+        site._client.GetFab(GetFabRequest(node=site._there, hash_str=app.hash, run_id=run._id))
     run.close()
+
+
+def test_its_code_would_leave_its_mark(app: App) -> None:
     for module in ("jangin", "jangin.client.worker", "evil.app"):
         subprocess.run([sys.executable, "-c", f"import {module}"], cwd=app.folder, check=True)
         app.mark.unlink()
