@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 import warnings
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ class Theirs:
         self.module, self.optimizer, loader = PrivacyEngine().make_private(
             module=module, optimizer=optimizer, data_loader=loader, noise_multiplier=noise, max_grad_norm=CLIP
         )
-        self.batches = iter(loader)
+        self.batches = chain.from_iterable(repeat(loader))
 
     def step(self) -> None:
         inputs, targets = next(self.batches)

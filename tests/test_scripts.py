@@ -91,6 +91,19 @@ def test_the_example_compares_strategies_with_and_without_privacy(run, tmp_path:
     assert sum("NO DIFFERENTIAL PRIVACY" in line for line in lines) == 3
 
 
+def test_the_mnist_benchmark_prints_two_accuracies_and_a_ratio(run, tmp_path: Path) -> None:
+    (tmp_path / "mnist").mkdir()
+    rng = np.random.default_rng(0)
+    for side in ("train", "test"):
+        images = rng.integers(0, 256, (700, 28, 28), np.uint8)
+        np.savez(tmp_path / "mnist" / f"{side}.npz", X=images, y=rng.integers(0, 10, 700, np.uint8))
+    done = run("benchmarks/mnist.py", str(tmp_path), "--json", "--quick")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["ratio"] is None for row in rows] == [True, True, False]
+    assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
+
+
 def test_the_audit_refutes_a_promise_whose_noise_is_a_tenth_and_not_one_that_holds(run) -> None:
     done = run("examples/audit_the_noise.py", "--runs", "1", "--promised", "2")
     assert done.returncode == 0, done.stderr
