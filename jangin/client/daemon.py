@@ -117,6 +117,7 @@ class Daemon:
             ThreadPoolExecutor(1, "jangin-worker") as trainer,
         ):
             try:
+                journal.lose_open_tasks(self._clock())
                 self._keep_connected(journal, trainer)
             finally:
                 self._bench.stop()
@@ -151,8 +152,6 @@ class Daemon:
 
     def _serve(self, link: SiteLink, session: "_Session") -> None:
         """Poll until the link fails or the end is near."""
-        if not self._working and not self._ready:
-            session.journal.lose_open_tasks(self._clock())
         pace = session.api.ack()
         while not self._stopping:
             self._collect(session)
@@ -196,7 +195,7 @@ class Daemon:
                     raise SiteError(
                         "JG-site-314", campaign=cleared.plan.campaign, round=wire.round, answered=wire.round
                     )
-                working.incoming = incoming
+                working.incoming, working.cleared = incoming, cleared
                 return
             kept = self._folder.kept_reply(wire.campaign) if cleared.again else None
         except JanginError as error:
@@ -270,7 +269,9 @@ class Daemon:
         """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""
         wire, journal, code = incoming.wire, session.journal, outward(error.code)
         _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error)
-        known = journal.plan(wire.campaign) is not None
+        place = wire.campaign, wire.round
+        # What is being trained goes on: one order of its round was refused, not the round.
+        known = journal.plan(wire.campaign) is not None and place not in self._working
         if known and Task.ABSTAINED in MOVES[journal.task(wire.campaign, wire.round)]:
             journal.move(wire.campaign, wire.round, Task.ABSTAINED, self._clock(), error.code)
         body = reply_body(Reply(self._settings.site.id, None, code))
@@ -282,7 +283,10 @@ class Daemon:
         self._ready.append(_Ready(incoming, answer, None))
 
     def _send(self, link: SiteLink, journal: Journal) -> None:
-        """Send what is ready; what meets a broken link stays ready for the next, a bounded number of times."""
+        """Send what is ready; what meets a broken link stays ready for the next.
+
+        An answer that the server five times could not take is given up: it would be in every other's way.
+        """
         while self._ready:
             ready = self._ready[0]
             place = ready.wire.campaign, ready.wire.round

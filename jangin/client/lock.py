@@ -21,7 +21,7 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         SiteError: JG-site-340, another one runs here.
     """
-    lock = FileLock(folder / "lock", blocking=False)
+    lock = FileLock(folder / "lock", blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:

@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +59,7 @@ from flwr.superlink.main import create_app
 from flwr.superlink.routers.fleet.node_auth import authenticate_node
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -74,7 +75,9 @@ Asgi = Callable[[Any, Any, Callable[[Any], Awaitable[None]]], Awaitable[None]]
 SITE_API: Final = "/v1/jangin/"
 MOST_REQUEST_BYTES: Final = MOST_BODY_BYTES + 2**20
 
+_MOST_SMALL_BYTES: Final = 2**20  # of a request that carries no part of a message
 _FLEET: Final = "/v1/fleet/"
+_PUSH_OBJECT: Final = f"{_FLEET}push-object"
 _ACTIVATE: Final = "/v1/fleet/activate-node"
 _BEAT_SECONDS = 10.0
 _START_SECONDS = 30.0
@@ -413,7 +416,8 @@ class _Gate:
             return await self._flower(scope, receive, send)
         path, headers = scope["path"], dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in headers or not length.isdigit() or int(length) > MOST_REQUEST_BYTES:
+        most = MOST_REQUEST_BYTES if path == _PUSH_OBJECT else _MOST_SMALL_BYTES
+        if b"transfer-encoding" in headers or not length.isdigit() or int(length) > most:
             return await _status(send, 413)
         if path == _ACTIVATE:
             return await self._flower(scope, receive, self._explained(headers, send))
@@ -444,7 +448,7 @@ class _Fleet:
     """
 
     def __init__(self, flower: Asgi, state: InMemoryLinkState, store: InMemoryObjectStore) -> None:
-        self._flower = flower
+        self._flower, self._state = flower, state
         self._handlers: Mapping[str, Callable[[Any], Any]] = {
             "activate-node": partial(fleet_handlers.activate_node, state=state),
             "deactivate-node": partial(fleet_handlers.deactivate_node, state=state),
@@ -452,7 +456,7 @@ class _Fleet:
             "pull-messages": partial(fleet_handlers.pull_messages, state=state, store=store),
             "pull-object": partial(fleet_handlers.pull_object, state=state),
             "confirm-message-received": partial(fleet_handlers.confirm_message_received, state=state, store=store),
-            "push-messages": partial(fleet_handlers.push_messages, state=state),
+            "push-messages": partial(_push_messages, state=state),
             "push-object": partial(fleet_handlers.push_object, state=state),
         }
 
@@ -464,6 +468,8 @@ class _Fleet:
         handler = self._handlers.get(scope["path"].removeprefix(_FLEET))
         if form is None or handler is None:
             return await _status(send, 404)
+        if scope["path"] != _ACTIVATE and not self._known(scope["headers"]):
+            return await _status(send, 401)  # whose body is not worth reading
 
         async def answered(request: Request) -> Response:
             try:
@@ -476,12 +482,30 @@ class _Fleet:
         response = await http_error_translator(Request({**scope, "app": self._flower}, receive), answered)
         return await response(scope, receive, send)
 
+    def _known(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether the key that a request names is registered; its signature is looked at with its body."""
+        try:
+            key = b64decode(dict(headers).get(FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode(), b""), validate=True)
+        except ValueError:
+            return False
+        return self._state.get_node_id_by_public_key(key) is not None
+
 
 def _handled(handler: Callable[[Any], Any], request: Request) -> bytes:
-    """The answer to a request that a registered key signed."""
+    """The answer to a request whose key signed its time and is the key of the node that it speaks for."""
     authenticate_node(request)
     answer: bytes = handler(request.state.protobuf_request).SerializeToString()
     return answer
+
+
+def _push_messages(request: Any, state: InMemoryLinkState) -> Any:
+    """Flower's handler, for replies of as many parts as a reply may have."""
+    try:
+        for tree in request.message_object_trees:
+            parts(tree)
+    except LinkError:
+        raise HTTPException(413) from None
+    return fleet_handlers.push_messages(request, state)
 
 
 async def _status(send: Callable[[Any], Awaitable[None]], status: int) -> None:

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from jangin.codec.document import Document, parse, read
+from jangin.codec.document import Document, parse, read_value
 from jangin.errors import DataError
 from jangin.records.card import Card
 from jangin.records.split import KEY_BYTES, Split, SplitUnit
@@ -137,14 +137,13 @@ def open_validated(folder: Path) -> tuple[Card, Manifest]:
     changed = set(described_files(folder)) ^ manifest.files.keys()
     if changed:
         raise DataError("JG-data-006", where=str(folder), files=", ".join(sorted(changed)[:5]), number=len(changed))
-    manifest.read(folder, CARD_FILE)
-    return _card(folder / CARD_FILE, manifest.files[CARD_FILE]), manifest
+    return _card(manifest.read(folder, CARD_FILE), str(folder / CARD_FILE)), manifest
 
 
 @lru_cache(maxsize=8)
-def _card(path: Path, digest: str) -> Card:
-    """A card that was just found to have this digest: it is asked for in every round, and YAML takes long to read."""
-    return read(path, Card)
+def _card(content: bytes, where: str) -> Card:
+    """The card that these bytes are: it is asked for in every round, and YAML takes long to read."""
+    return parse(read_value(content.decode(), where), Card, where)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -65,18 +65,19 @@ def serve(
     link = EmbeddedLink(state.certificate, state.key, host=settings.host, port=settings.port, site_api=api)
     server = _Server(state, store, members, link, stop, clock)
     try:
-        server.let_in()
-        with state.alone(), link:
-            address = f"{settings.host}:{link.port}"
-            write_whole(state.address, f"{address}\n".encode())
-            _log.info("Listening on %s.", address)
-            try:
-                ready(address)
-                server.watch()
-            finally:
-                state.address.unlink(missing_ok=True)
-            _log.info("Stopping.")
-        server.join()
+        with state.alone():
+            server.let_in()
+            with link:
+                address = f"{settings.host}:{link.port}"
+                write_whole(state.address, f"{address}\n".encode())
+                _log.info("Listening on %s.", address)
+                try:
+                    ready(address)
+                    server.watch()
+                finally:
+                    state.address.unlink(missing_ok=True)
+                _log.info("Stopping.")
+            server.join()
     finally:
         store.close()
 

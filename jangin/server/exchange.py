@@ -30,6 +30,7 @@ WAVE: Final = 4
 _GRACE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
 _LOOKS_A_SECOND = 2500  # at messages, all of an exchange together
+_TRAINING_SHARE = 0.7  # of the deadline, where updates are collected afterwards
 _WAVE_SHARE = 0.1  # of the deadline: a collection that takes longer makes room for the next
 _NOTHING: Final[NDArray[np.float32]] = np.empty(0, np.float32)
 
@@ -152,7 +153,8 @@ class LinkExchange:
         since = self._clock()
         left_s = self._until - since
         vector = order.vector if order.vector.size else None
-        wire = Wire(order.kind.value, self._messages.campaign, order.round, order_body(order, left_s), vector)
+        body = order_body(order, _TRAINING_SHARE * left_s if order.hold else left_s)
+        wire = Wire(order.kind.value, self._messages.campaign, order.round, body, vector)
         for site in cohort:
             try:
                 message = self._messages.push(site, wire, ttl_seconds=left_s + _GRACE_SECONDS)
@@ -163,7 +165,10 @@ class LinkExchange:
 
     def _collect(self) -> None:
         """Ask for updates that wait at their sites, as many as a wave has room for."""
-        recent = self._clock() - _WAVE_SHARE * self._deadline_s
+        now = self._clock()
+        if now >= self._until:
+            return
+        recent = now - _WAVE_SHARE * self._deadline_s
         collecting = (asked for asked in self._waiting.values() if asked.order.kind is Kind.COLLECT)
         room = WAVE - sum(asked.since > recent for asked in collecting)
         for _ in range(min(room, len(self._held))):
@@ -191,8 +196,9 @@ class LinkExchange:
         if reply.vector is not None and reply.vector.shape != (self._size,):
             problem = f"expected {self._size} values: {len(reply.vector)}"
             raise ServerError("JG-server-340", where=site, problem=problem)
-        if reply.content is Content.HELD and not order.hold:
-            raise ServerError("JG-server-340", where=site, problem="nobody asked it to hold its update")
+        if reply.content in (Content.HELD, Content.UPDATE) and (reply.content is Content.HELD) != order.hold:
+            problem = "it was asked to hold its update" if order.hold else "nobody asked it to hold its update"
+            raise ServerError("JG-server-340", where=site, problem=problem)
         return reply
 
 

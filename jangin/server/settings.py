@@ -110,7 +110,7 @@ class StateFolder:
         Raises:
             ServerError: JG-server-306, another one runs here.
         """
-        lock = FileLock(self.path / "lock", blocking=False)
+        lock = FileLock(self.path / "lock", blocking=False, fallback_to_soft=False)
         try:
             lock.acquire()
         except Timeout:

@@ -222,6 +222,33 @@ def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(
         assert rounds.ask(collect).abstained == "local"
 
 
+def test_a_refused_order_leaves_the_training_of_its_round_alone(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+) -> None:
+    rounds = campaign(plan(strategy={"local_steps": 20_000}))
+    daemons(enrolled)
+    wait(server.link.online)
+    training = rounds.push(rounds.train())
+    with enrolled.journal() as journal:
+        wait(lambda: journal.task(rounds.plan.hash, 1) is Task.TRAINING)
+        assert rounds.ask(Order(Kind.COLLECT, 1, np.empty(0, np.float32))).abstained == "local"
+        assert journal.task(rounds.plan.hash, 1) is Task.TRAINING
+        assert reply_of(gather(rounds.run, training)).update is not None
+
+
+def test_an_order_asked_again_otherwise_is_answered_as_it_was_asked_last(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+) -> None:
+    rounds = campaign(plan(strategy={"local_steps": 20_000}))
+    daemons(enrolled)
+    wait(server.link.online)
+    rounds.push(replace(rounds.train(), hold=True))
+    with enrolled.journal() as journal:
+        wait(lambda: journal.task(rounds.plan.hash, 1) is Task.TRAINING)
+        again = rounds.push(rounds.train())
+        assert reply_of(gather(rounds.run, again)).update is not None
+
+
 def test_the_servers_exchange_gets_the_same_sum_in_waves_and_at_once(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
 ) -> None:
@@ -270,6 +297,7 @@ def test_a_site_killed_in_training_comes_back_and_answers_the_round_asked_again(
         server.confirm(enrolled)
         daemons(enrolled)
         wait(lambda: journal.task(endless.plan.hash, 1) is Task.LOST)
+        wait(server.link.online)
         server.link.open_run("again").push("site-0", wire(endless.plan.hash, endless.train()))
         wait(lambda: journal.task(endless.plan.hash, 1) is Task.TRAINING)
 

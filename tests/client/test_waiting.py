@@ -11,12 +11,18 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jangin.client.daemon import Daemon
 from jangin.client.desk import now_utc
+from jangin.client.lock import alone
 from jangin.client.state import SiteFolder
+from jangin.errors import LinkError, SiteError
 from jangin.flower_link.link import EmbeddedLink
+from jangin.flower_link.site import Incoming, SiteLink
+from jangin.flower_link.wire import Wire
+from jangin.plan.messages import Kind, Order, order_body
 
 
 class Rests:
@@ -123,3 +129,33 @@ def test_a_clock_that_is_off_is_diagnosed_by_how_much(
     (line,) = [record.message for record in caplog.records if "JG-site-204" in record.message]
     found = int(line.split("clock is ")[1].split()[0])
     assert abs(found - ahead) <= 2
+
+
+def test_a_second_daemon_on_the_same_folder_is_refused(enrolled: SiteFolder, server: Any) -> None:
+    with alone(enrolled.path), pytest.raises(SiteError, match="JG-site-340"):
+        a_daemon(enrolled).run()
+
+
+def test_an_answer_that_the_server_cannot_take_is_given_up_after_five_tries(
+    enrolled: SiteFolder, server: Any, ministry: Any, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan()
+    server.plans.append(ministry.signed(made))
+    sent = []
+
+    def refused(link: SiteLink, incoming: Incoming, wire: Wire) -> None:
+        sent.append(wire.body)
+        raise LinkError("JG-site-207", where="here", answer=500)
+
+    monkeypatch.setattr(SiteLink, "reply", refused)
+    daemon = a_daemon(enrolled)
+
+    def order(number: int) -> None:
+        if number == 1:
+            body = order_body(Order(Kind.SCALE, 0, np.empty(0, np.float32)), 60.0)
+            server.link.open_run(made.hash).push("site-0", Wire("scale", made.hash, 0, body))
+
+    Rests(daemon, 9, order)
+    daemon.run()
+    assert len(sent) == 5
+    assert len(set(sent)) == 1

@@ -269,3 +269,26 @@ def test_what_is_not_collected_by_the_deadline_is_missing() -> None:
     assert (record.missing, total.tolist()) == (MANY[:5], [6.0] * 4)
     assert 20 <= run.now - 100 < 20.1
     assert "collect-to-site-0" in run.forgotten
+
+
+def test_an_update_that_was_to_be_held_is_left_aside() -> None:
+    class Eager(HoldingRun):
+        def push(self, site: str, wire: Wire, *, ttl_seconds: float) -> str:
+            message = super().push(site, wire, ttl_seconds=ttl_seconds)
+            if wire.kind == "train" and site == MANY[0]:
+                self.due[message] = self.now, site, update(site, [9] * 4)
+            return message
+
+    run = Eager(MANY, seconds=0.5)
+    one = waves(run)
+    record, total = gather(one, TRAIN)
+    assert (record.missing, total.tolist()) == ((MANY[0],), [10.0] * 4)
+    assert one.refused == {MANY[0]: "JG-server-340"}
+
+
+def test_sites_that_hold_have_less_time_to_train_than_there_is() -> None:
+    run = HoldingRun(MANY, seconds=1.0)
+    gather(waves(run), TRAIN)
+    first, *_, last = (read_order(wire.kind, wire.round, wire.body, wire.vector)[1] for _, wire, _ in run.pushed)
+    assert first == pytest.approx(14.0)
+    assert 0 < last < 20.0

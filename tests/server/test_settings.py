@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from jangin.errors import PlanError, ServerError, SiteError
+from jangin.server.daemon import serve
 from jangin.server.settings import ServerSettings, StateFolder, write_whole
 
 NOW = datetime.now(UTC)
@@ -77,3 +79,10 @@ def test_a_server_that_was_killed_holds_its_folder_no_more(world: Any) -> None:
         child.kill()
     with world.state.alone():
         pass
+
+
+def test_a_second_server_on_the_same_folder_is_refused_and_leaves_the_first_ones_address(world: Any) -> None:
+    world.state.address.write_text("127.0.0.1:1\n")
+    with world.state.alone(), pytest.raises(ServerError, match="JG-server-306"):
+        serve(world.state.path, threading.Event())
+    assert world.state.address.exists()
