@@ -99,7 +99,7 @@ class PrivacyBlock(Document):
     unit: Unit = Unit.EPISODE
     epsilon: Annotated[float, Field(ge=1e-3, le=100)] | Literal["none"] = "none"
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clip: PositiveFloat = 1.0
+    clip: Annotated[float, Field(ge=1e-12)] = 1.0
     nominal_units: PositiveInt | None = None
     windows_per_episode: PositiveInt = 4
     scaling_share: Share = 0.1

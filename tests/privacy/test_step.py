@@ -24,6 +24,7 @@ from jangin.privacy.step import BookkeepingStep, OpacusStep, PrivateStep, VmapSt
 from jangin.privacy.step import bookkeeping as bookkeeping_file
 from jangin.privacy.step import opacus as opacus_file
 from jangin.privacy.step import vmap as vmap_file
+from jangin.privacy.step.interface import squared_norms
 
 Tape = Callable[[object], SecureRandom]
 Engine = Callable[[nn.Module, Any, float], PrivateStep]
@@ -34,6 +35,13 @@ class MeanOver(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs.flatten(2).mean(dim=-1)
+
+
+class Turned(nn.Module):
+    """Turns the last two axes."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.transpose(1, 2)
 
 
 class Entries(nn.Module):
@@ -255,6 +263,97 @@ class Masked(nn.Module):
         return self.head(self.attention(inputs, inputs, inputs, attn_mask=mask, need_weights=False)[0]).mean(dim=1)
 
 
+class Between(nn.Module):
+    """Two layers, and something that is done to inputs, to what is between them, or to outputs."""
+
+    def __init__(self, where: str, does: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
+        self.where, self.does = where, does
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.body(self.does(inputs) if self.where == "inputs" else inputs))
+        outputs = self.head(self.does(hidden) if self.where == "between" else hidden)
+        return self.does(outputs) if self.where == "outputs" else outputs
+
+
+class Backwards(torch.autograd.Function):
+    """Mixes gradients only."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.sum(dim=0, keepdim=True).expand_as(gradient)
+
+
+class Carried(nn.Module):
+    """A statistic of records that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.mean = nn.Linear(4, 1), torch.zeros(4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.mean = 0.5 * self.mean + 0.5 * inputs.mean(dim=0)
+        return self.body(inputs - self.mean)
+
+
+class Late(nn.Module):
+    """Uses a weight beside its layer where there are many rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.body(inputs)
+        return outputs + torch.tanh(inputs @ self.body.weight.t()) if len(inputs) > 4 else outputs
+
+
+class Unlearned(nn.Module):
+    """A layer that runs without gradients, before one that learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            hidden = torch.tanh(self.body(inputs))
+        return self.head(hidden)
+
+
+MIXING = {
+    "centred": Between("inputs", lambda x: x - x.mean(dim=0)),
+    "centred, without gradients": Between("inputs", lambda x: x - x.detach().mean(dim=0)),
+    "batch norm, functional": Between("between", lambda x: nn.functional.layer_norm(x.t(), [len(x)]).t()),
+    "softmax over records": Between("between", lambda x: x.softmax(dim=0)),
+    "sorted": Between("inputs", lambda x: x.sort(dim=0)[0]),
+    "summed up": Between("outputs", lambda x: x.cumsum(dim=0)),
+    "turned round": Between("outputs", lambda x: x.flip(0)),
+    "folded": Between("inputs", lambda x: x.t().reshape(len(x), -1)),
+    "shared out": Between("outputs", lambda x: x / len(x)),
+    "the largest only": Between("between", lambda x: x * (x[:, :1] == x[:, :1].max())),
+    "the first for all": Between("between", lambda x: x + x[:1]),
+    "gradients summed": Between("between", lambda x: Backwards.apply(x)),
+    "carried": Carried(),
+}
+MIXING_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "shared out": lambda outputs, targets: squared(outputs, targets) / len(outputs),
+    "less the mean": lambda outputs, targets: (lambda losses: losses - 0.5 * losses.mean())(squared(outputs, targets)),
+    "ranked": lambda outputs, _: torch.relu(outputs - outputs.t() + 1.0).mean(dim=1),
+    "over the largest": lambda outputs, targets: squared(outputs, targets) / squared(outputs, targets).detach().max(),
+}
+ENGINES: dict[str, Engine] = {
+    "bookkeeping": BookkeepingStep,
+    "ew": OpacusStep,
+    "hooks": lambda *arguments: OpacusStep(*arguments, mode="hooks"),
+}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "known" in metafunc.fixturenames:
         metafunc.parametrize("known", metafunc.cls.layers)
@@ -374,6 +473,36 @@ class Contract:
         parts = step.clipped_sum(inputs, targets, draw)
         assert (parts - whole).norm() <= 1e-6 * whole.norm()
 
+    @pytest.mark.parametrize("loss", [lambda o, t: squared(o, t).mean(), lambda o, t: (o - t).square()])
+    def test_losses_that_are_not_one_a_row_are_refused(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        with pytest.raises(PrivacyError, match="JG-privacy-003 Layer 'loss'"):
+            self.engine(nn.Linear(4, 1), loss, 1.0).clipped_sum(*rows((4,), 3), drawn([1, 2]))
+
+    @pytest.mark.parametrize("clip", [0.0, -1.0, 1e-13, float("inf"), float("nan")])
+    def test_a_clip_that_float32_cannot_keep_is_refused(self, clip: float) -> None:
+        with pytest.raises(ValueError, match="Expected 1e-12 <= clip"):
+            self.engine(nn.Linear(4, 1), squared, clip)
+
+    def test_the_least_clip_is_kept(self) -> None:
+        inputs, targets = rows((4,), 3)
+        step = self.engine(nn.Linear(4, 1), squared, 1e-12)
+        found = step.clipped_sum(inputs[:2] * 1e-9, targets[:2] * 1e-3, drawn([2]))
+        assert found.norm() == pytest.approx(1e-12, rel=1e-5)
+
+    def test_a_step_leaves_no_gradient_and_no_mode_behind(self) -> None:
+        module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)).eval(), nn.Linear(4, 1))
+        self.engine(module, squared, 1.0).clipped_sum(*rows((4,), 5), drawn([2, 3]))
+        assert all(parameter.grad is None for parameter in module.parameters())
+        assert [layer.training for layer in module.modules()] == [True, True, True, False, False, True]
+
+    def test_the_first_draw_is_treated_as_any_other(self) -> None:
+        module, shape = made("mlp")
+        inputs, targets = rows(shape, 5)
+        step, other = (self.engine(copy.deepcopy(module), squared, 0.5) for _ in range(2))
+        assert not step.clipped_sum(inputs[:1] * float("nan"), targets[:1], drawn([1])).any()
+        draw = drawn([2, 3])
+        assert torch.equal(step.clipped_sum(inputs, targets, draw), other.clipped_sum(inputs, targets, draw))
+
     def test_an_empty_draw_gives_zeros(self) -> None:
         module, shape = made("mlp")
         inputs, targets = rows(shape, 0)
@@ -445,8 +574,8 @@ class TestBookkeeping(Contract):
         ("model", "shape", "why"),
         [
             (lambda: Borrowed(), (4,), "body.weight, used outside its layer"),
-            (lambda: Positions(), (3, 4), r"Embedding \(3 rows for 2 records\)"),
-            (lambda: StepsFirst(), (3, 4), r"Linear \(3 rows for 2 records\)"),
+            (lambda: Positions(), (3, 4), r"Embedding \(its rows are not the records\)"),
+            (lambda: StepsFirst(), (3, 4), r"Linear \(its rows are not the records\)"),
             (lambda: Overwritten(), (4,), r"Linear \(its inputs are changed in place\)"),
             (lambda: Recurrent(nn.LSTM, proj_size=2, batch_first=True), (5, 3), r"LSTM \(it has a rule for"),
             (lambda: Masked(), (3, 4), r"MultiheadAttention \(it has a rule for self-attention"),
@@ -458,6 +587,63 @@ class TestBookkeeping(Contract):
         inputs, targets = rows(shape, 3)
         with pytest.raises(PrivacyError, match=f"JG-privacy-004 .*{why}"):
             BookkeepingStep(model(), squared, 1.0).clipped_sum(inputs, targets, drawn([1, 2]))
+
+    def test_a_use_that_comes_with_more_rows_is_refused_when_it_comes(self) -> None:
+        step, (inputs, targets) = BookkeepingStep(Late(), squared, 1.0), rows((4,), 5)
+        assert step.clipped_sum(inputs[:3], targets[:3], drawn([1, 2])).any()
+        with pytest.raises(PrivacyError, match=r"JG-privacy-004 .*body.weight, used outside its layer"):
+            step.clipped_sum(inputs, targets, drawn([2, 3]))
+
+    def test_a_forward_that_was_replaced_is_no_layers_own(self) -> None:
+        module, (inputs, targets) = nn.Sequential(nn.Linear(4, 1)), rows((4,), 3)
+        step = BookkeepingStep(module, squared, 1.0)
+        replaced = module[0].forward = lambda values: module[0].bias + values.sum(dim=1, keepdim=True)
+        assert BookkeepingStep.unknown_layers(module) == ["Linear"]
+        with pytest.raises(PrivacyError, match=r"JG-privacy-004 .*its forward has been replaced"):
+            step.clipped_sum(inputs, targets, drawn([1, 2]))
+        assert module[0].forward is replaced
+
+    @pytest.mark.parametrize(
+        ("model", "shape"),
+        [
+            (Unlearned, (4,)),
+            (lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), MeanOver(), nn.Linear(6, 1)), (6, 4)),
+            (lambda: nn.Sequential(Turned(), nn.LayerNorm(6), MeanOver(), nn.Linear(4, 1)), (6, 4)),
+        ],
+        ids=["without gradients", "in place after steps", "layer norm of turned axes"],
+    )
+    def test_unusual_models_keep_the_law(self, model: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+        module, (inputs, targets), draw = model(), rows(shape, 5), drawn([2, 1, 2])
+        expected = one_by_one(module, inputs, targets, draw, 0.3)
+        found = BookkeepingStep(module, squared, 0.3).clipped_sum(inputs, targets, draw)
+        assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+    def test_dropout_is_no_mixing(self) -> None:
+        class Dropping(Recurrent):
+            def forward(self, inputs: Tensor) -> Tensor:
+                return nn.functional.dropout(super().forward(inputs), 0.5, self.training)
+
+        inputs, targets = rows((5, 3), 4)
+        for module in (Dropping(nn.GRU, num_layers=2, dropout=0.5), Attention(dropout=0.5)):
+            state = torch.get_rng_state()
+            step = BookkeepingStep(module, squared, 1.0)
+            assert not step.clipped_sum(inputs[:0], targets[:0], drawn([])).any()
+            found = step.clipped_sum(inputs, targets, drawn([2, 2]))
+            torch.set_rng_state(state)
+            assert torch.equal(step.clipped_sum(inputs, targets, drawn([2, 2])), found)
+
+    @pytest.mark.parametrize("frozen", ["attention.in_proj_weight", "attention.out_proj.weight"])
+    def test_attention_may_be_frozen_in_part(self, frozen: str) -> None:
+        module, shape = made("attention without bias")
+        module.requires_grad_(False)
+        module.attention.requires_grad_(True)
+        module.get_parameter(frozen).requires_grad_(False)
+        inputs, targets = rows(shape, 3)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(squared(module(inputs), targets).sum(), trained)
+        expected = torch.cat([gradient.flatten() for gradient in gradients])
+        found = BookkeepingStep(module, squared, 1e6).clipped_sum(inputs, targets, drawn([1, 1, 1]))
+        torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-6)
 
     def test_layers_are_their_own_again_after_a_failure(self) -> None:
         module = Borrowed()
@@ -479,6 +665,13 @@ class TestVmap(Contract):
         module, shape = made("gru")
         with pytest.raises(PrivacyError, match="JG-privacy-004 The model under vmap"):
             VmapStep(module, squared, 1.0).clipped_sum(*rows(shape, 2), drawn([2]))
+
+    @pytest.mark.parametrize("name", ["centred", "softmax over records", "summed up", "folded", "shared out"])
+    def test_a_row_that_is_alone_mixes_with_none(self, name: str) -> None:
+        module, (inputs, targets) = MIXING[name], rows((4,), 5)
+        found = VmapStep(module, squared, 0.3).clipped_sum(inputs, targets, drawn([1] * 5))
+        alone = [one_by_one(module, inputs[[i]], targets[[i]], drawn([1]), 0.3) for i in range(5)]
+        assert (found - sum(alone)).norm() <= 1e-6 * found.norm()
 
     @pytest.mark.parametrize(("model", "shape"), [(lambda: Borrowed(), (4,)), (lambda: Positions(), (3, 4))])
     def test_parameters_may_be_used_anywhere(self, model: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
@@ -506,6 +699,32 @@ class TestOpacusEw(Contract):
 
 class TestOpacusHooks(TestOpacusEw):
     engine = staticmethod(partial(OpacusStep, mode="hooks"))
+
+
+def test_hooks_refuse_a_parameter_that_is_used_outside_its_layer() -> None:
+    with pytest.raises(PrivacyError, match=r"JG-privacy-004 .*outside their layers"):
+        OpacusStep(Borrowed(), squared, 1.0, mode="hooks").clipped_sum(*rows((4,), 3), drawn([1, 2]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", MIXING)
+def test_a_forward_that_mixes_records_is_refused(name: str, engine: str) -> None:
+    step, (inputs, targets) = ENGINES[engine](copy.deepcopy(MIXING[name]), squared, 1.0), rows((4,), 1)
+    with pytest.raises(PrivacyError, match=r"JG-privacy-003|JG-privacy-004 .*outside"):
+        step.clipped_sum(inputs, targets, drawn([1]))
+
+
+@pytest.mark.parametrize("name", MIXING_LOSSES)
+def test_a_loss_that_mixes_records_is_refused(name: str) -> None:
+    step, (inputs, targets) = BookkeepingStep(nn.Linear(4, 1), MIXING_LOSSES[name], 1.0), rows((4,), 1)
+    with pytest.raises(PrivacyError, match="JG-privacy-003"):
+        step.clipped_sum(inputs, targets, drawn([1]))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_norms_of_half_precision_are_not_rounded_to_it(kind: torch.dtype) -> None:
+    gradients = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 700))).to(kind)
+    torch.testing.assert_close(squared_norms(gradients), gradients.double().square().sum(dim=1), rtol=1e-6, atol=0)
 
 
 def test_the_default_is_bookkeeping_where_it_knows_every_layer_and_vmap_else() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jangin.privacy.step.rules import Affine, Rule, Tape, refuse
+from jangin.privacy.step.rules import Affine, Rule, Tape, affine, refuse
 
 __all__ = ["LAYERS"]
 
@@ -38,7 +38,7 @@ def _attention(
     q, k, v = by_head.unbind()
     mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=layer.dropout if layer.training else 0.0)
     steps = mixed.transpose(1, 2).flatten(start_dim=2)
-    output = functional.linear(steps, layer.out_proj.weight, layer.out_proj.bias)
+    output = affine(steps, layer.out_proj.weight, layer.out_proj.bias)
     tape.record(layer, rows, steps, output, Affine(steps, layer.out_proj.weight, layer.out_proj.bias))
     return output, None
 

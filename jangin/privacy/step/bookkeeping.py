@@ -26,13 +26,15 @@ from jangin.privacy.step.interface import (
     VALUES_IN_CACHE,
     RowLosses,
     clip_factors,
+    refuse_company,
     refuse_mixing,
+    refuse_reduced,
     squared_norms,
     trainable,
     unit_runs,
     weighted_sum,
 )
-from jangin.privacy.step.rules import Affine, Part, Room, Tape, Use
+from jangin.privacy.step.rules import Affine, Part, Room, Tape, Use, refuse
 
 __all__ = ["BookkeepingStep"]
 
@@ -56,7 +58,7 @@ class BookkeepingStep:
             PrivacyError: JG-privacy-003, a layer that mixes records or keeps statistics of them; JG-privacy-004,
                 parameters in a layer without a rule.
         """
-        refuse_mixing(module)
+        refuse_mixing(module, clip)
         unknown = self.unknown_layers(module)
         if unknown:
             raise PrivacyError("JG-privacy-004", where="model", layers=", ".join(unknown))
@@ -71,7 +73,8 @@ class BookkeepingStep:
         ]
         over_time = any(type(layer) in recurrent.LAYERS for layer in module.modules())
         self._values_at_once = _VALUES_OVER_TIME if over_time else _VALUES_AT_ONCE
-        self._seen_whole = False
+        self._tried = False
+        self._seen: set[tuple[int, bool]] = set()
 
     @staticmethod
     def unknown_layers(module: nn.Module) -> list[str]:
@@ -95,13 +98,15 @@ class BookkeepingStep:
         """See `interface.PrivateStep`.
 
         Raises:
-            PrivacyError: JG-privacy-004, parameters used outside layers, or rows that are no records.
+            PrivacyError: JG-privacy-003, the model or the loss mixes records; JG-privacy-004, parameters used outside
+                layers, or rows that are no records.
         """
         sums = _Sums(self._parameters, self._exact)
         if not draw.count:
             return sums.total
-        if not self._seen_whole:
-            self._see_whole(inputs[:1], targets[:1])
+        if not self._tried:
+            refuse_company(self._module, self._of_rows, inputs, targets)
+            self._room, self._tried = Room(), True
         most = min(_MOST_ROWS, self._values_at_once // max(1, inputs[0].numel()))
         if draw.count == len(draw.units):
             for run in unit_runs(draw.units, draw.count, most):
@@ -131,7 +136,12 @@ class BookkeepingStep:
             sizes: how many rows the unit of each row has; None for one each.
         """
         loss, tape = self._loss(inputs, targets, sizes), self._tape
-        gradients = torch.autograd.grad(loss, tape.edges, allow_unused=True)
+        kind = (len(inputs), self._module.training)
+        if kind not in self._seen:
+            self._see_whole(loss)
+            self._seen.add(kind)
+        edges = tape.edges if loss.requires_grad else []
+        gradients = torch.autograd.grad(loss, edges, allow_unused=True) if edges else [None] * len(tape.edges)
         tape.check()
         behind = [
             (use, gradient)
@@ -148,6 +158,7 @@ class BookkeepingStep:
         self._tape.start(len(inputs))
         with self._recording():
             losses = self._row_losses(self._module(inputs), targets)
+        refuse_reduced(losses, len(inputs))
         if sizes is not None:
             losses = losses / torch.from_numpy(sizes)
         return losses.sum()
@@ -155,6 +166,9 @@ class BookkeepingStep:
     @contextmanager
     def _recording(self) -> Iterator[None]:
         """Rules stand in for the layers' own forward passes, for these rows only."""
+        for layer, _ in self._forwards:
+            if "forward" in vars(layer):
+                refuse(layer, "its forward has been replaced")
         for layer, forward in self._forwards:
             layer.__dict__["forward"] = forward
         try:
@@ -207,21 +221,30 @@ class BookkeepingStep:
                     part.gradient.add_(before.gradient)
         return list(found.values())
 
-    def _see_whole(self, inputs: Tensor, targets: Tensor) -> None:
-        """Check once, on a row that is there two and three times, that rules see every use of every parameter."""
-        for rows in (2, 3):
-            # At two sizes no axis is as long as the rows by chance.
-            index = torch.zeros(rows, dtype=torch.long)
-            loss = self._loss(inputs[index], targets[index])
+    def _of_rows(self, inputs: Tensor, targets: Tensor, sizes: NDArray[np.intp]) -> Tensor:
+        """See `interface.RowGradients`."""
+        behind = self._backpropagated(inputs, targets, sizes)
+        found = []
+        for row in range(len(inputs)):
+            parts = self._parts(behind, slice(row, row + 1), 1)
+            found.append(torch.cat([torch.zeros(0), *(part.gradient.flatten() for part in parts)]))
+        return torch.stack(found)
+
+    def _see_whole(self, loss: Tensor) -> None:
+        """Refuse a pass in which rules have not seen every use of every parameter.
+
+        Looked at once for each number of rows and mode: it costs a twentieth of a small model's step.
+        """
         used, nodes = _uses_in_graph(loss)
-        recorded = zip(self._tape.edges, self._tape.uses, strict=True)
-        seen = Counter(id(p) for edge, uses in recorded if edge.node in nodes for use in uses for p in use.parameters)
-        for name, parameter in self._module.named_parameters():
-            if used[id(parameter)] != seen[id(parameter)]:
-                where = f"{name}, used outside its layer"
-                raise PrivacyError("JG-privacy-004", where="model", layers=where)
-        self._tape.start(0)
-        self._seen_whole = True
+        seen: dict[int, int] = {}
+        for edge, uses in zip(self._tape.edges, self._tape.uses, strict=True):
+            if edge.node in nodes:
+                for key in (id(p) for use in uses for p in use.parameters):
+                    seen[key] = seen.get(key, 0) + 1
+        if used != seen:
+            where = [name for name, p in self._module.named_parameters() if used.get(id(p)) != seen.get(id(p))]
+            named = f"{', '.join(where) or 'a parameter of another model'}, used outside its layer"
+            raise PrivacyError("JG-privacy-004", where="model", layers=named)
 
 
 class _Sums:
@@ -287,13 +310,13 @@ def _squares(rows: Tensor) -> Tensor:
 
 
 def _reparametrised(layer: nn.Module) -> bool:
-    """Whether a layer's weights are computed from other parameters, as weight norm does."""
-    return any(isinstance(value, Tensor) for value in vars(layer).values())
+    """Whether a layer's weights are computed from other parameters, as weight norm does, or its forward replaced."""
+    return "forward" in vars(layer) or any(isinstance(value, Tensor) for value in vars(layer).values())
 
 
-def _uses_in_graph(loss: Tensor) -> tuple[Counter[int], set[Node]]:
+def _uses_in_graph(loss: Tensor) -> tuple[dict[int, int], set[Node]]:
     """How often each parameter, by its id, enters autograd's graph behind `loss`, and the graph's nodes."""
-    uses: Counter[int] = Counter()
+    uses: dict[int, int] = {}
     nodes: set[Node] = set()
     ahead = [loss.grad_fn]
     while ahead:
@@ -302,7 +325,8 @@ def _uses_in_graph(loss: Tensor) -> tuple[Counter[int], set[Node]]:
             continue
         nodes.add(node)
         for behind, _ in node.next_functions:
-            if behind is not None and hasattr(behind, "variable"):
-                uses[id(behind.variable)] += 1
+            variable = getattr(behind, "variable", None)
+            if isinstance(variable, nn.Parameter):
+                uses[id(variable)] = uses.get(id(variable), 0) + 1
             ahead.append(behind)
     return uses, nodes

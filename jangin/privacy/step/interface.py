@@ -1,7 +1,7 @@
 """What every engine of the private step promises, and what they share: refusals, runs of whole units, clip, noise.
 
 The law: the very tensors that are measured are the ones that are clipped and summed; a unit whose gradient is not
-finite gives nothing; a model that mixes records is refused.
+finite gives nothing; a model that mixes records is refused, as far as its layers and one try on made-up records tell.
 
 Sensitivity: adding or removing one unit moves the sum by at most clip * (1 + 1e-5) in L2. Gradients are float32;
 norms and sums are float64, because a float32 sum of 1000 units that agree is rounded by more than 1e-5 of one.
@@ -9,7 +9,7 @@ norms and sums are float64, because a float32 sum of 1000 units that agree is ro
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +30,9 @@ __all__ = [
     "clip_factors",
     "clipped_sum_of",
     "noised_mean",
+    "refuse_company",
     "refuse_mixing",
+    "refuse_reduced",
     "squared_norms",
     "trainable",
     "unit_gradients",
@@ -39,20 +41,27 @@ __all__ = [
 ]
 
 _FEW = 256  # a float32 norm over so many values is exact to 1e-6
+_LEAST_CLIP = 1e-12  # float32 squares of the gradients that a smaller clip is about are 0
+_MADE_UP = 3  # records
+_COMPANY = 1e-3  # of a gradient, that is more than rounding
 VALUES_IN_CACHE = 2**18
 """Of float64, that are worked on at once."""
 
 RowLosses = Callable[[Tensor, Tensor], Tensor]
 """From outputs and targets to the loss of every row, shape (rows,)."""
 
+RowGradients = Callable[[Tensor, Tensor, NDArray[np.intp]], Tensor]
+"""From inputs, targets and sizes to the gradient of every row's loss over its size, shape (rows, parameters)."""
+
 
 class PrivateStep(Protocol):
     """A model whose rows do not depend on each other, the loss of a row, and a clip."""
 
     def __init__(self, module: nn.Module, row_losses: RowLosses, clip: float) -> None:
-        """Prepare `module`, whose parameters stay where they are; `clip` bounds a unit's gradient in L2, > 0.
+        """Prepare `module`, whose parameters stay where they are; `clip` bounds a unit's gradient in L2, >= 1e-12.
 
         Raises:
+            ValueError: another clip.
             PrivacyError: JG-privacy-003, a layer that mixes records or keeps statistics of them; JG-privacy-004,
                 parameters in a layer without a gradient rule.
         """
@@ -69,8 +78,8 @@ class PrivateStep(Protocol):
             draw: which unit each row belongs to; no unit at all gives zeros.
 
         Raises:
-            PrivacyError: JG-privacy-004, the model turns out to use parameters in a way that the engine has no
-                gradient for.
+            PrivacyError: JG-privacy-003, the model or the loss turns out to mix records; JG-privacy-004, the model
+                turns out to use parameters in a way that the engine has no gradient for.
         """
         ...
 
@@ -133,7 +142,8 @@ def squared_norms(gradients: Tensor) -> Tensor:
     squares = torch.zeros(count, dtype=torch.float64)
     for part in (flat[:, :whole].reshape(count, whole // _FEW, _FEW), flat[:, None, whole:]):
         if part.numel():
-            squares += torch.linalg.vector_norm(part, dim=2).double().square_().sum(dim=1)
+            exact = torch.promote_types(part.dtype, torch.float32)
+            squares += torch.linalg.vector_norm(part, dim=2, dtype=exact).double().square_().sum(dim=1)
     return squares
 
 
@@ -185,19 +195,90 @@ def noised_mean(clipped_sum: Tensor, mechanism: LocalDpSgd, random: SecureRandom
 
     Guarantee: one of the `mechanism.steps.count` releases of the sampled Gaussian mechanism.
     """
-    noise = random.gaussian(clipped_sum.numel()) * (mechanism.steps.noise_multiplier * mechanism.clip)
-    return (clipped_sum.numpy().astype(np.float64) + noise) / mechanism.divisor
+    mean = random.gaussian(clipped_sum.numel())
+    mean *= mechanism.steps.noise_multiplier * mechanism.clip
+    mean += clipped_sum.numpy()
+    mean /= mechanism.divisor
+    return mean
 
 
-def refuse_mixing(module: nn.Module) -> None:
-    """Refuse a model in which one record changes another's gradient.
+def refuse_mixing(module: nn.Module, clip: float) -> None:
+    """Refuse a model in which one record changes another's gradient, by its layers, and a clip that bounds nothing.
 
     Raises:
         PrivacyError: JG-privacy-003, a layer that mixes records or keeps statistics of them.
+        ValueError: a clip below 1e-12, or none.
     """
+    if not _LEAST_CLIP <= clip < inf:
+        raise ValueError(f"Expected {_LEAST_CLIP} <= {clip=}.")
     for name, layer in module.named_modules():
         if _mixes_records(layer):
             raise PrivacyError("JG-privacy-003", where=name, layer=type(layer).__name__)
+
+
+def refuse_reduced(losses: Tensor, rows: int) -> None:
+    """Refuse losses that are not one value a row.
+
+    Raises:
+        PrivacyError: JG-privacy-003, the loss of several records at once.
+    """
+    if losses.shape != (rows,):
+        raise PrivacyError("JG-privacy-003", where="loss", layer="not one value a row")
+
+
+def refuse_company(module: nn.Module, of_rows: RowGradients, inputs: Tensor, targets: Tensor) -> None:
+    """Refuse a model or a loss under which the gradient of a record is another one in company than alone.
+
+    Records are made up, so that no refusal tells of data; numbers truncate to the names 0 and 1. What happens under
+    other numbers or more records only, or later, is not seen. Dropout makes a model differ from itself: one that
+    differs and draws random numbers is tried as in evaluation.
+
+    Args:
+        module: the model.
+        of_rows: gives the gradients of rows.
+        inputs: of shape and type as those to be made up.
+        targets: as `inputs`.
+
+    Raises:
+        PrivacyError: JG-privacy-003, they differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    made_up = [
+        torch.rand(_MADE_UP, *like.shape[1:], generator=generator).mul_(3.0).sub_(1.0).to(like.dtype)
+        for like in (inputs, targets)
+    ]
+
+    sizes = np.arange(1, 1 + _MADE_UP)
+
+    def of(rows: slice) -> Tensor:
+        return of_rows(made_up[0][rows].clone(), made_up[1][rows].clone(), sizes[rows])
+
+    def differs() -> bool:
+        alone = torch.cat([of(slice(row, row + 1)) for row in range(_MADE_UP)])
+        return bool((of(slice(None)) - alone).norm() > _COMPANY * alone.norm())
+
+    training = [layer for layer in module.modules() if layer.training and _may_drop(layer)]
+    state = torch.get_rng_state()
+    try:
+        mixes = differs()
+        if mixes and not torch.equal(state, torch.get_rng_state()):
+            for layer in training:
+                layer.training = False
+            mixes = differs()
+    finally:
+        torch.set_rng_state(state)
+        for layer in training:
+            layer.training = True
+    if mixes:
+        raise PrivacyError("JG-privacy-003", where="model", layer=type(module).__name__)
+
+
+def _may_drop(layer: nn.Module) -> bool:
+    """Whether a layer may drop values at random; those with parameters that do, in torch, have an option of that name.
+
+    Opacus passes over others that have parameters where they are in evaluation.
+    """
+    return next(layer.parameters(recurse=False), None) is None or hasattr(layer, "dropout")
 
 
 def _mixes_records(layer: nn.Module) -> bool:

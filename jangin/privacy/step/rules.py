@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from jangin.errors import PrivacyError
 
-__all__ = ["LAYERS", "Affine", "Part", "Room", "Rule", "Tape", "Use", "affine_parts", "refuse", "trained"]
+__all__ = ["LAYERS", "Affine", "Part", "Room", "Rule", "Tape", "Use", "affine", "affine_parts", "refuse", "trained"]
 
 
 class Part(NamedTuple):
@@ -94,9 +94,14 @@ class Tape:
             PrivacyError: JG-privacy-004, the layer's `rows` are not the records.
         """
         if rows != self.rows:
-            refuse(layer, f"{rows} rows for {self.rows} records")
-        self.edges.append(get_gradient_edge(output) if isinstance(output, Tensor) else output)
-        self.uses.append([use for use in uses if use.parameters])
+            refuse(layer, "its rows are not the records")
+        trains = [use for use in uses if use.parameters]
+        if isinstance(output, Tensor):
+            if not trains or not output.requires_grad:  # frozen, or run without gradients
+                return
+            output = get_gradient_edge(output)
+        self.edges.append(output)
+        self.uses.append(trains)
         self._held.append((layer, inputs, inputs._version))
 
     def check(self) -> None:
@@ -167,8 +172,19 @@ def affine_parts(weight: Tensor, bias: Tensor | None, a: Tensor, g: Tensor, room
         yield Part(bias, g.sum(dim=1))
 
 
+def affine(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """An affine map of inputs (..., features), which may be changed in place.
+
+    Where a row has steps, torch's own is a view: changed in place, it would lose its edge.
+    """
+    flat = functional.linear(inputs.reshape(-1, inputs.shape[-1]), weight, bias)
+    output: Tensor = torch.ops.aten._unsafe_view(flat, [*inputs.shape[:-1], len(weight)])
+    return output
+
+
 def _linear(tape: Tape, layer: nn.Linear, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-    output = functional.linear(input, layer.weight, layer.bias)
+    flat = input.dim() == 2
+    output = (functional.linear if flat else affine)(input, layer.weight, layer.bias)
     tape.record(layer, len(input), input, output, Affine(input, layer.weight, layer.bias))
     return output
 
@@ -285,7 +301,7 @@ class _LayerNorm(Use):
         g = gradient[rows]
         if weight.requires_grad:
             x = (self._inputs[rows] - self._mean[rows]).mul_(self._rstd[rows]).mul_(g)
-            yield Part(weight, x.view(shape).sum(dim=1))
+            yield Part(weight, x.reshape(shape).sum(dim=1))
         if bias is not None and bias.requires_grad:
             yield Part(bias, g.reshape(shape).sum(dim=1))
 

@@ -16,6 +16,7 @@ from jangin.privacy.step.interface import (
     RowLosses,
     clipped_sum_of,
     refuse_mixing,
+    refuse_reduced,
     trainable,
     unit_gradients,
     unit_runs,
@@ -35,12 +36,14 @@ class VmapStep:
         Raises:
             PrivacyError: JG-privacy-003, a layer that mixes records or keeps statistics of them.
         """
-        refuse_mixing(module)
+        refuse_mixing(module, clip)
         self._module, self._clip = module, clip
         self._size = sum(p.numel() for p in trainable(module))
 
         def loss(parameters: dict[str, Tensor], row: Tensor, target: Tensor) -> Tensor:
-            return row_losses(functional_call(module, parameters, (row[None],)), target[None])[0]
+            losses = row_losses(functional_call(module, parameters, (row[None],)), target[None])
+            refuse_reduced(losses, 1)
+            return losses[0]
 
         self._gradients = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
 
