@@ -4,13 +4,24 @@ A release is a sum that a unit can change by at most its clip, plus Gaussian noi
 Its meaning never changes; `accounting` prices it, `step` and `moments` carry it out.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from jangin.errors import PrivacyError
 
-__all__ = ["NO_DIFFERENTIAL_PRIVACY", "GaussianRelease", "Guarantee", "LocalDpSgd", "Relation", "Unit"]
+__all__ = [
+    "NO_DIFFERENTIAL_PRIVACY",
+    "Charge",
+    "Cost",
+    "GaussianRelease",
+    "Guarantee",
+    "LocalDpSgd",
+    "Reading",
+    "Relation",
+    "Unit",
+]
 
 NO_DIFFERENTIAL_PRIVACY: Final = "NO DIFFERENTIAL PRIVACY"
 
@@ -60,6 +71,58 @@ class GaussianRelease:
                 raise PrivacyError("JG-privacy-001", where="release", bound=bound, release=repr(self))
 
 
+class Reading(StrEnum):
+    """Towards whom a promise is read."""
+
+    SECURE_SUM = "secure_sum"
+    """A server that sees what it is meant to see."""
+    COALITION = "coalition"
+    """That server and every other site together."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a campaign asks of one unit of a site, in one reading.
+
+    Attributes:
+        unit: whose budget it is.
+        rounds: of the campaign, >= 1.
+        opening: what is released once, before the first round.
+        each_round: what is released in every round.
+    """
+
+    unit: Unit
+    rounds: int
+    opening: tuple[GaussianRelease, ...]
+    each_round: tuple[GaussianRelease, ...]
+
+    def releases(self, rounds: int | None = None, *, opened: bool = True) -> tuple[GaussianRelease, ...]:
+        """Those of so many rounds, of all where None; `opened`: with what comes before the first."""
+        count = self.rounds if rounds is None else rounds
+        trained = (replace(one, count=one.count * count) for one in self.each_round) if count else ()
+        return (*(self.opening if opened else ()), *trained)
+
+    def for_episodes(self) -> "Charge":
+        """What one episode pays in a campaign whose unit is its master.
+
+        Adding or removing the episode changes the master's clipped contribution by at most twice the clip, so a draw
+        that takes him is a Gaussian release of half the noise multiplier; one that does not is the same in both
+        worlds, and a mixture diverges no more than its worst part (van Erven and Harremoes 2014, arXiv 1206.2459,
+        Theorem 13): the price is that of q = 1.
+        """
+        if self.unit is Unit.EPISODE:
+            return self
+
+        def halved(releases: tuple[GaussianRelease, ...]) -> tuple[GaussianRelease, ...]:
+            return tuple(GaussianRelease(one.noise_multiplier / 2, 1.0, one.count) for one in releases)
+
+        return Charge(Unit.EPISODE, self.rounds, halved(self.opening), halved(self.each_round))
+
+
+Cost = Mapping[Reading, Charge]
+"""A campaign's charge in each reading."""
+
+
 @dataclass(frozen=True)
 class Guarantee:
     """(epsilon, delta)-differential privacy of one site's releases for one unit."""
@@ -98,3 +161,15 @@ class LocalDpSgd:
     windows: int
     scaling: GaussianRelease | None
     guarantee: Guarantee
+
+    def cost(self, rounds: int) -> Cost:
+        """What it asks of a unit over `rounds` rounds of equally many steps, the same in both readings.
+
+        Raises:
+            ValueError: steps that are no multiple of the rounds.
+        """
+        steps, rest = divmod(self.steps.count, rounds)
+        if rest:
+            raise ValueError(f"Expected a multiple of {rounds=} steps: {self.steps.count}.")
+        opening = () if self.scaling is None else (self.scaling,)
+        return dict.fromkeys(Reading, Charge(self.unit, rounds, opening, (replace(self.steps, count=steps),)))
