@@ -6,15 +6,23 @@ refused, never guessed; every figure is an upper bound.
 
 from collections.abc import Callable, Sequence
 from math import comb, exp, expm1, log, log1p
-from typing import Any
+from typing import Any, Final
 
 from jangin.errors import PrivacyError
 from jangin.privacy.releases import GaussianRelease
 
-__all__ = ["calibrate", "epsilon_at", "epsilon_pld", "epsilon_rdp", "renyi"]
+__all__ = [
+    "calibrate",
+    "epsilon_at",
+    "epsilon_pld",
+    "epsilon_rdp",
+    "filter_budget",
+    "filter_order",
+    "renyi",
+]
 
 # Integer orders only: dp-accounting's fractional ones stall where q is near .44 and the noise is large.
-_RDP_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
+_RDP_ORDERS: Final[Sequence[int]] = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
 _COARSE, _FINE = 1e-3, 1e-4
 _LARGEST_NOISE = 2.0**20
 
@@ -66,6 +74,24 @@ def epsilon_at(order: int, divergence: float, delta: float) -> float:
     Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Proposition 12.
     """
     return max(0.0, divergence + log1p(-1.0 / order) - log(delta * order) / (order - 1))
+
+
+def filter_budget(order: int, epsilon: float, delta: float) -> float:
+    """The Renyi divergence at this order that (epsilon, delta) allows: what `epsilon_at` turns into epsilon.
+
+    Negative where even a mechanism that releases nothing would not be shown to keep it at this order.
+    """
+    return epsilon - log1p(-1.0 / order) + log(delta * order) / (order - 1)
+
+
+def filter_order(epsilon: float, delta: float) -> int:
+    """The order at which a budget of (epsilon, delta) admits the most Gaussian noise-free signal.
+
+    A Gaussian release costs in proportion to its order, so it is the order alpha >= 2 with the largest
+    `filter_budget` / alpha. A filter needs it fixed before anything is spent (Feldman and Zrnic 2021, arXiv
+    2008.11193, Theorem 4.3 and section 4.3).
+    """
+    return max(_RDP_ORDERS, key=lambda order: filter_budget(order, epsilon, delta) / order)
 
 
 def calibrate(
