@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS entries (
     number INTEGER PRIMARY KEY, body BLOB NOT NULL, head BLOB NOT NULL, signature BLOB NOT NULL
 ) STRICT;
 """
-_PRAGMAS: Final = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL")
+_PRAGMAS: Final = ("PRAGMA synchronous = EXTRA", "PRAGMA journal_mode = WAL")
+"""EXTRA comes first: a journal whose deletion a power cut undoes would undo the change to WAL, and all entries in it."""
+
 _ANCHOR_BYTES: Final = 8 + 32
 
 
