@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS entries (
 ) STRICT;
 """
 _PRAGMAS: Final = ("PRAGMA synchronous = EXTRA", "PRAGMA journal_mode = WAL")
-"""EXTRA comes first: a journal whose deletion a power cut undoes would undo the change to WAL, and all entries in it."""
+"""EXTRA comes first: a journal whose deletion a power cut undoes would undo the change to WAL and all that is in it."""
 
 _ANCHOR_BYTES: Final = 8 + 32
 

@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 from jangin.codec.document import nearest, read
 from jangin.errors import CodedText, DataError, JanginError, Language
 from jangin.records.card import Card, Channel, Field, Stream
+from jangin.records.contents import contents
 from jangin.records.dataset import (
     CARD_FILE,
     EPISODES_FILE,
     SPLIT_COLUMN,
+    EpisodeView,
     episode_schema,
     fits,
     optional_columns,
@@ -31,6 +33,7 @@ from jangin.records.dataset import (
     stream_schema,
 )
 from jangin.records.manifest import (
+    Contents,
     Manifest,
     Validation,
     described_files,
@@ -166,11 +169,18 @@ def validate(
             train=split.train,
             holdout=split.holdout,
         )
-        write_manifest(folder, manifest)
+        unchanged = earlier is not None and earlier.contents and earlier.files == digests
+        held = earlier.contents if earlier and unchanged else _contents(folder, card, manifest)
+        write_manifest(folder, manifest.model_copy(update={"contents": held}))
     except JanginError as error:
         return Report((*findings, Finding.of(error)), episodes)
     holdout = pc.sum(pc.is_in(units, value_set=pa.array(split.holdout))).as_py()
     return Report(tuple(findings), episodes, holdout)
+
+
+def _contents(folder: Path, card: Card, manifest: Manifest) -> Contents:
+    """What every unit of the folder holds."""
+    return contents(EpisodeView(folder, card, manifest, (*manifest.train, *manifest.holdout)), manifest.unit)
 
 
 def check_files(folder: Path, digests: Mapping[str, str]) -> Iterator[Finding]:

@@ -127,14 +127,39 @@ class EpisodeView:
     """The episodes of one side of the split, with their stream rows.
 
     Guarantee: whatever is read through a view belongs to an episode of `episodes`.
+
+    Attributes:
+        card: what the folder holds.
     """
 
-    def __init__(self, folder: Path, card: Card, manifest: Manifest, units: Collection[str]) -> None:
-        """Take a validated folder and the units (episodes or masters, as the manifest says) of one side."""
-        self._folder, self._card, self._manifest = folder, card, manifest
+    def __init__(
+        self,
+        folder: Path,
+        card: Card,
+        manifest: Manifest,
+        units: Collection[str],
+        only: Collection[str] | None = None,
+    ) -> None:
+        """Take a validated folder.
+
+        Args:
+            folder: where it is.
+            card: what it is.
+            manifest: what was validated.
+            units: of one side, episodes or masters as the manifest says.
+            only: ids of the episodes to which the view is narrowed; None: all of these units.
+        """
+        self._folder, self.card, self._manifest = folder, card, manifest
         table = self._read(EPISODES_FILE, episode_schema(card))
         ours = pc.is_in(table[SPLIT_COLUMN[manifest.unit]], value_set=pa.array(units, pa.string()))
+        if only is not None:
+            ours = pc.and_(ours, pc.is_in(table["episode_id"], value_set=pa.array(only, pa.string())))
         self._episodes = table.filter(ours)
+
+    @property
+    def files(self) -> Collection[str]:
+        """The folder's files as the manifest lists them."""
+        return self._manifest.files
 
     @property
     def episodes(self) -> pa.Table:
@@ -148,7 +173,7 @@ class EpisodeView:
             DataError: JG-data-005 a file has changed; JG-data-008 the card has no such stream; JG-data-016 it
                 has no part file (sound and pictures have none).
         """
-        schema = stream_schema(_stream(self._card, name))
+        schema = stream_schema(_stream(self.card, name))
         parts = stream_parts(self._manifest.files, name)
         if not parts:
             raise DataError("JG-data-016", where=str(self._folder), stream=name)
@@ -193,13 +218,13 @@ class Records:
         """
         return cls(folder, *open_validated(folder))
 
-    def train(self) -> EpisodeView:
-        """The episodes to learn from.
+    def train(self, only: Collection[str] | None = None) -> EpisodeView:
+        """The episodes to learn from; of them those with these ids alone, where any are given.
 
         Raises:
             DataError: JG-data-005 a file has changed.
         """
-        return EpisodeView(self.folder, self.card, self.manifest, self.manifest.train)
+        return EpisodeView(self.folder, self.card, self.manifest, self.manifest.train, only)
 
     def holdout(self) -> EpisodeView:
         """The episodes set aside for evaluation.

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from jangin.codec.document import Document, parse, read_value
 from jangin.errors import DataError
@@ -22,6 +22,7 @@ __all__ = [
     "CARD_FILE",
     "KEY_FILE",
     "MANIFEST_FILE",
+    "Contents",
     "Manifest",
     "Validation",
     "described_files",
@@ -37,6 +38,10 @@ CARD_FILE = "card.yaml"
 MANIFEST_FILE = "manifest.json"
 KEY_FILE = "holdout.key"
 _NOT_DESCRIBED = frozenset({MANIFEST_FILE, KEY_FILE, "mapping.local.yaml"})
+
+
+Contents = dict[str, dict[str, str]]
+"""Of each unit the digests of its episodes' content, by episode id (records/contents.py)."""
 
 
 class Validation(Document):
@@ -64,6 +69,7 @@ class Manifest(Document):
         unit: what the hold-out was split by.
         train: ids of the units to train on.
         holdout: ids of the units set aside, none of them in `train`.
+        contents: what each unit of both sides holds.
     """
 
     schema_version: Literal[1]
@@ -73,6 +79,7 @@ class Manifest(Document):
     unit: SplitUnit
     train: tuple[str, ...]
     holdout: tuple[str, ...]
+    contents: Contents = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
