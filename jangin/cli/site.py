@@ -80,11 +80,24 @@ def approve(
 ) -> None:
     """Say yes to one campaign, for this site."""
     from jangin.client import desk
+    from jangin.training.price import price
 
     talk = Talk(form, lang or default_lang())
-    campaign = desk.approve(folder, plan)
-    what = "roster" if campaign is None else campaign.plan.campaign
+    approved = desk.approve(folder, plan, price)
+    what = "roster" if approved is None else approved.campaign.plan.campaign
     talk.answer(f"{what} {plan}", approved=what, hash=plan)
+    if approved is not None and approved.reservation.left_out:
+        count = approved.reservation.left_out
+        talk.say(
+            f"{count} episodes have no budget left for it and stay out.",
+            f"에피소드 {count}개는 예산이 남아 있지 않아 참여하지 않습니다.",
+        )
+    if approved is not None and approved.reservation.known:
+        count = approved.reservation.known
+        talk.say(
+            f"{count} episodes were in earlier campaigns: what they spent there counts on.",
+            f"에피소드 {count}개는 이전 캠페인에 참여했으며, 그때 쓴 예산이 이어집니다.",
+        )
 
 
 @site.command("status")

@@ -74,15 +74,21 @@ class Offer(_Answer):
         staff: the newest staff list's envelope.
         roster: the newest roster's envelope.
         campaigns: those that invite this site.
+        commitment: the newest that this site made to its ledger, as its envelope; None before the first.
     """
 
     staff: bytes
     roster: bytes
     campaigns: Annotated[list[CampaignOffer], Field(max_length=1000)]
+    commitment: bytes | None
 
 
 class _Approved(_Answer):
     approved: Literal[True]
+
+
+class _Committed(_Answer):
+    committed: Literal[True]
 
 
 class _Pace(_Answer):
@@ -165,6 +171,14 @@ class SiteApi:
             LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
         """
         self._ask("approve", {"approval": approval}, _Approved)
+
+    def commit(self, commitment: bytes) -> None:
+        """Hand in a signed commitment to this site's ledger.
+
+        Raises:
+            LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
+        """
+        self._ask("commit", {"commitment": commitment}, _Committed)
 
     def ack(self) -> float:
         """Say that the site is there; seconds until its next poll.

@@ -20,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jangin.client.api import SiteApi
-from jangin.client.desk import open_api, take
+from jangin.client.desk import commitment, open_api, take
 from jangin.client.door import Door, outward
 from jangin.client.gate import Cleared, Standing, clear
 from jangin.client.lock import alone
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.workbench import Job, Workbench
-from jangin.errors import JanginError, LinkError, SiteError
+from jangin.errors import JanginError, LinkError, PrivacyError, SiteError
 from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Reply, reply_body
+from jangin.privacy.chain import Head
+from jangin.privacy.ledger import Ledger
 
 __all__ = ["Daemon"]
 
@@ -93,7 +95,8 @@ class Daemon:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = False
         self._said, self._backoff_s = "", _FIRST_BACKOFF_SECONDS
-        self._distrust: SiteError | None = None
+        self._distrust: JanginError | None = None
+        self._committed: Head | None = None
         self._working: dict[tuple[str, int], _Work] = {}
         self._ready: list[_Ready] = []
         self._ack_due = self._refresh_due = 0.0
@@ -109,28 +112,36 @@ class Daemon:
 
         Raises:
             SiteError: JG-site-305, the database cannot be used; JG-site-340, another daemon runs on this folder.
+            PrivacyError: JG-privacy-021 and 025..027, the ledger cannot be counted on.
             OSError: the folder cannot be written.
         """
         with (
             alone(self._folder.path),
             self._folder.journal() as journal,
+            self._folder.ledger() as ledger,
             ThreadPoolExecutor(1, "jangin-worker") as trainer,
         ):
+            ledger.grant([block.budget for block in self._settings.privacy.budgets], self._clock())
+            for campaign, number in journal.open_tasks():
+                kept = self._folder.kept_reply(campaign)
+                if kept is None or kept.round != number:
+                    self._give_back(ledger, campaign, number)  # what was never kept has never left
             try:
                 journal.lose_open_tasks(self._clock())
-                self._keep_connected(journal, trainer)
+                self._keep_connected(journal, ledger, trainer)
             finally:
                 self._bench.stop()
                 for campaign, number in self._working:
+                    self._give_back(ledger, campaign, number)
                     journal.move(campaign, number, Task.LOST, self._clock())
         self._say(logging.INFO, "stopped")
 
-    def _keep_connected(self, journal: Journal, trainer: ThreadPoolExecutor) -> None:
+    def _keep_connected(self, journal: Journal, ledger: Ledger, trainer: ThreadPoolExecutor) -> None:
         """Connect, by the roots as they are on the disk by then, whenever there is no connection."""
         while not self._stopping:
             try:
                 with open_api(self._folder, journal, self._clock) as api:
-                    session = _Session(journal, api, Door(journal, self._clock), trainer)
+                    session = _Session(journal, ledger, api, Door(journal, self._clock), trainer)
                     self._refresh(session)
                     with self._link() as link:
                         self._say(logging.INFO, f"connected to {self._address}")
@@ -155,6 +166,7 @@ class Daemon:
         pace = session.api.ack()
         while not self._stopping:
             self._collect(session)
+            self._commit(session)
             self._send(link, session.journal)
             incoming = self._receive(link)
             self._backoff_s = _FIRST_BACKOFF_SECONDS
@@ -207,12 +219,28 @@ class Daemon:
             self._answer(incoming, cleared, kept, session)
             return
         journal.lose_held(*place, now)
+        try:
+            session.ledger.spend(*place, now)
+        except PrivacyError as error:
+            self._abstain(incoming, error, session)
+            return
         journal.move(*place, Task.TRAINING, now)
         self._last_work = time.monotonic()
         until = self._last_work + _WORKING_SHARE * cleared.deadline_s
         vector = None if wire.vector is None else wire.vector.astype(np.float32, copy=False)
         site = self._settings.site.id
-        job = Job(site, cleared.payload, wire.campaign, cleared.records, wire.kind, wire.round, wire.body, vector)
+        job = Job(
+            site=site,
+            plan=cleared.payload,
+            campaign=wire.campaign,
+            records=cleared.records,
+            episodes=cleared.episodes,
+            cost=cleared.cost,
+            kind=wire.kind,
+            round=wire.round,
+            body=wire.body,
+            vector=vector,
+        )
         future = session.trainer.submit(lambda: self._bench.work(job, max(until - time.monotonic(), 0.0)))
         future.add_done_callback(lambda _: self._bell.put(None))
         self._working[place] = _Work(incoming, cleared, future)
@@ -223,6 +251,7 @@ class Daemon:
             self._refresh(session)
         if self._distrust is not None:
             raise self._distrust
+        session.ledger.refresh()
         kept, last = self._folder.kept_reply(wire.campaign), session.journal.last_answered(wire.campaign)
         answered = None if last is None else (last, "")
         if kept is not None and (last is None or kept.round >= last):
@@ -236,6 +265,8 @@ class Daemon:
             envelope=session.journal.plan(wire.campaign),
             approved=session.journal.approval(wire.campaign) is not None,
             answered=answered,
+            account=session.ledger.accounts.get(wire.campaign),
+            episodes=session.ledger.episodes(wire.campaign),
         )
         return clear(wire, standing, self._clock())
 
@@ -249,12 +280,25 @@ class Daemon:
             try:
                 body, vector = work.future.result()
             except SiteError as error:
+                self._give_back(session.ledger, *place)
                 self._abstain(work.incoming, error, session)
                 continue
             kept = Kept(place[1], work.cleared.digest, body, vector)
             self._folder.keep_reply(place[0], kept)
             session.journal.move(*place, Task.TRAINED, self._clock())
             self._answer(work.incoming, work.cleared, kept, session)
+
+    def _give_back(self, ledger: Ledger, campaign: str, number: int) -> None:
+        """Free the charge of a round of which nothing left; one that was never charged, or is over, stays as it is."""
+        with suppress(PrivacyError):
+            ledger.give_back(campaign, number, self._clock())
+
+    def _commit(self, session: "_Session") -> None:
+        """Tell the server what the ledger has come to, before anything that was charged in it leaves."""
+        head = session.ledger.head
+        if head != self._committed:
+            session.api.commit(commitment(self._folder, session.ledger, self._clock()))
+            self._committed = head
 
     def _answer(self, incoming: Incoming, cleared: Cleared, kept: Kept, session: "_Session") -> None:
         """Let a kept reply through the door, or word of it where it is to wait here."""
@@ -310,9 +354,9 @@ class Daemon:
         self._refresh_due = time.monotonic() + _REFRESH_SECONDS
         offer = session.api.campaigns()
         try:
-            take(offer, self._folder, session.journal, self._clock())
+            take(offer, self._folder, session.journal, session.ledger, self._clock())
             self._distrust = None
-        except SiteError as error:
+        except (SiteError, PrivacyError) as error:
             if self._distrust is None or self._distrust.code != error.code:
                 _log.warning("%s", error)
             self._distrust = error
@@ -335,6 +379,7 @@ class _Session:
     """What is open while the daemon runs."""
 
     journal: Journal
+    ledger: Ledger
     api: SiteApi
     door: Door
     trainer: ThreadPoolExecutor

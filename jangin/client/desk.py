@@ -13,25 +13,31 @@ from pathlib import Path
 
 from jangin.client.api import CampaignOffer, Offer, SiteApi
 from jangin.client.door import Door
-from jangin.client.gate import plan_of
-from jangin.client.settings import DataBlock, ServerBlock, SiteBlock, SiteSettings
+from jangin.client.gate import plan_of, records_for
+from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings
+from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
 from jangin.codec.document import parse
-from jangin.errors import JanginError, SiteError
+from jangin.errors import JanginError, PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.chain import Head
+from jangin.privacy.ledger import Ledger, Reservation
 from jangin.records.process import read_process
 from jangin.trust.approvals import Approval, SignedPlan
 from jangin.trust.chain import Trust
+from jangin.trust.commitments import Commitment, verify_commitment
 from jangin.trust.envelope import Kind, peek, seal
 from jangin.trust.keys import Identity, NodeKey
 from jangin.trust.roster import Roster
 
 __all__ = [
+    "Approved",
     "Campaign",
     "Enrolled",
     "Status",
     "approve",
     "campaigns",
+    "commitment",
     "enroll",
     "init",
     "now_utc",
@@ -43,6 +49,8 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+
+_OVER = {"finished", "aborted"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,14 @@ class Campaign:
 
 
 @dataclass(frozen=True)
+class Approved:
+    """A campaign that was said yes to, and what the ledger reserved for it."""
+
+    campaign: Campaign
+    reservation: Reservation
+
+
+@dataclass(frozen=True)
 class Status:
     """How a site stands, from its own folder alone.
 
@@ -105,8 +121,8 @@ def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
-def init(path: Path, site: str, process: str, records: Path) -> Enrolled:
-    """Make a site: its folder, its keys, its settings.
+def init(path: Path, site: str, process: str, records: Path, privacy: PrivacyLimits | None = None) -> Enrolled:
+    """Make a site: its folder, its keys, its ledger, its settings.
 
     Raises:
         SiteError: JG-site-303, a site stands here already. PlanError: JG-plan-003, no id of a site.
@@ -114,7 +130,9 @@ def init(path: Path, site: str, process: str, records: Path) -> Enrolled:
     """
     known = read_process(process).process
     block = parse({"id": site}, SiteBlock, "site")
-    settings = SiteSettings(site=block, data=(DataBlock(process=known, path=str(records.resolve())),))
+    settings = SiteSettings(
+        site=block, data=(DataBlock(process=known, path=str(records.resolve())),), privacy=privacy or PrivacyLimits()
+    )
     identity = Identity.generate()
     SiteFolder(path).make(settings, identity, NodeKey.generate())
     return Enrolled(False, identity.fingerprint)
@@ -162,34 +180,58 @@ def campaigns(path: Path, *, clock: Clock = now_utc) -> list[Campaign]:
             believed. LinkError: JG-site-201, 202 or 207.
     """
     folder = SiteFolder(path)
-    with folder.journal() as journal, open_api(folder, journal, clock) as api:
-        return take(api.campaigns(), folder, journal, clock())
+    with folder.journal() as journal, folder.ledger() as ledger, open_api(folder, journal, clock) as api:
+        return take(api.campaigns(), folder, journal, ledger, clock())
 
 
-def approve(path: Path, hash_: str, *, clock: Clock = now_utc) -> Campaign | None:
+def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> Approved | None:
     """Say yes to the plan of this hash, here and at the server; or to a roster that waits for a person's yes.
 
+    What the whole campaign may cost is reserved in the ledger first.
+
+    Args:
+        path: the site's folder.
+        hash_: of the plan or the roster.
+        price: what a plan asks of every unit.
+        clock: the time.
+
     Returns:
-        The campaign; None for a roster.
+        The campaign and what was reserved for it; None for a roster.
 
     Raises:
-        SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; and as `campaigns`.
+        SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; 320, no validated records; and as
+            `campaigns`.
+        PrivacyError: JG-privacy-020..024 and 031, the ledger does not grant it; 025..028, the ledger itself.
         LinkError: JG-site-201, 202 or 207; the yes is kept and sent by approving again.
     """
     folder = SiteFolder(path)
-    with folder.journal() as journal, open_api(folder, journal, clock) as api:
+    with folder.journal() as journal, folder.ledger() as ledger, open_api(folder, journal, clock) as api:
         offer = api.campaigns()
         agreed = hash_ == Roster.parse(peek(offer.roster, Kind.ROSTER)).hash
-        known = take(offer, folder, journal, clock(), agreed=hash_)
+        known = take(offer, folder, journal, ledger, clock(), agreed=hash_)
         if agreed:
             return None
         campaign = next((campaign for campaign in known if campaign.hash == hash_), None)
         if campaign is None:
             raise SiteError("JG-site-316", hash=hash_)
+        reservation = _reserve(campaign.plan, price, folder, ledger, clock())
         approval = journal.approval(hash_) or _sign(folder, hash_, clock())
         journal.approve(hash_, approval, clock())
+        api.commit(commitment(folder, ledger, clock()))
         api.approve(approval)
-    return campaign
+    return Approved(campaign, reservation)
+
+
+def commitment(folder: SiteFolder, ledger: Ledger, now: datetime) -> bytes:
+    """This site's signed word of what its ledger has come to."""
+    head = ledger.head
+    document = Commitment(
+        issued=now.replace(microsecond=0),
+        site=folder.settings().site.id,
+        entries=head.entries,
+        head=head.digest.hex(),
+    )
+    return seal(Kind.COMMITMENT, document.payload, folder.identity())
 
 
 def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
@@ -222,23 +264,30 @@ def open_api(folder: SiteFolder, journal: Journal, clock: Clock) -> SiteApi:
     return _api(folder, server, (folder.path / server.ca).read_bytes(), journal, clock)
 
 
-def take(offer: Offer, folder: SiteFolder, journal: Journal, now: datetime, agreed: str = "") -> list[Campaign]:
+def take(
+    offer: Offer, folder: SiteFolder, journal: Journal, ledger: Ledger, now: datetime, agreed: str = ""
+) -> list[Campaign]:
     """Believe what can be believed of an offer, remember it, and give the campaigns whose plans hold.
 
-    A plan that does not hold is left aside with a line in the log; the others are none the worse for it.
+    A plan that does not hold is left aside with a line in the log; the others are none the worse for it. A campaign
+    that is over gives back what it never spent, and its last update is removed.
 
     Args:
         offer: from the server.
         folder: takes staff and roster.
         journal: takes the plans.
+        ledger: ends what is over, and is what this site once committed to.
         now: the time.
         agreed: hash of a roster that a person here said yes to.
 
     Raises:
         SiteError: JG-site-110..125, a staff list or roster that cannot be believed; nothing is remembered then.
+        PrivacyError: JG-privacy-026, the ledger is not, or not any more, the one that this site committed to.
     """
     trust = _believe(folder.trust(), offer.staff, offer.roster, now, agreed)
     folder.keep_trust(trust)
+    if offer.commitment is not None:
+        _check_ledger(offer.commitment, folder, ledger)
     known = []
     for given in offer.campaigns:
         try:
@@ -250,7 +299,31 @@ def take(offer: Offer, folder: SiteFolder, journal: Journal, now: datetime, agre
         if journal.plan(signed.hash) is None:
             journal.keep_plan(signed.hash, given.plan)
         known.append(campaign)
+        account = ledger.accounts.get(campaign.hash)
+        if campaign.state in _OVER and account is not None and not account.ended:
+            ledger.end(campaign.hash, now)
+            journal.lose_held(campaign.hash, plan_of(signed).strategy.rounds + 1, now)
+            folder.drop_reply(campaign.hash)
     return known
+
+
+def _check_ledger(envelope: bytes, folder: SiteFolder, ledger: Ledger) -> None:
+    """Whether the ledger has come on from where it was when this site said so."""
+    identity = folder.identity()
+    given = verify_commitment(envelope, folder.settings().site.id, identity.public)
+    ledger.refresh()
+    if not ledger.holds(Head(given.entries, bytes.fromhex(given.head))):
+        raise PrivacyError("JG-privacy-026", where="ledger.sqlite", found=ledger.head.entries, known=given.entries)
+
+
+def _reserve(plan: TrainingPlan, price: Price, folder: SiteFolder, ledger: Ledger, now: datetime) -> Reservation:
+    """Reserve the whole of a campaign for this site's records, by the budgets of site.yaml."""
+    settings = folder.settings()
+    records, manifest = records_for(plan, settings, folder.path)
+    limits = settings.privacy
+    ledger.grant([block.budget for block in limits.budgets], now)
+    asked = wish(plan, price(plan), manifest, records, limits)
+    return ledger.reserve(asked, now, exposed=limits.allow_no_differential_privacy)
 
 
 def _believe(trust: Trust, staff: bytes, roster: bytes, now: datetime, agreed: str) -> Trust:

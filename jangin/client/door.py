@@ -80,6 +80,20 @@ class Approval(Form):
         return {"en": "Told the server that this site approved a plan.", "ko": "이 사업장이 계획을 승인했음을 알림."}
 
 
+class Commitment(Form):
+    """A signed word of what the privacy ledger has come to."""
+
+    commitment: Annotated[bytes, Field(max_length=2**16)]
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says that nothing of the ledger's content is in it."""
+        return {
+            "en": "Told the server how many entries the privacy ledger has, and a checksum; nothing of what they say.",
+            "ko": "프라이버시 장부의 항목 수와 검사값을 서버에 알림. 항목의 내용은 들어 있지 않음.",
+        }
+
+
 class Answer(Form):
     """A reply to an order, as `plan.messages.ANSWERS` allows it, with a code that may be known outside."""
 
@@ -141,6 +155,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "campaigns": Presence,
     "approve": Approval,
     "ack": Presence,
+    "commit": Commitment,
     "scale": Answer,
     "train": Answer,
     "collect": Answer,

@@ -15,6 +15,8 @@
 | 314 | the round was answered already, or is behind one that was | `local` |
 | 317 | it collects an update that is not kept here | `local` |
 | 320 | there are no validated records of its process here | `local` |
+| 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
+| 319 | its round is spent, and no answer was kept | `local` |
 
 The law: each refusal has a code; what is private about a reason stays here (`door.outward`); an order that clears is
 either new, or to be answered with what was kept: word for word the last one answered, or its collection.
@@ -29,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from jangin.client.settings import SiteSettings
+from jangin.client.spending import allowed
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import DataError, JanginError, SiteError
@@ -36,8 +39,9 @@ from jangin.flower_link.wire import Wire
 from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, read_order
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.releases import Unit
-from jangin.records.manifest import open_validated
+from jangin.privacy.ledger import Account, State
+from jangin.privacy.releases import Cost, Unit
+from jangin.records.manifest import Manifest, open_validated
 from jangin.records.process import read_process
 from jangin.strategies.check import check
 from jangin.trust.approvals import SignedPlan
@@ -63,6 +67,8 @@ class Standing:
         envelope: the signed plan that the order names, or None.
         approved: whether a person here said yes to it.
         answered: round and digest of the last order of this campaign that was answered with an update or moments.
+        account: of this campaign in the ledger, or None.
+        episodes: keys of the episodes that the ledger lets take part.
     """
 
     folder: Path
@@ -73,6 +79,8 @@ class Standing:
     envelope: bytes | None = field(repr=False)
     approved: bool
     answered: tuple[int, str] | None
+    account: Account | None = field(repr=False)
+    episodes: frozenset[bytes] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class Cleared:
         deadline_s: seconds the site has, from receipt.
         hold: whether the update is to wait here.
         records: the folder to train on.
+        episodes: ids of those that may take part.
+        cost: what was reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         again: whether it is to be answered with what was kept.
     """
 
@@ -95,6 +105,8 @@ class Cleared:
     deadline_s: float
     hold: bool
     records: Path
+    episodes: tuple[str, ...] = field(repr=False)
+    cost: Cost | None
     again: bool
 
 
@@ -121,8 +133,13 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     _check_round(order, plan)
     digest = _digest(order)
     again = _asked_again(order, digest, standing.answered, plan)
-    records = records_for(plan, standing.settings, standing.folder)
-    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, again)
+    records, manifest = records_for(plan, standing.settings, standing.folder)
+    account = _reserved(standing.account, order.round, plan, again=again)
+    episodes = allowed(manifest, standing.episodes)
+    if not episodes:
+        raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
+    cost = account.reservation.cost
+    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again)
 
 
 def plan_of(signed: SignedPlan) -> TrainingPlan:
@@ -140,8 +157,8 @@ def plan_of(signed: SignedPlan) -> TrainingPlan:
     return plan
 
 
-def records_for(plan: TrainingPlan, settings: SiteSettings, folder: Path) -> Path:
-    """The validated records of the plan's process; only their card and manifest are read.
+def records_for(plan: TrainingPlan, settings: SiteSettings, folder: Path) -> tuple[Path, Manifest]:
+    """The validated records of the plan's process, and their manifest; only it and the card are read.
 
     Raises:
         SiteError: JG-site-320, there are none, or they are not as they were validated.
@@ -151,10 +168,9 @@ def records_for(plan: TrainingPlan, settings: SiteSettings, folder: Path) -> Pat
         raise SiteError("JG-site-320", process=plan.process, problem="site.yaml names none")
     records = folder / block.path
     try:
-        _check_records(records, plan)
+        return records, _checked(records, plan)
     except JanginError as error:
         raise SiteError("JG-site-320", process=plan.process, problem=error.code) from None
-    return records
 
 
 def _order(wire: Wire) -> tuple[Order, float]:
@@ -219,10 +235,20 @@ def _asked_again(order: Order, digest: str, answered: tuple[int, str] | None, pl
     return again
 
 
-def _check_records(folder: Path, plan: TrainingPlan) -> None:
-    """Whether the folder is the one that was validated, for this process, with a hold-out that fits the unit."""
+def _reserved(account: Account | None, number: int, plan: TrainingPlan, *, again: bool) -> Account:
+    """The campaign's account, if the round may be spent; one that is answered from what was kept costs nothing."""
+    if account is None or account.ended:
+        raise SiteError("JG-site-318", campaign=plan.campaign, state="over" if account else "not reserved")
+    if not again and account.state(number) is not State.RESERVED:
+        raise SiteError("JG-site-319", campaign=plan.campaign, round=number)
+    return account
+
+
+def _checked(folder: Path, plan: TrainingPlan) -> Manifest:
+    """The manifest of a folder as it was validated, for this process, with a hold-out that fits the unit."""
     card, manifest = open_validated(folder)
     if card.process != plan.process:
         raise DataError("JG-data-071", where=str(folder), wanted=plan.process, found=card.process)
     if plan.privacy.unit is Unit.MASTER and manifest.unit != "master":
         raise DataError("JG-data-083", where=str(folder))
+    return manifest

@@ -8,12 +8,23 @@ import re
 from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from jangin.codec.document import Document
+from jangin.privacy.ledger import Budget
+from jangin.privacy.releases import Reading, Unit
 from jangin.trust.roster import SITE_ID
 
-__all__ = ["ApproveBlock", "DataBlock", "LimitsBlock", "ServerBlock", "SiteBlock", "SiteSettings"]
+__all__ = [
+    "ApproveBlock",
+    "BudgetBlock",
+    "DataBlock",
+    "LimitsBlock",
+    "PrivacyLimits",
+    "ServerBlock",
+    "SiteBlock",
+    "SiteSettings",
+]
 
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/?")
 _HTTPS: Final = "443"
@@ -93,6 +104,50 @@ class ApproveBlock(Document):
     mode: Literal["manual"] = "manual"
 
 
+class BudgetBlock(Document):
+    """What one kind of unit may spend in all, for ever; granted with the first campaign, and never raised after it.
+
+    Attributes:
+        unit: episode or master.
+        secure_sum: epsilon towards a server that sees what it is meant to see.
+        coalition: epsilon towards that server and all other sites together.
+        delta: of both.
+    """
+
+    unit: Unit
+    secure_sum: PositiveFloat
+    coalition: PositiveFloat
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+    @property
+    def budget(self) -> Budget:
+        """As the ledger takes it."""
+        caps = {Reading.SECURE_SUM: self.secure_sum, Reading.COALITION: self.coalition}
+        return Budget(self.unit, self.delta, caps)
+
+
+def _one_budget_a_unit(budgets: tuple[BudgetBlock, ...]) -> tuple[BudgetBlock, ...]:
+    if len({block.unit for block in budgets}) != len(budgets):
+        raise ValueError("one unit has two budgets")
+    return budgets
+
+
+class PrivacyLimits(Document):
+    """What the ledger may grant.
+
+    Attributes:
+        budgets: one a kind of unit; without one for masters, nothing is promised to them.
+        epsilon_cap_per_campaign: most epsilon of one plan.
+        allow_no_differential_privacy: whether a plan without any may run; it ends the budgets of the records it uses.
+    """
+
+    budgets: Annotated[tuple[BudgetBlock, ...], Field(min_length=1), AfterValidator(_one_budget_a_unit)] = (
+        BudgetBlock(unit=Unit.EPISODE, secure_sum=8.0, coalition=50.0, delta=1e-5),
+    )
+    epsilon_cap_per_campaign: PositiveFloat = 4.0
+    allow_no_differential_privacy: bool = False
+
+
 def _one_folder_a_process(data: tuple[DataBlock, ...]) -> tuple[DataBlock, ...]:
     if len({block.process for block in data}) != len(data):
         raise ValueError("two folders hold one process")
@@ -108,6 +163,7 @@ class SiteSettings(Document):
         data: the records, one folder a process.
         approve: who says yes.
         limits: what training may take.
+        privacy: what the ledger may grant.
     """
 
     site: SiteBlock
@@ -115,6 +171,7 @@ class SiteSettings(Document):
     data: Annotated[tuple[DataBlock, ...], Field(min_length=1), AfterValidator(_one_folder_a_process)]
     approve: ApproveBlock = ApproveBlock()
     limits: LimitsBlock = LimitsBlock()
+    privacy: PrivacyLimits = PrivacyLimits()
 
     def to_yaml(self) -> str:
         """The document as it is written."""

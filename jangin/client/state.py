@@ -3,6 +3,7 @@
     site.yaml       settings                       root.pub, ca.crt   of the federation, given by hand
     keys/           identity and node, 0600        trust.state        staff and roster, verified at every use
     site.sqlite     approvals, tasks, egress       updates/           each campaign's last reply, for a second asking
+    ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
 
 The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk
 before it leaves, so that one round is never trained twice once something of it has left.
@@ -26,7 +27,8 @@ from numpy.typing import NDArray
 from jangin.client.settings import SiteSettings
 from jangin.codec import cbor
 from jangin.codec.document import read
-from jangin.errors import Language, SiteError
+from jangin.errors import Language, PrivacyError, SiteError
+from jangin.privacy.ledger import Ledger
 from jangin.trust.chain import Trust
 from jangin.trust.keys import Identity, NodeKey
 
@@ -58,6 +60,8 @@ MOVES: Final[Mapping[Task, frozenset[Task]]] = {
 kept reply."""
 
 _OPEN = (Task.GATED, Task.TRAINING, Task.TRAINED)
+
+_LEDGER_DOMAIN: Final = b"jangin/ledger\0"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS plans (plan TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
@@ -204,11 +208,14 @@ class Journal:
         last: int | None = rows[0][0]
         return last
 
+    def open_tasks(self) -> list[tuple[str, int]]:
+        """The (campaign, round) that a process has begun and not ended, or that waits to be collected."""
+        return [(campaign, number) for campaign, number, state in self._tasks() if state in _OPEN]
+
     def lose_open_tasks(self, now: datetime) -> None:
         """Mark as lost what a process that died left open: nobody waits for it any more."""
-        for campaign, number, state in self._tasks():
-            if state in _OPEN:
-                self.move(campaign, number, Task.LOST, now)
+        for campaign, number in self.open_tasks():
+            self.move(campaign, number, Task.LOST, now)
 
     def lose_held(self, campaign: str, before: int, now: datetime) -> None:
         """Mark as lost what was trained in a round before this one and never collected."""
@@ -247,6 +254,36 @@ class Journal:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise SiteError("JG-site-305", where=self._path.name, problem=str(error)) from None
+
+
+class _LedgerKey:
+    """A site's identity as the ledger's key; what it signs here is never taken for something else."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature of `message` as the ledger's."""
+        return self._identity.sign(_LEDGER_DOMAIN + message)
+
+    def verify(self, signature: bytes, message: bytes) -> bool:
+        """Whether it is this site's."""
+        return self._identity.signed(signature, _LEDGER_DOMAIN + message)
+
+
+@dataclass(frozen=True)
+class _HeadFile:
+    """The anchor of the ledger: a file beside it, written whole."""
+
+    path: Path
+
+    def read(self) -> bytes | None:
+        """What was written last."""
+        return self.path.read_bytes() if self.path.exists() else None
+
+    def write(self, content: bytes) -> None:
+        """Keep `content` on the disk."""
+        write_whole(self.path, content)
 
 
 class SiteFolder:
@@ -293,6 +330,7 @@ class SiteFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity.save(self.identity_file)
         node_key.save(self.node_key_file)
+        self._ledger(settings.site.id).close()
         self.write_settings(settings)
 
     def settings(self) -> SiteSettings:
@@ -359,6 +397,33 @@ class SiteFolder:
         """
         with Journal(self.path / "site.sqlite") as journal:
             yield journal
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The ledger, open for a while; it was made with the site, and is never made anew.
+
+        Raises:
+            PrivacyError: JG-privacy-025 altered, 026 cut short, 027 gone or not to be used.
+        """
+        if not self._head_file.exists():
+            raise PrivacyError("JG-privacy-027", where=self._head_file.name, problem="the file is gone")
+        with self._ledger(self.settings().site.id) as ledger:
+            yield ledger
+
+    @property
+    def _head_file(self) -> Path:
+        return self.path / "ledger.head"
+
+    def _ledger(self, site: str) -> Ledger:
+        return Ledger(self.path / "ledger.sqlite", site, _LedgerKey(self.identity()), _HeadFile(self._head_file))
+
+    def drop_reply(self, campaign: str) -> None:
+        """Remove a campaign's last reply: nobody may ask for it any more.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        (self.path / "updates" / f"{campaign}.cbor").unlink(missing_ok=True)
 
     def keep_reply(self, campaign: str, kept: Kept) -> None:
         """Write a campaign's last reply before it leaves.

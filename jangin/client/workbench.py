@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from jangin.client.frames import read_frame, write_frame
 from jangin.errors import SiteError
 from jangin.plan.messages import Kind, read_reply
+from jangin.privacy.ledger import cost_form
+from jangin.privacy.releases import Cost
 
 __all__ = ["MEMORY_SETTINGS", "Job", "Workbench"]
 
@@ -38,6 +40,8 @@ class Job:
         plan: canonical CBOR of the plan that was cleared.
         campaign: its hash.
         records: the validated folder.
+        episodes: ids of those that may take part.
+        cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         kind: `scale` or `train`.
         round: of the campaign.
         body: the order's body.
@@ -48,6 +52,8 @@ class Job:
     plan: bytes = field(repr=False)
     campaign: str
     records: Path
+    episodes: tuple[str, ...] = field(repr=False)
+    cost: Cost | None
     kind: str
     round: int
     body: bytes = field(repr=False)
@@ -165,6 +171,8 @@ def _request(job: Job) -> dict[str, object]:
         "plan": job.plan,
         "campaign": job.campaign,
         "records": str(job.records),
+        "episodes": job.episodes,
+        "cost": cost_form(job.cost),
         "kind": job.kind,
         "round": job.round,
         "body": job.body,

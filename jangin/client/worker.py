@@ -1,10 +1,11 @@
 """The worker: a process that trains. `python -m jangin.client.worker THREADS`, spoken to in frames.
 
-A request is {site, plan, campaign, records, kind, round, body, vector}; the answer is {body, vector}, or {misfit}
-where the order does not fit the plan's model, or {failed} with a code or an exception's name and nothing of what it
-says.
+A request is {site, plan, campaign, records, episodes, cost, kind, round, body, vector}; the answer is {body, vector},
+or {misfit} where the order does not fit the plan's model, or {failed} with a code or an exception's name and nothing of
+what it says.
 
-The law: it opens nothing but the records it is told of, talks to nobody but the light process, and ends with it.
+The law: it opens nothing but the records it is told of, releases nothing but what was reserved, talks to nobody but the
+light process, and ends with it.
 """
 
 import os
@@ -23,10 +24,11 @@ import torch
 from jangin.client.frames import read_frame, write_frame
 from jangin.codec import cbor
 from jangin.codec.document import parse
-from jangin.errors import JanginError
+from jangin.errors import JanginError, PrivacyError
 from jangin.models.lines import cut, read_line
 from jangin.plan.messages import Kind, Order, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.ledger import cost_form
 from jangin.privacy.releases import Unit
 from jangin.records.dataset import Records
 from jangin.records.process import read_process
@@ -105,9 +107,12 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     """A campaign's model and this site's training records for it."""
     plan = parse(cbor.decode(request["plan"]), TrainingPlan, "plan")
     recipe, line = Recipe.of(plan), read_line(plan.model_line)
+    cost = None if recipe.mechanism is None else recipe.mechanism.cost(plan.strategy.rounds)
+    if cost_form(cost) != request["cost"]:
+        raise PrivacyError("JG-privacy-030", where=plan.campaign)
     records = Records.open(Path(request["records"]))
     unit: SplitUnit = "master" if plan.privacy.unit is Unit.MASTER else "episode"
-    train = cut(line, records.train(), read_process(line.process), unit)
+    train = cut(line, records.train(request["episodes"]), read_process(line.process), unit)
     learner = recipe.learner()
     site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed)
     shared = len(learner.model.read()[learner.model.layout.shared])

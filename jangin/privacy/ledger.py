@@ -3,7 +3,7 @@
     reserve    a whole campaign, before the site's yes leaves: refused where it would overrun
     spend      one round of it, on the disk before the first gradient
     give back  one round of which surely nothing left (the training failed)
-    close      the campaign is over: what it never spent is free again
+    end        the campaign is over: what it never spent is free again
 
 The law: the truth is the events, never an epsilon; a unit is what it holds (an episode by the digest of its content),
 whatever its folder, name or data set is called; each unit has one filter at one order, fixed when its budget was
@@ -27,12 +27,24 @@ from numpy.typing import NDArray
 
 from jangin.codec import cbor
 from jangin.errors import PrivacyError
-from jangin.privacy.accounting import epsilon_at, filter_budget, filter_order, renyi
 from jangin.privacy.chain import Anchor, Chain, Head, Signer
 from jangin.privacy.releases import Charge, Cost, GaussianRelease, Reading, Unit
+from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
 from jangin.privacy.unit_sets import Numbers, UnitSets
 
-__all__ = ["MOVES", "Account", "Budget", "Event", "Ledger", "Reservation", "State", "Wish", "unit_key"]
+__all__ = [
+    "MOVES",
+    "Account",
+    "Budget",
+    "Event",
+    "Ledger",
+    "Reservation",
+    "State",
+    "Wish",
+    "cost_form",
+    "read_cost",
+    "unit_key",
+]
 
 
 class State(StrEnum):
@@ -48,14 +60,14 @@ class Event(StrEnum):
 
     SPEND = "spend"
     GIVE_BACK = "give_back"
-    CLOSE = "close"
+    END = "end"
 
 
 MOVES: Final[Mapping[tuple[State, Event], State]] = {
     (State.RESERVED, Event.SPEND): State.SPENT,
     (State.SPENT, Event.GIVE_BACK): State.RESERVED,
-    (State.RESERVED, Event.CLOSE): State.RELEASED,
-    (State.SPENT, Event.CLOSE): State.SPENT,
+    (State.RESERVED, Event.END): State.RELEASED,
+    (State.SPENT, Event.END): State.SPENT,
 }
 """Everything that can happen to a round; what is not here is refused."""
 
@@ -128,24 +140,24 @@ class Account:
         reservation: what it was granted.
         members: numbers of the charged units of each kind.
         spent: the rounds that were, 0 among them where something came before the first.
-        closed: whether it is over.
+        ended: whether it is over.
     """
 
     reservation: Reservation
     members: Mapping[Unit, Numbers] = field(repr=False)
     spent: set[int] = field(default_factory=set)
-    closed: bool = False
+    ended: bool = False
 
     def state(self, number: int) -> State:
         """Where a round stands."""
         if number in self.spent:
             return State.SPENT
-        return State.RELEASED if self.closed else State.RESERVED
+        return State.RELEASED if self.ended else State.RESERVED
 
     def releases(self, unit: Unit, reading: Reading) -> tuple[GaussianRelease, ...] | None:
         """What it may have released, or still may, about one unit of a kind; None: everything."""
         charge = _charge(self.reservation.cost, unit, reading)
-        if charge is None or not self.closed:
+        if charge is None or not self.ended:
             return None if charge is None else charge.releases()
         return charge.releases(len(self.spent - {0}), opened=0 in self.spent)
 
@@ -153,7 +165,7 @@ class Account:
         """The same as Renyi divergence."""
         releases = self.releases(unit, reading)
         if releases is None:
-            return inf if self.spent or not self.closed else 0.0
+            return inf if self.spent or not self.ended else 0.0
         return renyi(releases, order) * _UP
 
 
@@ -184,7 +196,7 @@ class Ledger:
             self._sets = UnitSets(self._chain)
             self._take(self._chain.bodies)
         except BaseException:
-            self._chain.__exit__(None, None, None)
+            self._chain.close()
             raise
 
     def __enter__(self) -> Self:
@@ -192,7 +204,11 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the file."""
-        self._chain.__exit__(kind, error, at)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._chain.close()
 
     @property
     def head(self) -> Head:
@@ -252,14 +268,14 @@ class Ledger:
 
         Raises:
             PrivacyError: JG-privacy-020 no unit has enough left; 022 no budget for its unit; 023 a plan for episodes
-                where masters were promised a budget; 024 no differential privacy; 028 the campaign is closed.
+                where masters were promised a budget; 024 no differential privacy; 028 the campaign is ended.
         """
         with self._writing():
             account = self._accounts.get(wish.campaign)
             if account is None:
                 self._reserve(wish, now, exposed=exposed)
-            elif account.closed:
-                raise PrivacyError("JG-privacy-028", where=wish.campaign[:12], state="closed", event="reserve")
+            elif account.ended:
+                raise PrivacyError("JG-privacy-028", where=wish.campaign[:12], state="ended", event="reserve")
         return self._accounts[wish.campaign].reservation
 
     def spend(self, campaign: str, number: int, now: datetime) -> None:
@@ -274,17 +290,17 @@ class Ledger:
         """Take back the charge of a round of which nothing has left, nor ever will.
 
         Raises:
-            PrivacyError: JG-privacy-028, it was not spent, or its campaign is closed.
+            PrivacyError: JG-privacy-028, it was not spent, or its campaign is ended.
         """
         self._move(campaign, number, Event.GIVE_BACK, now)
 
-    def close(self, campaign: str, now: datetime) -> None:
+    def end(self, campaign: str, now: datetime) -> None:
         """End a campaign: rounds that were not spent are released, and none can be spent any more.
 
         Raises:
             PrivacyError: JG-privacy-028, no reservation.
         """
-        self._move(campaign, None, Event.CLOSE, now)
+        self._move(campaign, None, Event.END, now)
 
     def spent(self, unit: Unit, reading: Reading, key: bytes | None = None) -> float:
         """Epsilon of a unit's filter, reserved rounds with it: of the unit of this key, else of the one that paid most.
@@ -347,8 +363,8 @@ class Ledger:
                     self._accounts[campaign].spent.add(number)
                 case {"kind": "give_back", "campaign": campaign, "round": number}:
                     self._accounts[campaign].spent.remove(number)
-                case {"kind": "close", "campaign": campaign}:
-                    self._accounts[campaign].closed = True
+                case {"kind": "end", "campaign": campaign}:
+                    self._accounts[campaign].ended = True
                 case {"kind": "reserve"}:
                     self._accounts[entry["campaign"]] = self._account(entry)
                 case {"kind": "grant", "budgets": budgets}:
@@ -415,7 +431,7 @@ class Ledger:
             data=wish.data_set,
             unit=wish.unit.value,
             rounds=wish.rounds,
-            cost=_cost_form(wish.cost),
+            cost=cost_form(wish.cost),
             sets=dict(zip((unit.value for unit in charged), self._sets.keep(charged.values()), strict=True)),
             left_out=len(every) - len(charged[Unit.EPISODE]),
             known=sum(bool(before[self._sets.number(key)]) for key in charged[Unit.EPISODE]),
@@ -486,7 +502,7 @@ class Ledger:
             data_set=entry["data"],
             unit=unit,
             rounds=rounds,
-            cost=_read_cost(unit, rounds, entry["cost"]),
+            cost=read_cost(unit, rounds, entry["cost"]),
             time=datetime.fromisoformat(entry["time"]),
             left_out=entry["left_out"],
             known=entry["known"],
@@ -499,11 +515,11 @@ class Ledger:
             if account is None or (number is not None and number not in _rounds(account.reservation)):
                 raise PrivacyError("JG-privacy-028", where=campaign[:12], state="not reserved", event=event.value)
             if number is None:
-                if not account.closed:
+                if not account.ended:
                     self._append(event.value, now, campaign=campaign)
                 return
             state = account.state(number)
-            if account.closed or (state, event) not in MOVES:
+            if account.ended or (state, event) not in MOVES:
                 raise PrivacyError("JG-privacy-028", where=campaign[:12], state=state.value, event=event.value)
             self._append(event.value, now, campaign=campaign, round=number)
 
@@ -536,7 +552,9 @@ def _budget(form: Mapping[str, Any]) -> Budget:
     return Budget(Unit(form["unit"]), form["delta"], caps)
 
 
-def _cost_form(cost: Cost | None) -> dict[str, object] | None:
+def cost_form(cost: Cost | None) -> dict[str, object] | None:
+    """A cost in the codec's data model, as it stands in an entry; None: NO DIFFERENTIAL PRIVACY."""
+
     def listed(releases: Iterable[GaussianRelease]) -> list[list[float | int]]:
         return [[float(one.noise_multiplier), float(one.sampling_probability), one.count] for one in releases]
 
@@ -548,7 +566,9 @@ def _cost_form(cost: Cost | None) -> dict[str, object] | None:
     }
 
 
-def _read_cost(unit: Unit, rounds: int, form: Mapping[str, Any] | None) -> Cost | None:
+def read_cost(unit: Unit, rounds: int, form: Mapping[str, Any] | None) -> Cost | None:
+    """The cost of a form."""
+
     def read(releases: Iterable[list[Any]]) -> tuple[GaussianRelease, ...]:
         return tuple(GaussianRelease(*one) for one in releases)
 

@@ -12,7 +12,7 @@ as their time passes, in memory: a restart forgets them, and every request here 
 |---|---|
 | 400 | 310 not of this form |
 | 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
-| 403 | 101..103 and 315..318: not for this site |
+| 403 | 101..103 and 315..319: not for this site |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
 """
 
@@ -34,6 +34,7 @@ from jangin.errors import JanginError, ServerError, SiteError
 from jangin.server.members import Members
 from jangin.server.store import State, Store
 from jangin.trust.approvals import Approval, verify_approval
+from jangin.trust.commitments import verify_commitment
 from jangin.trust.envelope import Kind, peek
 from jangin.trust.keys import identity_from_text, node_key_from_text
 from jangin.trust.requests import signed_bytes
@@ -44,7 +45,7 @@ __all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi"]
 MAX_SKEW_SECONDS = 300
 MOST_BODY_BYTES = 65_536
 
-_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|ack)")
+_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|ack)")
 _POLLS_A_SECOND = 60
 _LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
 _POLLING = timedelta(seconds=120)
@@ -162,6 +163,9 @@ class SiteApi:
             case "approve":
                 (approval,) = _fields(request.value, approval=bytes)
                 return self._approve(request.site, approval, roster, now)
+            case "commit":
+                (commitment,) = _fields(request.value, commitment=bytes)
+                return self._commit(request.site, commitment, roster.identities[request.site])
             case "ack":
                 _fields(request.value)
                 return self._ack(request.site, now)
@@ -186,7 +190,8 @@ class SiteApi:
             for campaign, approved in self._store.campaigns_of(site)
             if campaign.state is not State.PROPOSED
         ]
-        return {"staff": staff, "roster": roster, "campaigns": campaigns}
+        commitment = self._store.commitment(site)
+        return {"staff": staff, "roster": roster, "campaigns": campaigns, "commitment": commitment}
 
     def _approve(self, site: str, envelope: bytes, roster: Roster, now: datetime) -> dict[str, object]:
         try:
@@ -199,6 +204,17 @@ class SiteApi:
             raise ServerError("JG-server-317", where=site, campaign=approval.plan)
         self._store.approve(approval.plan, site, envelope)
         return {"approved": True}
+
+    def _commit(self, site: str, envelope: bytes, key: Ed25519PublicKey) -> dict[str, object]:
+        """Keep what a site's ledger has come to; one that goes back is refused, and said in the log."""
+        try:
+            entries = verify_commitment(envelope, site, key).entries
+        except SiteError as error:
+            raise _malformed(str(error.coded).removesuffix(".")) from None
+        if not self._store.commit(site, entries, envelope):
+            _log.warning("Site %s showed an older ledger than before.", site)
+            raise ServerError("JG-server-319", where=site, entries=entries)
+        return {"committed": True}
 
     def _ack(self, site: str, now: datetime) -> dict[str, object]:
         """When to ask again: about sixty polls a second in all, whatever the number of sites."""

@@ -80,6 +80,13 @@ _invited = Table(
     Column("site", String(63), primary_key=True, index=True),
     Column("approval", LargeBinary),
 )
+_ledgers = Table(
+    "ledgers",
+    _tables,
+    Column("site", String(63), primary_key=True),
+    Column("entries", Integer, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
 _rounds = Table(
     "rounds",
     _tables,
@@ -324,6 +331,25 @@ class Store:
         with self._engine.connect() as database:
             found = database.execute(query.where(_invited.c.approval.is_not(None)).order_by(_invited.c.site))
             return {row.site: row.approval for row in found}
+
+    def commit(self, site: str, entries: int, envelope: bytes) -> bool:
+        """Keep a site's commitment to a ledger of so many entries; False, and nothing kept, where it goes back."""
+        ahead = (_ledgers.c.site == site) & (_ledgers.c.entries <= entries)
+        values = {"entries": entries, "envelope": envelope}
+        try:
+            with self._engine.begin() as database:
+                if database.execute(update(_ledgers).where(ahead).values(values)).rowcount:
+                    return True
+                database.execute(insert(_ledgers).values(site=site, **values))
+                return True
+        except IntegrityError:
+            return False
+
+    def commitment(self, site: str) -> bytes | None:
+        """A site's newest commitment to its ledger, as its envelope; None before the first."""
+        with self._engine.connect() as database:
+            envelope: bytes | None = database.scalar(select(_ledgers.c.envelope).where(_ledgers.c.site == site))
+            return envelope
 
     def active(self) -> set[str]:
         """The sites that have approved a running campaign."""

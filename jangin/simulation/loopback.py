@@ -19,12 +19,16 @@ from statistics import median
 import yaml
 
 from jangin.client import desk
+from jangin.client.settings import BudgetBlock, PrivacyLimits
 from jangin.errors import SimulationError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.releases import Cost, GaussianRelease, Reading, Unit
+from jangin.privacy.renyi import filter_budget, filter_order, renyi
 from jangin.server import campaigns
 from jangin.server.campaigns import CampaignStatus
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
+from jangin.training.price import price
 from jangin.trust.keys import Identity
 from jangin.trust.staff import Role
 
@@ -34,6 +38,7 @@ _LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _ENDED = {"finished", "aborted"}
+_MOST_FILLED = 0.999
 _STAFF = {
     "operator": (Role.OPERATOR,),
     "approver": (Role.APPROVER,),
@@ -87,6 +92,7 @@ def run_on_loopback(
     store = state.store()
     members = Members(store, state.root)
     sites = {name: folder / "sites" / name for name in records}
+    cost = price(plan)
     with ExitStack() as stack:
         stack.callback(store.close)
         server = stack.enter_context(_process("server", "run", state.path))
@@ -100,7 +106,7 @@ def run_on_loopback(
 
         # Sites join: keys of their own, a one-time token each, a roster that two people sign.
         for name, site in sites.items():
-            desk.init(site, name, plan.process, records[name])
+            desk.init(site, name, plan.process, records[name], _limits(plan, cost))
         tokens = {name: members.invite(name, _now()) for name in sites}
         for name, site in sites.items():
             desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
@@ -111,7 +117,7 @@ def run_on_loopback(
         # Every site runs, and says yes to the plan.
         daemons = [stack.enter_context(_process("site", "run", site)) for site in sites.values()]
         for site in sites.values():
-            desk.approve(site, campaign)
+            desk.approve(site, campaign, lambda _: cost)
         campaigns.start(store, members, campaign, _now())
         deadline = time.monotonic() + limit_seconds
 
@@ -131,6 +137,31 @@ def run_on_loopback(
             server_rss_mb=_rss_mb(server),
             site_rss_mb=median(_rss_mb(daemon) for daemon in daemons),
         )
+
+
+def _limits(plan: TrainingPlan, cost: Cost | None) -> PrivacyLimits:
+    """Budgets just large enough for one plan: a site of the field would say itself what it allows."""
+    epsilon = plan.privacy.epsilon
+    if cost is None or epsilon == "none":
+        return PrivacyLimits(allow_no_differential_privacy=True)
+    delta = plan.privacy.delta
+    caps = {reading: _cap(charge.releases(), epsilon, delta) for reading, charge in cost.items()}
+    episodes = {reading: _cap(charge.for_episodes().releases(), epsilon, delta) for reading, charge in cost.items()}
+    units = {Unit.EPISODE: episodes} | ({plan.privacy.unit: caps} if plan.privacy.unit is not Unit.EPISODE else {})
+    budgets = tuple(
+        BudgetBlock(unit=unit, secure_sum=each[Reading.SECURE_SUM], coalition=each[Reading.COALITION], delta=delta)
+        for unit, each in units.items()
+    )
+    return PrivacyLimits(budgets=budgets, epsilon_cap_per_campaign=epsilon)
+
+
+def _cap(releases: Sequence[GaussianRelease], epsilon: float, delta: float) -> float:
+    """The least epsilon, in steps of 2 %, whose filter admits these releases."""
+    while renyi(releases, filter_order(epsilon, delta)) > _MOST_FILLED * filter_budget(
+        filter_order(epsilon, delta), epsilon, delta
+    ):
+        epsilon *= 1.02
+    return epsilon
 
 
 @contextmanager

@@ -6,6 +6,7 @@
     staff          who may sign what, signed by the offline root
     roster         which sites belong, signed by an operator and an independent body
     approvals      plans, sites' approvals of them, stop orders
+    commitments    what a site says its ledger has come to
     requests       what the signature of a site's request covers
     chain          a site's whole view: root → staff → roster → plan
 

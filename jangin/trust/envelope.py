@@ -57,6 +57,7 @@ class Kind(StrEnum):
     PLAN = "application/vnd.jangin.plan.v1+cbor"
     APPROVAL = "application/vnd.jangin.approval.v1+cbor"
     STOP = "application/vnd.jangin.stop.v1+cbor"
+    COMMITMENT = "application/vnd.jangin.commitment.v1+cbor"
 
     @property
     def noun(self) -> str:

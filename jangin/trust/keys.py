@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP384R1,
     EllipticCurvePrivateKey,
@@ -191,6 +191,14 @@ class Identity(_PrivateKey[Ed25519PrivateKey]):
     def sign(self, data: bytes) -> bytes:
         """The signature over `data`, 64 bytes (RFC 8032, pure Ed25519). `data` must say what it is for."""
         return self._private.sign(data)
+
+    def signed(self, signature: bytes, data: bytes) -> bool:
+        """Whether a signature of `data` is by this key."""
+        try:
+            self.public.verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
 
 
 class NodeKey(_PrivateKey[EllipticCurvePrivateKey]):

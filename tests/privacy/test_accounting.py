@@ -16,8 +16,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from jangin.errors import PrivacyError
-from jangin.privacy.accounting import calibrate, epsilon_at, epsilon_pld, epsilon_rdp, renyi
+from jangin.privacy.accounting import calibrate, epsilon_pld, epsilon_rdp
 from jangin.privacy.releases import GaussianRelease
+from jangin.privacy.renyi import epsilon_at, renyi
 
 # 10,000 units, lots of 128, 781 steps, delta 1e-5: epsilon -> noise multiplier.
 REFERENCE = {1.0: 1.559, 2.0: 1.030, 4.0: 0.772, 8.0: 0.609}

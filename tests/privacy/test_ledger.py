@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ledgers import EPISODES, MASTERS, NOON, Key, Memory, at, cost, keys, wish
 
 from jangin.errors import PrivacyError
-from jangin.privacy.accounting import epsilon_at, filter_budget, filter_order, renyi
 from jangin.privacy.ledger import MOVES, Budget, Event, Ledger, State, unit_key
 from jangin.privacy.releases import GaussianRelease, Reading, Unit
+from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
 
 KEY = Key()
 SUM = Reading.SECURE_SUM
@@ -68,7 +68,7 @@ def test_a_reservation_counts_whole_until_its_campaign_is_closed(ledger: Ledger)
     for number in (1, 2, 5):
         ledger.spend("a" * 64, number, NOON)
     assert ledger.spent(Unit.EPISODE, SUM) == pytest.approx(epsilon_at(order, whole, 1e-5))
-    ledger.close("a" * 64, NOON)
+    ledger.end("a" * 64, NOON)
     used = renyi([GaussianRelease(9.0, 1.0, 1), GaussianRelease(4.0, 1.0, 3)], order)
     assert ledger.spent(Unit.EPISODE, SUM) == pytest.approx(epsilon_at(order, used, 1e-5))
 
@@ -78,7 +78,7 @@ def test_what_was_never_spent_is_free_after_the_end_and_nothing_else(ledger: Led
     ledger.spend("a" * 64, 3, NOON)
     ledger.spend("a" * 64, 4, NOON)
     ledger.give_back("a" * 64, 4, NOON)
-    ledger.close("a" * 64, NOON)
+    ledger.end("a" * 64, NOON)
     account = ledger.accounts["a" * 64]
     assert [account.state(number) for number in (2, 3, 4)] == [State.RELEASED, State.SPENT, State.RELEASED]
     for do in (
@@ -87,7 +87,7 @@ def test_what_was_never_spent_is_free_after_the_end_and_nothing_else(ledger: Led
         lambda: ledger.reserve(wish(), NOON),
     ):
         refused("JG-privacy-028", do)
-    ledger.close("a" * 64, NOON)
+    ledger.end("a" * 64, NOON)
     assert account.spent == {3}
 
 
@@ -194,7 +194,7 @@ def test_without_differential_privacy_every_budget_ends(ledger: Ledger) -> None:
 
 def test_without_differential_privacy_and_without_a_round_nothing_ended(ledger: Ledger) -> None:
     ledger.reserve(replace(wish(), cost=None), NOON, exposed=True)
-    ledger.close("a" * 64, NOON)
+    ledger.end("a" * 64, NOON)
     assert ledger.spent(Unit.EPISODE, SUM) == 0.0
 
 
@@ -349,7 +349,7 @@ def test_a_failing_disk_leaves_the_ledger_as_it_was(
 
 ACTS = st.lists(
     st.tuples(
-        st.sampled_from(["reserve", "spend", "give_back", "close"]),
+        st.sampled_from(["reserve", "spend", "give_back", "end"]),
         st.sampled_from(["a", "b", "c"]),
         st.integers(0, 4),
         st.sets(st.integers(0, 4), min_size=1),
@@ -383,8 +383,8 @@ def test_no_unit_ever_passes_its_cap_and_what_left_is_never_forgotten(
                     case "give_back":
                         ledger.give_back(campaign, number, NOON)
                         left[campaign].discard(number)
-                    case "close":
-                        ledger.close(campaign, NOON)
+                    case "end":
+                        ledger.end(campaign, NOON)
             except PrivacyError as error:
                 unexpected = error.code not in {"JG-privacy-020", "JG-privacy-028"}
                 if unexpected:

@@ -134,7 +134,7 @@ class Acknowledged:
     moment: int
     campaign: str
     spent: frozenset[int]
-    closed: bool
+    ended: bool
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,9 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Disk, li
                 for number in chance.sample(range(1, 11), 4):
                     ledger.spend(campaign, number, NOON)
                     account = ledger.accounts[campaign]
-                    yes.append(Acknowledged(len(disk.events), campaign, frozenset(account.spent), account.closed))
+                    yes.append(Acknowledged(len(disk.events), campaign, frozenset(account.spent), account.ended))
                 if name % 2:
-                    ledger.close(campaign, NOON)
+                    ledger.end(campaign, NOON)
                     yes.append(Acknowledged(len(disk.events), campaign, frozenset(account.spent), True))
     yield disk, yes
     recorded.unregister()
@@ -184,7 +184,7 @@ def test_after_any_crash_the_ledger_opens_and_counts_all_that_it_said_yes_to(
             for one in newest.values():
                 account = ledger.accounts[one.campaign]
                 assert account.spent >= one.spent, (crash, moment)
-                assert account.closed >= one.closed
+                assert account.ended >= one.ended
             ledger.grant([EPISODES], NOON)  # and it goes on
             ledger.reserve(wish("f" * 64, ["new"], noise=30.0), NOON)
     assert opened == CRASHES
