@@ -26,10 +26,12 @@ import stock
 from federation import LEFT_OUT, PROCESS, SECONDS_A_ROUND, no_op, records
 
 from jangin.client import desk
+from jangin.client.settings import PrivacyLimits
 from jangin.server import campaigns
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.server.store import State, Store
+from jangin.training.price import price
 from jangin.trust.keys import Identity
 from jangin.trust.staff import Role
 
@@ -72,14 +74,14 @@ def site(folder: Path, rounds: int) -> Iterator[Site]:
         server = stack.enter_context(stock.running([jangin, "server", "run", state.path], folder / "server.log"))
         stock.until(state.address.exists, START_SECONDS, [server])
         url = f"https://{state.address.read_text().strip()}"
-        desk.init(home, name, PROCESS, made)
+        desk.init(home, name, PROCESS, made, PrivacyLimits(allow_no_differential_privacy=True))
         token = members.invite(name, now)
         desk.enroll(home, url, token, staff / "root.pub", state.authority)
         members.confirm([name], [keys["operator"], keys["independent"]], datetime.now(UTC))
         desk.enroll(home, url, token, staff / "root.pub", state.authority)
         campaign = campaigns.propose(store, members, no_op([name], rounds), keys["operator"], datetime.now(UTC))
         campaigns.approve(store, members, campaign, keys["approver"], datetime.now(UTC))
-        desk.approve(home, campaign)
+        desk.approve(home, campaign, price)
         daemon = stack.enter_context(stock.running([jangin, "site", "run", home], log))
         stock.until(lambda: "connected" in log.read_text(), START_SECONDS, [server, daemon])
         yield Site(store, members, campaign, daemon)

@@ -203,10 +203,6 @@ class Daemon:
             cleared = self._clear(wire, session)
             working = self._working.get(place)
             if working is not None:
-                if working.cleared.digest != cleared.digest:
-                    raise SiteError(
-                        "JG-site-314", campaign=cleared.plan.campaign, round=wire.round, answered=wire.round
-                    )
                 working.incoming, working.cleared = incoming, cleared
                 return
             kept = self._folder.kept_reply(wire.campaign) if cleared.again else None
@@ -256,6 +252,7 @@ class Daemon:
         answered = None if last is None else (last, "")
         if kept is not None and (last is None or kept.round >= last):
             answered = kept.round, kept.order
+        working = self._working.get((wire.campaign, wire.round))
         standing = Standing(
             folder=self._folder.path,
             settings=self._settings,
@@ -265,6 +262,7 @@ class Daemon:
             envelope=session.journal.plan(wire.campaign),
             approved=session.journal.approval(wire.campaign) is not None,
             answered=answered,
+            training=None if working is None else working.cleared.digest,
             account=session.ledger.accounts.get(wire.campaign),
             episodes=session.ledger.episodes(wire.campaign),
         )

@@ -67,6 +67,7 @@ class Standing:
         envelope: the signed plan that the order names, or None.
         approved: whether a person here said yes to it.
         answered: round and digest of the last order of this campaign that was answered with an update or moments.
+        training: digest of the order of this round that is being trained, or None.
         account: of this campaign in the ledger, or None.
         episodes: keys of the episodes that the ledger lets take part.
     """
@@ -79,6 +80,7 @@ class Standing:
     envelope: bytes | None = field(repr=False)
     approved: bool
     answered: tuple[int, str] | None
+    training: str | None
     account: Account | None = field(repr=False)
     episodes: frozenset[bytes] = field(repr=False)
 
@@ -133,8 +135,10 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     _check_round(order, plan)
     digest = _digest(order)
     again = _asked_again(order, digest, standing.answered, plan)
+    if standing.training not in (None, digest):
+        raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
     records, manifest = records_for(plan, standing.settings, standing.folder)
-    account = _reserved(standing.account, order.round, plan, again=again)
+    account = _reserved(standing.account, order.round, plan, charged=again or standing.training is not None)
     episodes = allowed(manifest, standing.episodes)
     if not episodes:
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
@@ -235,11 +239,11 @@ def _asked_again(order: Order, digest: str, answered: tuple[int, str] | None, pl
     return again
 
 
-def _reserved(account: Account | None, number: int, plan: TrainingPlan, *, again: bool) -> Account:
-    """The campaign's account, if the round may be spent; one that is answered from what was kept costs nothing."""
+def _reserved(account: Account | None, number: int, plan: TrainingPlan, *, charged: bool) -> Account:
+    """The campaign's account, if the round may be spent; one that is in training or kept was charged already."""
     if account is None or account.ended:
         raise SiteError("JG-site-318", campaign=plan.campaign, state="over" if account else "not reserved")
-    if not again and account.state(number) is not State.RESERVED:
+    if not charged and account.state(number) is not State.RESERVED:
         raise SiteError("JG-site-319", campaign=plan.campaign, round=number)
     return account
 

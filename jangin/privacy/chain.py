@@ -223,6 +223,7 @@ class Chain:
         if kept is not None and self._kept(kept) != self.head:
             raise PrivacyError("JG-privacy-027", where=self._path.name, problem="the file is gone")
         self._anchor.write(self._signed(self.head))
+        self._path.touch(mode=0o600)
 
     def _check_anchor(self) -> None:
         """Whether the chain still has the head that the anchor remembers."""

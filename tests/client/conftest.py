@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jangin.client import desk
+from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
 from jangin.codec import cbor
 from jangin.codec.document import parse
@@ -46,6 +47,7 @@ PLAN: dict[str, Any] = {
     },
     "seed": 3,
 }
+LIMITS = PrivacyLimits(allow_no_differential_privacy=True)
 PEOPLE = {
     "kim": (Role.OPERATOR,),
     "lee": (Role.APPROVER,),
@@ -120,7 +122,7 @@ def made_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, made_records: Path) -> SiteFolder:
     """A site that is made and not yet enrolled."""
-    desk.init(tmp_path / "site", "site-0", PROCESS, made_records)
+    desk.init(tmp_path / "site", "site-0", PROCESS, made_records, LIMITS)
     return SiteFolder(tmp_path / "site")
 
 
@@ -171,6 +173,8 @@ class SiteServer:
     sites: dict[str, RosterSite] = field(default_factory=dict)
     rosters: list[bytes] = field(default_factory=list)
     approvals: list[bytes] = field(default_factory=list)
+    commitments: list[bytes] = field(default_factory=list)
+    state: str = "running"
     heard: list[tuple[str, bytes]] = field(default_factory=list)
     refuse: tuple[int, object] | None = None
     link: EmbeddedLink | None = None
@@ -215,8 +219,13 @@ class SiteServer:
                     "roster": lists[1],
                 }
             case "campaigns":
-                listed = [{"plan": plan, "state": "running", "approved": False} for plan in self.plans]
-                return 200, {"staff": self.ministry.staff(), "roster": self.rosters[-1], "campaigns": listed}
+                listed = [{"plan": plan, "state": self.state, "approved": False} for plan in self.plans]
+                lists = {"staff": self.ministry.staff(), "roster": self.rosters[-1]}
+                committed = self.commitments[-1] if self.commitments else None
+                return 200, lists | {"campaigns": listed, "commitment": committed}
+            case "commit":
+                self.commitments.append(fields["commitment"])
+                return 200, {"committed": True}
             case "approve":
                 self.approvals.append(fields["approval"])
                 return 200, {"approved": True}

@@ -10,6 +10,7 @@ from jangin.client.state import SiteFolder
 from jangin.flower_link.link import Run
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, order_body
+from jangin.training.price import price
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_no_altered_plan_is_trained_for_whatever_was_altered(
 ) -> None:
     made = plan()
     server.plans.append(ministry.signed(made))
-    assert desk.approve(enrolled.path, made.hash) is not None
+    assert desk.approve(enrolled.path, made.hash, price) is not None
     whole = server.plans.pop()
     with enrolled.journal() as journal:
         # 1. One byte of what is kept, anywhere in it.

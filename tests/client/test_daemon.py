@@ -24,8 +24,10 @@ from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate
 from jangin.server.exchange import LinkExchange
 from jangin.server.rounds import gather as gather_round
+from jangin.training.price import price
 from jangin.training.recipe import Recipe
 from jangin.trust.approvals import verify_approval
+from jangin.trust.commitments import verify_commitment
 
 HEAVY = ("torch", "scipy", "dp_accounting", "pyarrow", "sqlalchemy", "pandas", "fastapi", "uvicorn", "ray")
 
@@ -72,8 +74,8 @@ def test_a_site_enrols_approves_trains_two_rounds_and_stops(
 
     (listed,) = desk.campaigns(enrolled.path)
     assert (listed.hash, listed.approved, listed.operator, listed.approver) == (wanted.hash, False, "kim", "lee")
-    desk.approve(enrolled.path, wanted.hash)
-    desk.approve(enrolled.path, wanted.hash)
+    desk.approve(enrolled.path, wanted.hash, price)
+    desk.approve(enrolled.path, wanted.hash, price)
     assert len(set(server.approvals)) == 1
     roster = enrolled.trust().roster(ministry.now)
     assert verify_approval(server.approvals[0], roster, "site-0", wanted.hash, desk.now_utc()).plan == wanted.hash
@@ -110,7 +112,16 @@ def test_a_site_enrols_approves_trains_two_rounds_and_stops(
         assert [journal.task(wanted.hash, number) for number in (0, 1, 2, 3)] == [Task.SENT] * 3 + [Task.ABSTAINED]
         left = [line.kind for line in journal.egress(100)]
     # 1 refusal, the moments, two rounds each asked twice, two refusals; before them two enrolments and two approvals.
-    assert left == ["enroll", "enroll", "scale", "approve", "approve", "scale", *["train"] * 6]
+    told = [kind for kind in left if kind != "commit"]
+    assert told == ["enroll", "enroll", "scale", "approve", "approve", "scale", *["train"] * 6]
+    # What was charged was committed to before it left: the ledger at its approval, the moments, each of two rounds.
+    first_train = left.index("train")
+    assert left[left.index("scale", 3) - 1] == left[first_train - 1] == "commit"
+    with enrolled.ledger() as ledger:
+        account = ledger.accounts[wanted.hash]
+        assert (account.spent, account.ended) == ({0, 1, 2}, False)
+        committed = verify_commitment(server.commitments[-1], "site-0", enrolled.identity().public)
+        assert (committed.entries, committed.head) == (ledger.head.entries, ledger.head.digest.hex())
     with capsys.disabled():
         print(f"\nlight process: idle {idle:.0f} MB, after two rounds {working:.0f} MB")  # noqa: T201
     assert working <= 120
@@ -150,7 +161,7 @@ def campaign(enrolled: SiteFolder, server: Any, ministry: Any, gather: Any) -> C
 
     def campaign(plan: TrainingPlan) -> Rounds:
         server.plans.append(ministry.signed(plan))
-        desk.approve(enrolled.path, plan.hash)
+        desk.approve(enrolled.path, plan.hash, price)
         return Rounds(server.link.open_run(plan.hash), plan, gather)
 
     return campaign
@@ -225,7 +236,7 @@ def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(
 def test_a_refused_order_leaves_the_training_of_its_round_alone(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
 ) -> None:
-    rounds = campaign(plan(strategy={"local_steps": 20_000}))
+    rounds = campaign(plan(strategy={"local_steps": 5_000}))
     daemons(enrolled)
     wait(server.link.online)
     training = rounds.push(rounds.train())
@@ -239,7 +250,7 @@ def test_a_refused_order_leaves_the_training_of_its_round_alone(
 def test_an_order_asked_again_otherwise_is_answered_as_it_was_asked_last(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
 ) -> None:
-    rounds = campaign(plan(strategy={"local_steps": 20_000}))
+    rounds = campaign(plan(strategy={"local_steps": 5_000}))
     daemons(enrolled)
     wait(server.link.online)
     rounds.push(replace(rounds.train(), hold=True))

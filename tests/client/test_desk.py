@@ -12,6 +12,7 @@ from jangin.client import desk
 from jangin.client.state import SiteFolder
 from jangin.errors import JanginError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.training.price import price
 from jangin.trust.keys import Identity, NodeKey
 from jangin.trust.roster import RosterSite
 
@@ -83,10 +84,10 @@ def test_a_plan_that_does_not_hold_is_left_aside_and_the_others_are_shown(
 def test_a_yes_is_to_a_hash_on_offer(enrolled: SiteFolder, server: Any, ministry: Any, plan: Plan) -> None:
     server.plans.append(ministry.signed(plan()))
     changed = plan(strategy={"rounds": 200})
-    assert code_of(lambda: desk.approve(enrolled.path, changed.hash)) == "JG-site-316"
+    assert code_of(lambda: desk.approve(enrolled.path, changed.hash, price)) == "JG-site-316"
     with enrolled.journal() as journal:
         assert journal.approval(plan().hash) is None
-    campaign = desk.approve(enrolled.path, plan().hash)
+    campaign = desk.approve(enrolled.path, plan().hash, price)
     assert campaign is not None
     with enrolled.journal() as journal:
         assert journal.approval(plan().hash) == server.approvals[0]
@@ -100,10 +101,10 @@ def test_a_yes_that_did_not_arrive_is_kept_and_sent_the_next_time(
     with monkeypatch.context() as cut:
         cut.setattr(desk.SiteApi, "approve", lambda self, approval: (_ for _ in ()).throw(OSError("cut")))
         with pytest.raises(OSError, match="cut"):
-            desk.approve(enrolled.path, plan().hash)
+            desk.approve(enrolled.path, plan().hash, price)
     with enrolled.journal() as journal:
         kept = journal.approval(plan().hash)
-    desk.approve(enrolled.path, plan().hash)
+    desk.approve(enrolled.path, plan().hash, price)
     assert server.approvals == [kept]
 
 
@@ -114,7 +115,7 @@ def test_many_newcomers_wait_for_a_yes_to_that_very_roster(enrolled: SiteFolder,
         desk.campaigns(enrolled.path)
     assert waiting.value.code == "JG-site-124"
     assert desk.status(enrolled.path).roster == 1
-    assert desk.approve(enrolled.path, waiting.value.coded.values["hash"]) is None
+    assert desk.approve(enrolled.path, waiting.value.coded.values["hash"], price) is None
     assert desk.status(enrolled.path).roster == 2
     assert desk.campaigns(enrolled.path) == []
 
@@ -150,6 +151,8 @@ def test_the_commands_say_it_in_one_line_of_json(
     folder = tmp_path / "site"
     records = ["--process", "steel.bof_blow", "--records", made_records]
     made = command("init", folder, "--id", "site-0", *records)
+    allowing = SiteFolder(folder).settings().to_yaml().replace("privacy: false", "privacy: true")
+    (folder / "site.yaml").write_text(allowing)
     given = ["--server", server.url, "--token", server.token, "--root", root_file, "--ca", authority.ca]
     assert command("enroll", folder, *given)["status"] == "waiting"
     server.confirm(SiteFolder(folder))
@@ -161,5 +164,5 @@ def test_the_commands_say_it_in_one_line_of_json(
     assert command("approve", folder, plan().hash)["approved"] == "steel-2026-11"
     status = command("status", folder, "--lang", "ko")
     assert (status["site"], status["roster"], status["tasks"]) == ("site-0", 1, [])
-    assert [line["kind"] for line in status["egress"]] == ["enroll", "enroll", "approve"]
+    assert [line["kind"] for line in status["egress"]] == ["enroll", "enroll", "commit", "approve"]
     assert "신청" in status["egress"][0]["says"]

@@ -29,6 +29,7 @@ from jangin.flower_link.link import EmbeddedLink, Run
 from jangin.flower_link.site import SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, order_body
+from jangin.training.price import price
 
 PROJECT = """
 [project]
@@ -150,7 +151,7 @@ def test_no_app_is_asked_for_or_kept_and_no_line_of_it_runs(
 ) -> None:
     made = plan()
     server.plans.append(ministry.signed(made))
-    desk.approve(enrolled.path, made.hash)
+    desk.approve(enrolled.path, made.hash, price)
     wait(server.link.online)
     run = served(server.link, made.hash, app)
     # 1. A message of Flower's own to the app is dropped.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ledgers import EPISODES, Key, Memory
 
 from jangin.client.door import PUBLIC_CODES, outward
 from jangin.client.gate import Cleared, Standing, clear
@@ -17,6 +18,10 @@ from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, order_body
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.ledger import Account, Ledger, Wish
+from jangin.privacy.releases import Unit
+from jangin.records.manifest import open_validated
+from jangin.training.price import price
 from jangin.trust.keys import Identity
 from jangin.trust.roster import RosterSite, Status
 
@@ -33,8 +38,22 @@ def wired(campaign: str, order: Order) -> Wire:
 
 
 @pytest.fixture
-def case(site: SiteFolder, ministry: Any, plan: Callable[..., TrainingPlan]) -> Case:
+def case(
+    site: SiteFolder, ministry: Any, plan: Callable[..., TrainingPlan], made_records: Path, tmp_path: Path
+) -> Case:
     """An order and what the site knows; `changed` takes the plan's blocks, the rest what is to be wrong."""
+
+    everything = [
+        bytes.fromhex(digest) for held in open_validated(made_records)[1].contents.values() for digest in held.values()
+    ]
+
+    def reserved(asked: TrainingPlan) -> Account:
+        units, cost = {key: [key] for key in everything}, price(asked)
+        wish = Wish(asked.hash, asked.model_line, "x", Unit.EPISODE, asked.strategy.rounds, cost, units)
+        with Ledger(tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite", "site-0", Key(), Memory()) as ledger:
+            ledger.grant([EPISODES], ministry.now)
+            ledger.reserve(wish, ministry.now, exposed=True)
+            return ledger.accounts[asked.hash]
 
     def case(
         *,
@@ -55,6 +74,9 @@ def case(site: SiteFolder, ministry: Any, plan: Callable[..., TrainingPlan]) -> 
             envelope=envelope(asked),
             approved=True,
             answered=None,
+            training=None,
+            account=reserved(asked),
+            episodes=frozenset(everything),
         )
         return wired(asked.hash, order), replace(knows, **standing)
 

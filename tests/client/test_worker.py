@@ -21,8 +21,10 @@ from jangin.models.lines import cut, read_line
 from jangin.plan.messages import Kind, Order, order_body, read_reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.dataset import Records
+from jangin.records.manifest import open_validated
 from jangin.records.process import read_process
 from jangin.strategies import build
+from jangin.training.price import price
 from jangin.training.recipe import Recipe
 from jangin.training.site import Site
 
@@ -47,7 +49,19 @@ def ask(made_records: Path) -> Ask:
         vector = order.vector if order.vector.size else None
         payload = cbor.encode(plan.model_dump(mode="json"))
         body = order_body(order, LONG_SECONDS)
-        return Job("site-0", payload, plan.hash, records, order.kind.value, order.round, body, vector)
+        manifest = open_validated(made_records)[1]
+        return Job(
+            site="site-0",
+            plan=payload,
+            campaign=plan.hash,
+            records=records,
+            episodes=manifest.train,
+            cost=price(plan),
+            kind=order.kind.value,
+            round=order.round,
+            body=body,
+            vector=vector,
+        )
 
     return ask
 

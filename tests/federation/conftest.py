@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from jangin.client import desk
+from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
 from jangin.codec.document import assign, parse
 from jangin.models.lines import cut, read_line
@@ -36,6 +37,7 @@ from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.server.store import Outcome, RoundEntry, Store
 from jangin.strategies import build
+from jangin.training.price import price
 from jangin.training.recipe import Recipe
 from jangin.training.site import Site
 from jangin.trust.keys import Identity
@@ -61,6 +63,9 @@ PLAN: dict[str, Any] = {
     },
     "seed": 3,
 }
+
+
+LIMITS = PrivacyLimits(allow_no_differential_privacy=True)
 
 
 @contextmanager
@@ -181,7 +186,7 @@ class Federation:
         campaign = campaigns.propose(self.store, self.members, plan, self.keys["operator"], now())
         campaigns.approve(self.store, self.members, campaign, self.keys["approver"], now())
         for name in plan.sites.invite:
-            desk.approve(self.site(name).path, campaign)
+            desk.approve(self.site(name).path, campaign, price)
         return campaign
 
     def start(self, campaign: str) -> str:
@@ -283,7 +288,7 @@ def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feder
         # 2. All sites join on one roster: a site that comes later would wait for a yes of the others.
         url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in NAMES}
         for name in NAMES:
-            desk.init(federation.site(name).path, name, PROCESS, federation.records[name])
+            desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
             desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority)
         members.confirm(NAMES, [keys["operator"], keys["independent"]], now())
         for name in NAMES:
