@@ -62,7 +62,11 @@ def filter_order(epsilon: float, delta: float) -> int:
 
 
 def known(release: object) -> GaussianRelease:
-    """The release, if it is one whose price is known."""
+    """The release, if it is one whose price is known.
+
+    Raises:
+        PrivacyError: JG-privacy-008.
+    """
     if type(release) is not GaussianRelease:
         raise PrivacyError("JG-privacy-008", where="accounting", release=type(release).__name__)
     return release
