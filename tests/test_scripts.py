@@ -110,3 +110,24 @@ def test_the_audit_refutes_a_promise_whose_noise_is_a_tenth_and_not_one_that_hol
     _, kept, *_, tenth = done.stdout.splitlines()
     assert kept.endswith("kept")
     assert tenth.endswith("refuted")
+
+
+def test_the_membership_attack_finds_everybody_in_plain_updates(run, tmp_path: Path) -> None:
+    done = run(
+        "examples/attack_membership.py", "--runs", "12", "--epsilon", "none", "--picture", str(tmp_path / "m.svg")
+    )
+    assert done.returncode == 0, done.stderr
+    areas = [line.split(" | ")[4] for line in done.stdout.splitlines()[1:]]
+    assert len(areas) == 4
+    assert float(areas[2]) > 0.9
+    assert (tmp_path / "m.svg").read_text(encoding="utf-8").endswith("</svg>\n")
+
+
+def test_the_inversion_attack_rebuilds_a_plain_heat_and_none_under_a_mask(run, tmp_path: Path) -> None:
+    small = ("--heats", "1", "--descent", "2", "--epsilon", "8")
+    done = run("examples/attack_inversion.py", *small, "--pictures", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = {name: figures for name, *figures in (line.split(" | ") for line in done.stdout.splitlines())}
+    assert rows["first layer"][0].startswith("1.00")
+    assert float(rows["one masked update"][0].split()[0]) < 0.9
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["inversion.svg", "rebuilt.svg"]
