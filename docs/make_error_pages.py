@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from jangin.errors import catalogue
+from jangin.errors import EXITS, catalogue, exit_status
 
 FOLDER = Path(__file__).parent / "errors"
 
@@ -12,7 +12,14 @@ FOLDER = Path(__file__).parent / "errors"
 def pages() -> dict[str, str]:
     """Every page by its file name."""
     made = {}
-    index = ["# Error codes", "", "Made from `jangin/configs/errors/` by `docs/make_error_pages.py`.", ""]
+    index = [
+        "# Error codes",
+        "",
+        "Made from `jangin/configs/errors/` by `docs/make_error_pages.py`.",
+        "",
+        *_exits(),
+        "",
+    ]
     for code, languages in sorted(catalogue().items()):
         lines = [f"# {code}"]
         for lang, (what, why, hint) in {
@@ -33,6 +40,22 @@ def pages() -> dict[str, str]:
         index.append(f"- [{code}]({code}.md): {_shown(languages['en']['what'])}")
     made["index.md"] = "\n".join(index) + "\n"
     return made
+
+
+def _exits() -> list[str]:
+    """The exit statuses of every command, each with its codes; where they are most of a part, the part."""
+    lines = ["| exit status | means | codes |", "|---|---|---|"]
+    for entry in EXITS:
+        codes = [code for code in sorted(catalogue()) if exit_status(code) == entry.status]
+        match entry.status:
+            case 1:
+                named = "all others"
+            case 2:
+                named = "JG-plan-..."
+            case _:
+                named = ", ".join(f"[{code}]({code}.md)" for code in codes)
+        lines.append(f"| {entry.status} | {entry.means} | {named} |")
+    return [*lines, "| 130, 143 | stopped by Ctrl-C or SIGTERM; nothing half-written stays | |"]
 
 
 def _shown(text: str) -> str:

@@ -1,30 +1,36 @@
 """The coded errors of every part.
 
     JanginError            what, the value and the way out, under a code `JG-<part>-<nnn>`
-    ├── DataError          records, npz sets, model lines           exit 1
-    ├── PlanError          YAML documents and what they ask for     exit 2
-    ├── SiteError          what a site refuses, and its keys        exit 1
-    ├── PrivacyError       a private step or promise that fails     exit 1
-    ├── LinkError          the connection between site and server   exit 1
-    ├── ServerError        a round that cannot be finished          exit 1
-    └── SimulationError    a simulated federation                   exit 1
+    ├── DataError          records, npz sets, model lines
+    ├── PlanError          YAML documents and what they ask for
+    ├── SiteError          what a site refuses, and its keys
+    ├── PrivacyError       a private step or promise that fails
+    ├── LinkError          the connection between site and server
+    ├── ServerError        a round that cannot be finished
+    └── SimulationError    a simulated federation
 
 A code's words live in configs/errors/<part>.yaml, in English and Korean, and its page in docs/errors/ is
-made from them. The law: an error names its values, never a secret, and always ends with a way out.
+made from them; its exit status is in `EXITS`. The law: an error names its values as people write them, never a
+secret, and always ends with a way out.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import ClassVar, Literal
+from string import Formatter
+from typing import Any, Final, Literal
 
 import yaml
 
 Language = Literal["en", "ko"]
 
 __all__ = [
+    "EXITS",
     "CodedText",
     "DataError",
+    "Exit",
     "JanginError",
     "Language",
     "LinkError",
@@ -34,7 +40,43 @@ __all__ = [
     "SimulationError",
     "SiteError",
     "catalogue",
+    "exit_status",
 ]
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One exit status of every command.
+
+    Attributes:
+        status: what the shell sees.
+        means: in words.
+        codes: pattern of the codes that lead to it; empty where none does.
+    """
+
+    status: int
+    means: str
+    codes: str
+
+
+EXITS: Final = (
+    Exit(0, "done", ""),
+    Exit(1, "findings, or refused: records, keys, a privacy promise, a state that does not fit", r"JG-.*"),
+    Exit(2, "wrong usage, or a document that cannot be carried out", r"JG-plan-.*"),
+    Exit(3, "cannot reach the server, or what answers is not it", r"JG-site-20[127]"),
+    Exit(
+        4,
+        "not allowed: a signature, a role or a key that does not count, or a server that refused",
+        r"JG-site-(102|11[2-4678]|12[1-46]|203|301|315)|JG-server-10[1-3]",
+    ),
+    Exit(5, "a bug", r"JG-sim-900"),
+)
+"""All exit statuses; where several patterns fit a code, the last one counts."""
+
+
+def exit_status(code: str) -> int:
+    """With what a command ends that meets this code."""
+    return max(entry.status for entry in EXITS if re.fullmatch(entry.codes, code))
 
 
 @cache
@@ -60,7 +102,8 @@ class CodedText:
         Raises:
             KeyError: the code or one of the text's fields is unknown (a bug in Jangin).
         """
-        return catalogue()[self.code][lang][field].format(where=self.where, **self.values).strip()
+        words = catalogue()[self.code][lang][field]
+        return _Words(lang).vformat(words, (), {"where": self.where, **self.values}).strip()
 
     def __str__(self) -> str:
         return f"{self.code} {self.text()}"
@@ -75,13 +118,51 @@ class CodedText:
         }
 
 
+class _Words(Formatter):
+    """Values as people write them; `!r` marks texts.
+
+    `a, b` for a list, `(8, 3)` for a tuple, which is a shape, `a: b` for a mapping, `none` for nothing.
+    """
+
+    def __init__(self, lang: Language) -> None:
+        self._none = {"en": "none", "ko": "없음"}[lang]
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return format(self._said(value), format_spec)
+
+    def convert_field(self, value: Any, conversion: str | None) -> Any:
+        match value:
+            case list() if conversion:
+                return f"[{self._said(value) if value else ''}]"
+            case str() if conversion:
+                return super().convert_field(str(value), conversion)
+            case bool() | None | tuple() | Mapping() | set() | frozenset():
+                return self._said(value)
+            case _:
+                return super().convert_field(value, conversion)
+
+    def _said(self, value: Any) -> Any:
+        match value:
+            case None | [] | ():
+                return self._none
+            case bool():
+                return str(value).lower()
+            case Mapping():
+                return ", ".join(f"{key}: {self._said(one)}" for key, one in value.items()) or self._none
+            case tuple():
+                return f"({', '.join(str(self._said(one)) for one in value)})"
+            case list() | set() | frozenset():
+                parts = sorted(value) if isinstance(value, set | frozenset) else value
+                return ", ".join(str(self._said(one)) for one in parts) or self._none
+            case _:
+                return value
+
+
 class JanginError(Exception):
     """What every part raises for bad input or a refused wish.
 
     Raise it as `DataError("JG-data-001", where="card.yaml", key="strems", ...)`.
     """
-
-    exit_code: ClassVar[int] = 1
 
     def __init__(self, code: str, /, where: str = "", **values: object) -> None:
         """Take the same arguments as `CodedText`."""
@@ -93,6 +174,11 @@ class JanginError(Exception):
         """The stable code, e.g. `JG-data-001`."""
         return self.coded.code
 
+    @property
+    def exit_status(self) -> int:
+        """With what a command ends that meets it, as `EXITS` says."""
+        return exit_status(self.code)
+
     def __str__(self) -> str:
         return f"{self.coded} {self.coded.text('hint')}"
 
@@ -103,8 +189,6 @@ class DataError(JanginError):
 
 class PlanError(JanginError):
     """A YAML document, or a wish in it, that cannot be carried out."""
-
-    exit_code = 2
 
 
 class SiteError(JanginError):

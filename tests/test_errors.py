@@ -14,7 +14,8 @@ import pytest
 import jangin
 from jangin import errors
 from jangin.codec.document import read_yaml
-from jangin.errors import CodedText, JanginError, PlanError, catalogue
+from jangin.errors import EXITS, CodedText, JanginError, PlanError, catalogue
+from jangin.privacy.releases import Unit
 
 PACKAGE = Path(jangin.__file__).parent
 SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
@@ -178,6 +179,47 @@ def test_an_error_crosses_processes_whole(kind: type[JanginError]) -> None:
     assert str(error) == str(kind("JG-plan-006", where="plan.yaml", key="rounds"))
 
 
-def test_a_wish_that_cannot_be_carried_out_exits_with_two_and_everything_else_with_one() -> None:
-    assert {kind.__name__: kind.exit_code for kind in ERRORS if kind.exit_code != 1} == {"PlanError": 2}
-    assert all(issubclass(kind, JanginError) for kind in ERRORS)
+def test_every_code_has_the_one_exit_status_of_the_table() -> None:
+    assert [entry.status for entry in EXITS] == list(range(6))
+    statuses = {code: JanginError(code).exit_status for code in catalogue()}
+    assert {code for code, status in statuses.items() if status == 2} == {
+        code for code in catalogue() if code.startswith("JG-plan-")
+    }
+    reach = {code for code, status in statuses.items() if status == 3}
+    assert reach == {"JG-site-201", "JG-site-202", "JG-site-207"}
+    allowed = {code for code, status in statuses.items() if status == 4}
+    assert allowed >= {"JG-site-114", "JG-site-117", "JG-site-118", "JG-site-301", "JG-site-315", "JG-server-101"}
+    assert {code for code, status in statuses.items() if status == 5} == {"JG-sim-900"}
+    assert 0 not in statuses.values()
+
+
+def test_the_table_of_exit_statuses_is_in_the_documents() -> None:
+    page = (PACKAGE.parent / "docs" / "errors" / "index.md").read_text(encoding="utf-8")
+    for entry in EXITS:
+        assert f"| {entry.status} | {entry.means} |" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "marked"),
+    [
+        ("a", "a", "'a'"),
+        (["a", "b"], "a, b", "[a, b]"),
+        ((98,), "(98)", "(98)"),
+        ([], "none", "[]"),
+        (None, "none", "none"),
+        (True, "true", "true"),
+        ({"site-1": "local", "site-2": None}, "site-1: local, site-2: none", "site-1: local, site-2: none"),
+        ({}, "none", "none"),
+        (frozenset({"b", "a"}), "a, b", "a, b"),
+        (Unit.EPISODE, "episode", "'episode'"),
+        (0.25, "0.25", "0.25"),
+    ],
+)
+def test_a_value_is_written_as_people_write_it(value: object, plain: str, marked: str) -> None:
+    assert f"keys: {plain};" in CodedText("JG-plan-001", key="", nearest=value).text("hint")
+    assert f"unknown key {marked}." in CodedText("JG-plan-001", key=value, nearest="").text()
+
+
+def test_nothing_is_nothing_in_korean_too() -> None:
+    text = CodedText("JG-server-342", where="", attempts=3, abstained={}, missing=[]).text(lang="ko")
+    assert text.endswith("거부된 사업장: 없음, 응답 없음: 없음.")

@@ -60,10 +60,11 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except JanginError as error:
         talk.error(error)
-        sys.exit(error.exit_code)
+        sys.exit(error.exit_status)
     except click.UsageError as error:
-        talk.error(PlanError("JG-plan-030", where="jangin", problem=error.format_message().rstrip(".")))
-        sys.exit(2)
+        misused = PlanError("JG-plan-030", where="jangin", problem=error.format_message().rstrip("."))
+        talk.error(misused)
+        sys.exit(misused.exit_status)
     except click.Abort:
         talk.say(*_STOPPED_WORDS)
         sys.exit(128 + signal.SIGINT)
@@ -73,8 +74,9 @@ def main() -> None:
         raise
     except Exception:  # noqa: BLE001 - the one place where a bug becomes an exit status
         traceback.print_exc()
-        talk.error(JanginError("JG-sim-900", where="jangin"))
-        sys.exit(5)
+        bug = JanginError("JG-sim-900", where="jangin")
+        talk.error(bug)
+        sys.exit(bug.exit_status)
 
 
 def _talk(arguments: list[str]) -> Talk:

@@ -1,8 +1,6 @@
 """`jangin server`, `jangin roster` and `jangin campaign`: an operator's acts on the server's own machine."""
 
-import logging
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jangin.cli.options import FormatOption, LangOption
-from jangin.cli.talk import Format, Talk, default_lang
+from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
+from jangin.errors import CodedText
 
 if TYPE_CHECKING:
+    from jangin.server.campaigns import CampaignStatus
     from jangin.server.members import Members
-    from jangin.server.store import Store
+    from jangin.server.store import RoundEntry, Store
 
 __all__ = ["campaign", "roster", "server"]
 
@@ -27,7 +27,7 @@ roster = typer.Typer(help="Which sites belong.", no_args_is_help=True)
 campaign = typer.Typer(help="Training campaigns, from the proposal to the model.", no_args_is_help=True)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The server's state folder.")]
-HashArgument = Annotated[str, typer.Argument(metavar="HASH", help="The campaign: 64 hex digits.")]
+HashArgument = Annotated[str, typer.Argument(metavar="HASH", help="The campaign's hash, or the first 8 digits.")]
 KeysOption = Annotated[list[Path], typer.Option("--key", help="A private key file; repeat where two people sign.")]
 KeyOption = Annotated[Path, typer.Option("--key", help="The private key file of whoever signs.")]
 
@@ -73,12 +73,12 @@ def init(
     lang: LangOption = None,
 ) -> None:
     """Make a server's state folder with its own TLS authority."""
-    from jangin.server.settings import ServerSettings, StateFolder
+    from jangin.server.settings import ServerSettings, StateFolder, given
 
     talk = Talk(form, lang or default_lang())
     settings, names = ServerSettings(host=host, port=port), list(dict.fromkeys([*(name or []), host, "localhost"]))
-    line = root.read_text(encoding="ascii").strip()
-    made = StateFolder.make(folder, settings, line, staff_list.read_bytes(), names, datetime.now(UTC))
+    line, listed = given(root, "--root").decode("ascii", "replace").strip(), given(staff_list, "--staff")
+    made = StateFolder.make(folder, settings, line, listed, names, datetime.now(UTC))
     paths = {"folder": str(made.path), "authority": str(made.authority)}
     talk.answer("\n".join(paths.values()), **paths, names=names)
 
@@ -89,7 +89,7 @@ def run(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: LangOpti
     from jangin.server.daemon import serve
 
     talk = Talk(form, lang or default_lang())
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -106,8 +106,11 @@ def invite(
     """Print a token with which one site may enrol once, within a week."""
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (_, who):
+        before = next((member.status for member in who.members() if member.site == site), None)
         token = who.invite(site, datetime.now(UTC))
     talk.answer(token, site=site, token=token)
+    if before is not None:
+        talk.warn(CodedText("JG-server-353", where=site, status=talk.word(before, _STATUSES[before])))
 
 
 @roster.command("list")
@@ -116,8 +119,13 @@ def members(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: Lang
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (_, who):
         found = who.members()
-    lines = [f"{member.site}  {member.status}  {member.fingerprint or '-'}" for member in found]
-    talk.answer("\n".join(lines), sites=[asdict(member) for member in found])
+    rows = [
+        (member.site, talk.word(member.status, _STATUSES[member.status]), member.fingerprint or "-") for member in found
+    ]
+    head = talk.word("site, status, fingerprint", "사업장, 상태, 지문").split(", ")
+    talk.answer(table(head, rows) if rows else "", sites=[asdict(member) for member in found])
+    if not rows:
+        talk.say("no site was invited yet", "아직 초대한 사업장 없음")
 
 
 @roster.command("confirm")
@@ -174,6 +182,7 @@ def approve(
 
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (store, who):
+        wanted = campaigns.named(store, wanted)
         campaigns.approve(store, who, wanted, Identity.load(key), datetime.now(UTC))
     talk.answer(f"{wanted}  approved", campaign=wanted, state="approved")
 
@@ -187,6 +196,7 @@ def start(
 
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (store, who):
+        wanted = campaigns.named(store, wanted)
         campaigns.start(store, who, wanted, datetime.now(UTC))
     talk.answer(f"{wanted}  running", campaign=wanted, state="running")
 
@@ -203,16 +213,72 @@ def status(
 
     talk = Talk(form, lang or default_lang())
     with _opened(folder) as (store, _):
-        hashes = [row.hash for row in store.campaigns()] if wanted is None else [wanted]
+        hashes = [row.hash for row in store.campaigns()] if wanted is None else [campaigns.named(store, wanted)]
         found = [campaigns.status(store, one) for one in hashes]
-    lines = []
-    for one in found:
-        lines.append(f"{one.hash}  {one.name}  {one.state}  {one.round}/{one.rounds}  {one.reason}")
-        for entry in one.attempts if wanted else []:
-            absent = {**entry.abstained, **entry.refused, **dict.fromkeys(entry.missing, "missing")}
-            names = "  ".join(f"{site}: {why}" for site, why in absent.items())
-            lines.append(f"  {entry.round}.{entry.attempt}  {entry.outcome}  {len(entry.reported)}  {names}")
-    talk.answer("\n".join(lines), campaigns=[asdict(one) for one in found])
+    models = [_model(folder, one) for one in found]
+    if wanted is None:
+        head = talk.word("hash, campaign, state, rounds", "해시, 캠페인, 상태, 라운드").split(", ")
+        rows = [(one.hash, one.name, _state(one, talk), f"{one.round}/{one.rounds}") for one in found]
+        text = table(head, rows) if rows else ""
+    else:
+        text = "\n\n".join(_campaign(one, model, talk) for one, model in zip(found, models, strict=True))
+    shown = [{**asdict(one), "model": model} for one, model in zip(found, models, strict=True)]
+    talk.answer(text, campaigns=shown)
+    if not found:
+        talk.say("no campaign was proposed yet", "아직 제안한 캠페인 없음")
+
+
+_STATES = {"proposed": "제안됨", "approved": "승인됨", "running": "진행 중", "finished": "완료", "aborted": "중단됨"}
+_OUTCOMES = {"finished": "완료", "failed": "실패"}
+_STATUSES = {"invited": "초대함", "waiting": "확인 대기", "active": "활성", "suspended": "정지", "revoked": "폐기"}
+
+
+def _model(folder: Path, campaign: "CampaignStatus") -> str | None:
+    """Where the final model is, once there is one."""
+    from jangin.server.settings import StateFolder
+
+    return str(StateFolder(folder).checkpoints(campaign.hash)) if campaign.state == "finished" else None
+
+
+def _state(campaign: "CampaignStatus", talk: Talk) -> str:
+    return talk.word(campaign.state, _STATES[campaign.state])
+
+
+def _campaign(campaign: "CampaignStatus", model: str | None, talk: Talk) -> str:
+    """One campaign with every attempt at its rounds."""
+    none = talk.word("none", "없음")
+    waiting = [site for site in campaign.invited if site not in campaign.approved]
+    facts = [
+        (talk.word("campaign", "캠페인"), campaign.name),
+        (talk.word("hash", "해시"), campaign.hash),
+        (talk.word("state", "상태"), _state(campaign, talk)),
+        (talk.word("reason", "이유"), campaign.reason),
+        (talk.word("rounds", "라운드"), f"{campaign.round}/{campaign.rounds}"),
+        (talk.word("approved by", "승인한 사업장"), ", ".join(campaign.approved) or none),
+        (talk.word("not yet by", "아직 승인하지 않은 사업장"), ", ".join(waiting)),
+        (talk.word("model", "모델"), model and f"{model}/final.safetensors, scaling.json"),
+    ]
+    lines = [f"{name}: {value}" for name, value in facts if value]
+    head = talk.word(
+        "round, attempt, outcome, seconds, reported, abstained or refused, missing",
+        "라운드, 시도, 결과, 초, 보고, 기권 또는 거부, 응답 없음",
+    ).split(", ")
+    rows = [_attempt(entry, talk) for entry in campaign.attempts]
+    return "\n".join([*lines, *([table(head, rows)] if rows else [])])
+
+
+def _attempt(entry: "RoundEntry", talk: Talk) -> tuple[str, ...]:
+    """One row; who is in none of its lists has a dash."""
+    absent = ", ".join(f"{site}: {code}" for site, code in {**entry.abstained, **entry.refused}.items())
+    return (
+        talk.word("scaling", "척도") if entry.round == 0 else str(entry.round),
+        str(entry.attempt),
+        talk.word(entry.outcome, _OUTCOMES[entry.outcome]),
+        f"{entry.seconds:.1f}",
+        ", ".join(sorted(entry.reported)) or "-",
+        absent or "-",
+        ", ".join(entry.missing) or "-",
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`jangin site`: what a factory does with its own site."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jangin.cli.options import FormatOption, LangOption
-from jangin.cli.talk import Format, Talk, default_lang
+from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
 
 if TYPE_CHECKING:
     from jangin.client.desk import Campaign
+    from jangin.client.state import Task
 
 __all__ = ["site"]
 
@@ -34,6 +36,9 @@ def init(
     talk = Talk(form, lang or default_lang())
     made = desk.init(folder, name, process, records)
     talk.answer(f"{name} {made.fingerprint}", site=name, fingerprint=made.fingerprint)
+    doubt = desk.doubts(folder)
+    if doubt is not None:
+        talk.warn(doubt)
 
 
 @site.command("enroll")
@@ -67,14 +72,16 @@ def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption
 
     talk = Talk(form, lang or default_lang())
     known = [_campaign(campaign) for campaign in desk.campaigns(folder)]
-    blocks = ["\n".join(f"{key}: {value}" for key, value in campaign.items()) for campaign in known]
+    blocks = ["\n".join(f"{key}: {_shown(value, talk)}" for key, value in campaign.items()) for campaign in known]
     talk.answer("\n\n".join(blocks), campaigns=known)
+    if not known:
+        talk.say("no campaign invites this site", "이 사업장을 초대한 캠페인 없음")
 
 
 @site.command("approve")
 def approve(
     folder: Folder,
-    plan: Annotated[str, typer.Argument(help="The plan's hash, 64 hex digits; or that of a roster that waits.")],
+    plan: Annotated[str, typer.Argument(help="The plan's hash, or the first 8 digits; or a waiting roster's.")],
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -84,8 +91,9 @@ def approve(
 
     talk = Talk(form, lang or default_lang())
     approved = desk.approve(folder, plan, price)
-    what = "roster" if approved is None else approved.campaign.plan.campaign
-    talk.answer(f"{what} {plan}", approved=what, hash=plan)
+    campaign = None if approved is None else approved.campaign
+    what, whole = ("roster", plan) if campaign is None else (campaign.plan.campaign, campaign.hash)
+    talk.answer(f"{what} {whole}", approved=what, hash=whole)
     if approved is not None and approved.reservation.left_out:
         count = approved.reservation.left_out
         talk.say(
@@ -98,15 +106,23 @@ def approve(
             f"{count} episodes were in earlier campaigns: what they spent there counts on.",
             f"에피소드 {count}개는 이전 캠페인에 참여했으며, 그때 쓴 예산이 이어집니다.",
         )
+    doubt = None if campaign is None else desk.doubts(folder, campaign)
+    if doubt is not None:
+        talk.warn(doubt)
 
 
 @site.command("status")
-def status(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+def status(
+    folder: Folder,
+    last: Annotated[int, typer.Option("--lines", min=1, help="How many of the newest lines of each log.")] = 10,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
     """How the site stands: its keys, its tasks, and what left it last."""
     from jangin.client import desk
 
     talk = Talk(form, lang or default_lang())
-    stands = desk.status(folder)
+    stands = desk.status(folder, lines=last)
     head = {
         "site": stands.site,
         "fingerprint": stands.fingerprint,
@@ -133,21 +149,38 @@ def status(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = 
         }
         for line in stands.egress
     ]
-    lines = [
-        *(f"{key}: {value if value is not None else '-'}" for key, value in head.items()),
-        *(f"{_time(one.time)} {one.campaign[:12]} {one.round} {one.state} {one.code}".rstrip() for one in stands.moves),
-        *(
-            f"{_time(one.time)} {one.says[talk.language]} ({one.bytes} bytes, {one.sha256[:12]})"
-            for one in stands.egress
+    names = talk.word("site, fingerprint, server, roster", "사업장, 지문, 서버, 명부").split(", ")
+    moves = [
+        (_time(one.time), one.campaign[:12], str(one.round), _state(one.state, talk), one.code) for one in stands.moves
+    ]
+    departures = [(_time(one.time), str(one.bytes), one.sha256[:12], one.says[talk.language]) for one in stands.egress]
+    blocks = [
+        "\n".join(
+            f"{name}: {'-' if value is None else value}" for name, value in zip(names, head.values(), strict=True)
+        ),
+        _block(
+            talk.word("Tasks, round by round", "라운드별 작업"),
+            talk.word("time, campaign, round, state, code", "시각, 캠페인, 라운드, 상태, 코드"),
+            moves,
+            stands.more_moves,
+            talk,
+        ),
+        _block(
+            talk.word(
+                "What left this site; each line is written before its message goes", "나간 것 (보내기 전에 기록)"
+            ),
+            talk.word("time, bytes, sha256, what", "시각, 바이트, sha256, 내용"),
+            departures,
+            stands.more_egress,
+            talk,
         ),
     ]
-    talk.answer("\n".join(lines), **head, tasks=tasks, egress=egress)
+    talk.answer("\n\n".join(blocks), **head, tasks=tasks, egress=egress)
 
 
 @site.command("run")
 def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """Run the site's daemon until it is told to stop (Ctrl-C or SIGTERM)."""
-    import logging
     import random
     import signal
 
@@ -156,12 +189,7 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
     from jangin.client.state import SiteFolder
 
     talk = Talk(form, lang or default_lang())
-    logger = logging.getLogger("jangin")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    log_to_stderr()
     daemon = Daemon(SiteFolder(folder), clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: daemon.stop())
@@ -188,6 +216,42 @@ def _campaign(campaign: "Campaign") -> dict[str, object]:
         "purposes": list(plan.governance.purposes),
         "prohibited": list(plan.governance.prohibited),
     }
+
+
+_STATES = {
+    "idle": "대기",
+    "gated": "심사 통과",
+    "training": "학습 중",
+    "trained": "학습함",
+    "sent": "보냄",
+    "abstained": "기권",
+    "lost": "잃음",
+}
+
+
+def _state(state: "Task", talk: Talk) -> str:
+    return talk.word(state.value, _STATES[state.value])
+
+
+def _block(title: str, head: str, rows: Sequence[Sequence[str]], more: bool, talk: Talk) -> str:
+    """One log under its title, which says whether there is more of it."""
+    if not rows:
+        return f"{title}: {talk.word('nothing yet', '아직 없음')}"
+    if more:
+        title += talk.word(
+            f" (the last {len(rows)}; --lines N shows more)", f" (마지막 {len(rows)}줄; 더 보려면 --lines N)"
+        )
+    return f"{title}:\n{table(head.split(', '), rows)}"
+
+
+def _shown(value: object, talk: Talk) -> str:
+    match value:
+        case True | False:
+            return talk.word("yes", "예") if value else talk.word("no", "아니요")
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
 
 
 def _time(moment: datetime) -> str:

@@ -2,8 +2,9 @@
 
 import json
 import locale
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,10 +12,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from jangin.errors import CodedText, JanginError, Language
 
-__all__ = ["Format", "Lang", "Talk", "default_lang"]
+__all__ = ["Format", "Lang", "Talk", "default_lang", "log_to_stderr", "table"]
+
+_TABLE_WIDTH = 500
+"""Columns of a table, so that no line of it is broken: a terminal breaks them itself."""
 
 _STEPS: dict[str, dict[str, str]] = {
     "generate": {"en": "making master records", "ko": "기록 생성"},
@@ -45,6 +51,31 @@ def default_lang() -> Lang:
     return Lang.KO if name.lower().startswith(("ko", "korean")) else Lang.EN
 
 
+def log_to_stderr() -> None:
+    """One line on stderr for each event of ours, and for each warning of anybody else's.
+
+    Flower writes to a handler of its own too, in colours; call this after whatever imports Flower.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("jangin").setLevel(logging.INFO)
+    logging.getLogger("flwr").handlers.clear()
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows under a head, in columns; trailing blanks are left away."""
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for name in head:
+        drawn.add_column(name, no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console = Console(width=_TABLE_WIDTH, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
 @dataclass(frozen=True)
 class Talk:
     """The two streams of one command."""
@@ -57,9 +88,13 @@ class Talk:
         """The language as the catalogue names it."""
         return "ko" if self.lang is Lang.KO else "en"
 
+    def word(self, english: str, korean: str) -> str:
+        """The one of the two that is spoken."""
+        return korean if self.lang is Lang.KO else english
+
     def say(self, english: str, korean: str) -> None:
         """One line on stderr."""
-        sys.stderr.write((korean if self.lang is Lang.KO else english) + "\n")
+        sys.stderr.write(self.word(english, korean) + "\n")
 
     def warn(self, warning: CodedText) -> None:
         """One warning with its way out on stderr."""

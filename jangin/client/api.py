@@ -21,6 +21,7 @@ from jangin.client.door import Door
 from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import LinkError, SiteError
+from jangin.flower_link.site import unheard
 from jangin.trust.keys import Identity
 from jangin.trust.requests import signed_bytes
 
@@ -138,6 +139,8 @@ class SiteApi:
             context = ssl.create_default_context(cadata=roots.decode("ascii"))
         except (ssl.SSLError, ValueError):
             raise LinkError("JG-site-202", where=address, problem="the file of roots holds no certificate") from None
+        if not roots:  # Python would trust the machine's own authorities instead
+            raise LinkError("JG-site-202", where=address, problem="the file of roots is empty")
         self._client = httpx.Client(base_url=f"https://{address}", verify=context, timeout=timeout_seconds)
 
     def __enter__(self) -> Self:
@@ -204,7 +207,7 @@ class SiteApi:
             return self._read(answer, form)
         if status in _REFUSED:
             refusal = self._read(answer, _Refusal)
-            said = "".join(filter(str.isprintable, refusal.message))[:300]
+            said = "".join(filter(str.isprintable, refusal.message))[:300].removesuffix(".")
             raise SiteError("JG-site-301", where=self._address, what=what, answer=refusal.code, message=said)
         raise LinkError("JG-site-207", where=self._address, answer=status)
 
@@ -232,7 +235,7 @@ class SiteApi:
             case ssl.SSLError():
                 return LinkError("JG-site-202", where=self._address, problem=cause.reason or "no TLS")
             case _:
-                return LinkError("JG-site-201", where=self._address, problem=type(error).__name__)
+                return LinkError("JG-site-201", where=self._address, problem=unheard(error))
 
     def _read(self, content: bytes, form: type[A]) -> A:
         try:

@@ -5,8 +5,10 @@ it is sent.
 """
 
 import logging
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +20,11 @@ from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBl
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
 from jangin.codec.document import parse
-from jangin.errors import JanginError, PrivacyError, SiteError
+from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger, Reservation
+from jangin.records.manifest import file_digest, open_validated
 from jangin.records.process import read_process
 from jangin.trust.approvals import Approval, SignedPlan
 from jangin.trust.chain import Trust
@@ -38,6 +41,7 @@ __all__ = [
     "approve",
     "campaigns",
     "commitment",
+    "doubts",
     "enroll",
     "init",
     "now_utc",
@@ -77,6 +81,7 @@ class Campaign:
         approved: whether a person here said yes.
         operator: who proposed it.
         approver: who approved it at the ministry.
+        known: whether its plan had come to this site before.
     """
 
     hash: str
@@ -85,6 +90,7 @@ class Campaign:
     approved: bool
     operator: str
     approver: str
+    known: bool
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,8 @@ class Status:
         roster: version of the roster held, or None.
         moves: the last lines of the journal of tasks.
         egress: the last lines of the egress log.
+        more_moves: whether there are lines before those.
+        more_egress: the same of the egress log.
     """
 
     site: str
@@ -114,6 +122,8 @@ class Status:
     roster: int | None
     moves: tuple[Move, ...]
     egress: tuple[Departure, ...]
+    more_moves: bool
+    more_egress: bool
 
 
 def now_utc() -> datetime:
@@ -125,8 +135,8 @@ def init(path: Path, site: str, process: str, records: Path, privacy: PrivacyLim
     """Make a site: its folder, its keys, its ledger, its settings.
 
     Raises:
-        SiteError: JG-site-303, a site stands here already. PlanError: JG-plan-003, no id of a site.
-        DataError: JG-data-001, no such process.
+        SiteError: JG-site-303, a site stands here already; JG-site-342, the folder cannot be written.
+        PlanError: JG-plan-003, no id of a site. DataError: JG-data-001, no such process.
     """
     known = read_process(process).process
     block = parse({"id": site}, SiteBlock, "site")
@@ -134,7 +144,8 @@ def init(path: Path, site: str, process: str, records: Path, privacy: PrivacyLim
         site=block, data=(DataBlock(process=known, path=str(records.resolve())),), privacy=privacy or PrivacyLimits()
     )
     identity = Identity.generate()
-    SiteFolder(path).make(settings, identity, NodeKey.generate())
+    with _writing(path):
+        SiteFolder(path).make(settings, identity, NodeKey.generate())
     return Enrolled(False, identity.fingerprint)
 
 
@@ -151,24 +162,25 @@ def enroll(path: Path, url: str, token: str, root: Path, ca: Path, *, clock: Clo
 
     Raises:
         SiteError: JG-site-301 refused, 304 no site here, 315 another root than before; 103 and 110..125, a root, staff
-            list or roster that cannot be believed. LinkError: JG-site-201, 202 or 207. PlanError: JG-plan-003, the url.
-        OSError: a file that cannot be read.
+            list or roster that cannot be believed; 341 a file that cannot be read, 342 a folder that cannot be written.
+        LinkError: JG-site-201, 202 or 207. PlanError: JG-plan-003, the url.
     """
     folder = SiteFolder(path)
     settings = folder.settings()
     files = {"root": folder.root_file.name, "ca": folder.ca_file.name}
     server = parse({"url": url, **files}, ServerBlock, "server")
-    trust, roots = Trust(root.read_text(encoding="utf-8").strip()), ca.read_bytes()
+    trust, roots = Trust(_given(root, "--root").decode("utf-8", "replace").strip()), _given(ca, "--ca")
     if folder.root_file.exists() and folder.trust().root != trust.root:
         raise SiteError("JG-site-315", where=str(path))
     settings = settings.model_copy(update={"server": server})
     with folder.journal() as journal, _api(folder, server, roots, journal, clock) as api:
         answer = api.enroll(token, folder.node_key().public_text)
-    write_whole(folder.root_file, f"{trust.root}\n".encode())
-    write_whole(folder.ca_file, roots)
-    folder.write_settings(settings)
-    if answer.staff is not None and answer.roster is not None:
-        folder.keep_trust(_believe(folder.trust(), answer.staff, answer.roster, clock(), ""))
+    with _writing(path):
+        write_whole(folder.root_file, f"{trust.root}\n".encode())
+        write_whole(folder.ca_file, roots)
+        folder.write_settings(settings)
+        if answer.staff is not None and answer.roster is not None:
+            folder.keep_trust(_believe(folder.trust(), answer.staff, answer.roster, clock(), ""))
     return Enrolled(answer.status == "confirmed", folder.identity().fingerprint)
 
 
@@ -191,7 +203,7 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
 
     Args:
         path: the site's folder.
-        hash_: of the plan or the roster.
+        hash_: 64 hex digits; of a plan that was shown here before, the first 8 or more.
         price: what a plan asks of every unit.
         clock: the time.
 
@@ -199,8 +211,8 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         The campaign and what was reserved for it; None for a roster.
 
     Raises:
-        SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; 320, no validated records; and as
-            `campaigns`.
+        SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; JG-site-343, a short hash that does
+            not name one plan that was shown here; 320, no validated records; and as `campaigns`.
         PrivacyError: JG-privacy-020..024 and 031, the ledger does not grant it; 025..028, the ledger itself.
         LinkError: JG-site-201, 202 or 207; the yes is kept and sent by approving again.
     """
@@ -211,12 +223,10 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         known = take(offer, folder, journal, ledger, clock(), agreed=hash_)
         if agreed:
             return None
-        campaign = next((campaign for campaign in known if campaign.hash == hash_), None)
-        if campaign is None:
-            raise SiteError("JG-site-316", hash=hash_)
+        campaign = _named(hash_, known)
         reservation = _reserve(campaign.plan, price, folder, ledger, clock())
-        approval = journal.approval(hash_) or _sign(folder, hash_, clock())
-        journal.approve(hash_, approval, clock())
+        approval = journal.approval(campaign.hash) or _sign(folder, campaign.hash, clock())
+        journal.approve(campaign.hash, approval, clock())
         api.commit(commitment(folder, ledger, clock()))
         api.approve(approval)
     return Approved(campaign, reservation)
@@ -234,8 +244,30 @@ def commitment(folder: SiteFolder, ledger: Ledger, now: datetime) -> bytes:
     return seal(Kind.COMMITMENT, document.payload, folder.identity())
 
 
+def doubts(path: Path, campaign: Campaign | None = None) -> CodedText | None:
+    """Why the records would not be trained on as they are: for this campaign, or for any; None where all is well.
+
+    With a campaign every file is read and compared with the manifest.
+    """
+    folder = SiteFolder(path)
+    settings = folder.settings()
+    try:
+        if campaign is not None:
+            _unchanged(records_for(campaign.plan, settings, folder.path)[0])
+            return None
+        for block in settings.data:
+            process = block.process
+            open_validated(folder.path / block.path)
+    except SiteError as error:
+        return error.coded
+    except JanginError as error:
+        process = campaign.plan.process if campaign else process
+        return CodedText("JG-site-320", process=process, problem=str(error.coded).removesuffix("."))
+    return None
+
+
 def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
-    """How a site stands; nobody is asked.
+    """How a site stands, with the last so many lines of its two logs; nobody is asked.
 
     Raises:
         SiteError: JG-site-304 no site here, 305 its database; 101..103 its keys.
@@ -243,25 +275,35 @@ def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
     folder = SiteFolder(path)
     settings = folder.settings()
     with folder.journal() as journal:
-        moves, egress = tuple(journal.moves(lines)), tuple(journal.egress(lines))
+        moves, egress = journal.moves(lines + 1), journal.egress(lines + 1)
     try:
         roster = folder.trust().roster(clock()).version
     except SiteError:
         roster = None
     server = settings.server.url if settings.server else None
-    return Status(settings.site.id, folder.identity().fingerprint, server, roster, moves, egress)
+    return Status(
+        settings.site.id,
+        folder.identity().fingerprint,
+        server,
+        roster,
+        tuple(moves[-lines:]),
+        tuple(egress[-lines:]),
+        len(moves) > lines,
+        len(egress) > lines,
+    )
 
 
 def open_api(folder: SiteFolder, journal: Journal, clock: Clock) -> SiteApi:
     """The site API of an enrolled site.
 
     Raises:
-        SiteError: JG-site-302 not enrolled, 304 no site here, 101..103 its key. LinkError: JG-site-202, no certificate.
+        SiteError: JG-site-302 not enrolled, 304 no site here, 101..103 its key, 341 its file of certificates.
+        LinkError: JG-site-202, no certificate.
     """
     server = folder.settings().server
     if server is None:
         raise SiteError("JG-site-302", where=str(folder.path))
-    return _api(folder, server, (folder.path / server.ca).read_bytes(), journal, clock)
+    return _api(folder, server, _given(folder.path / server.ca, "server.ca"), journal, clock)
 
 
 def take(
@@ -326,6 +368,60 @@ def _reserve(plan: TrainingPlan, price: Price, folder: SiteFolder, ledger: Ledge
     return ledger.reserve(asked, now, exposed=limits.allow_no_differential_privacy)
 
 
+def _named(text: str, known: Sequence[Campaign]) -> Campaign:
+    """The campaign of a whole hash, or of the first digits of one whose plan came before.
+
+    Raises:
+        SiteError: JG-site-316, none has this hash; JG-site-343, a short one that does not name one plan known before.
+    """
+    found = [campaign for campaign in known if campaign.hash.startswith(text)]
+    if not found or not re.fullmatch(r"[0-9a-f]{8,64}", text):
+        raise SiteError("JG-site-316", hash=text)
+    if len(found) > 1:
+        raise SiteError("JG-site-343", hash=text, problem=f"{len(found)} plans begin so")
+    if found[0].hash != text and not found[0].known:
+        raise SiteError("JG-site-343", hash=text, problem="it came with this very request")
+    return found[0]
+
+
+def _unchanged(records: Path) -> None:
+    """Read every file of a validated folder.
+
+    Raises:
+        DataError: JG-data-004..007 and 012, it is not as it was validated.
+    """
+    _, manifest = open_validated(records)
+    for name, listed in manifest.files.items():
+        found = file_digest(records / name)
+        if found != listed:
+            raise DataError("JG-data-005", where=str(records / name), listed=listed, found=found)
+
+
+def _given(path: Path, name: str) -> bytes:
+    """The content of a file that somebody named; `name` says where.
+
+    Raises:
+        SiteError: JG-site-341, it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SiteError("JG-site-341", where=f"{name} {path}", problem=error.strerror or type(error).__name__) from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Where something is written into a site's folder.
+
+    Raises:
+        SiteError: JG-site-342, it cannot be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SiteError("JG-site-342", where=str(path), problem=error.strerror or type(error).__name__) from None
+
+
 def _believe(trust: Trust, staff: bytes, roster: bytes, now: datetime, agreed: str) -> Trust:
     trust = trust.with_staff(staff, now)
     return trust.with_roster(roster, now, agreed)[0]
@@ -333,8 +429,8 @@ def _believe(trust: Trust, staff: bytes, roster: bytes, now: datetime, agreed: s
 
 def _campaign(signed: SignedPlan, plan: TrainingPlan, given: CampaignOffer, journal: Journal) -> Campaign:
     approver = signed.approver.person if signed.approver else ""
-    approved = journal.approval(signed.hash) is not None
-    return Campaign(signed.hash, plan, given.state, approved, signed.operator.person, approver)
+    approved, known = journal.approval(signed.hash) is not None, journal.plan(signed.hash) is not None
+    return Campaign(signed.hash, plan, given.state, approved, signed.operator.person, approver, known)
 
 
 def _sign(folder: SiteFolder, plan: str, now: datetime) -> bytes:

@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         problem = " ".join(str(error).split())
         raise PlanError("JG-plan-004", where=str(path), problem=problem) from None
     if not isinstance(value, dict):
-        raise PlanError("JG-plan-005", where=str(path), found=type(value).__name__)
+        raise PlanError("JG-plan-005", where=str(path), found=_form(value))
     return value
 
 
@@ -106,6 +106,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return matches[0] if matches else ", ".join(known)
 
 
+def _form(value: object) -> str | None:
+    """What a document holds that is no mapping."""
+    return None if value is None else "a list" if isinstance(value, list) else "a single value"
+
+
 class _OneKeyOnceLoader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice (YAML 1.2.2 section 3.2.1.3) and reads 1e-5 as a number."""
 
@@ -131,7 +136,9 @@ _OneKeyOnceLoader.add_implicit_resolver(
 def _coded(error: ValidationError, model: type[BaseModel], value: object, where: str) -> PlanError:
     """One finding of pydantic in our words: an unknown key explains the rest, and the deepest key says most."""
     located = [(finding, *_locate(finding, model, value)) for finding in error.errors()]
-    finding, keys, known = min(located, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1])))
+    finding, keys, known, member = min(
+        located, key=lambda found: (found[0]["type"] != "extra_forbidden", -len(found[1]))
+    )
     key, given = ".".join(keys), finding["input"]
     match finding["type"]:
         case "extra_forbidden":
@@ -141,18 +148,20 @@ def _coded(error: ValidationError, model: type[BaseModel], value: object, where:
         case "union_tag_invalid":
             given, problem = finding["ctx"]["tag"], f"expected one of {finding['ctx']['expected_tags']}"
         case _:
-            said = [other["msg"].removeprefix("Value error, ") for other, place, _ in located if place == keys]
-            problem = ", or: ".join(dict.fromkeys(said))
+            said = [other["msg"].removeprefix("Value error, ") for other, place, *_ in located if place == keys]
+            problem = ", or: ".join(dict.fromkeys(said)) + (f" (for {member})" if member else "")
     return PlanError("JG-plan-003", where=f"{where}: {key}" if key else where, value=given, problem=problem)
 
 
-def _locate(finding: ErrorDetails, model: type[BaseModel], value: Any) -> tuple[list[str], set[str]]:
-    """The keys that lead to a finding, as the user wrote them, and the keys known beside the last of them.
+def _locate(finding: ErrorDetails, model: type[BaseModel], value: Any) -> tuple[list[str], set[str], str]:
+    """The keys that lead to a finding, as the user wrote them, the keys known beside the last, and whose they are.
+
+    The last is the name of a union's member, e.g. `gru`, empty where there is none.
 
     Pydantic puts the names of union members between the keys of a location: a step that the document does not hold
     is such a name, and chooses among the models that may stand there.
     """
-    models, keys, known = {model}, list[str](), set(model.model_fields)
+    models, keys, known, member = {model}, list[str](), set(model.model_fields), ""
     for step in finding["loc"]:
         known = {name for candidate in models for name in candidate.model_fields}
         steps = value if isinstance(value, Mapping) else range(len(value)) if isinstance(value, list | tuple) else ()
@@ -162,12 +171,13 @@ def _locate(finding: ErrorDetails, model: type[BaseModel], value: Any) -> tuple[
             models = set().union(*map(_models, fields)) or models
         else:
             models = {candidate for candidate in models if step in (candidate.__name__, _tag(candidate))} or models
+            member = str(step) if step in map(_tag, models) else member
     match finding["type"]:
         case "missing":
             keys.append(str(finding["loc"][-1]))
         case "union_tag_not_found" | "union_tag_invalid":
             keys.append(finding["ctx"]["discriminator"].strip("'"))
-    return keys, known
+    return keys, known, member
 
 
 def _tag(model: type[BaseModel]) -> object:

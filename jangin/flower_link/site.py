@@ -72,7 +72,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from jangin.errors import LinkError
 from jangin.flower_link.wire import MOST_BYTES, Wire, inflate, pack, parts
 
-__all__ = ["NODE_HEADER", "Incoming", "SiteLink"]
+__all__ = ["NODE_HEADER", "Incoming", "SiteLink", "unheard"]
 
 NODE_HEADER = "jangin-node"
 """In the answer to a refused activation: `unknown` or `online`, from `EmbeddedLink`."""
@@ -93,6 +93,17 @@ class Incoming:
     envelope: Message = field(repr=False)
 
 
+def unheard(error: Exception) -> str:
+    """Why no answer came, in words."""
+    match error:
+        case httpx.TimeoutException():
+            return "not in time"
+        case httpx.ConnectError():
+            return "no connection"
+        case _:
+            return "the connection broke"
+
+
 class SiteLink:
     """One site's connection to the national server; a context manager, connected while it is open.
 
@@ -100,6 +111,7 @@ class SiteLink:
 
     Raises:
         ValueError: a heartbeat outside Flower's 10 s to 1800 s.
+        LinkError: JG-site-202, the file of roots is empty.
     """
 
     def __init__(
@@ -128,6 +140,8 @@ class SiteLink:
         """
         if not HEARTBEAT_MIN_INTERVAL <= heartbeat_seconds <= HEARTBEAT_MAX_INTERVAL:
             raise ValueError(f"Expected {HEARTBEAT_MIN_INTERVAL} <= heartbeat_seconds={heartbeat_seconds} <= 1800.")
+        if not roots:  # Python would trust the machine's own authorities instead
+            raise LinkError("JG-site-202", where=address, problem="the file of roots is empty")
         self._address, self._clock = address, clock
         self._retries, self._backoff, self._heartbeat = retries, backoff_seconds, heartbeat_seconds
         self._public_key = public_key_to_bytes(key.public_key())
@@ -309,7 +323,7 @@ class SiteLink:
             case ssl.SSLError():
                 return LinkError("JG-site-202", where=self._address, problem=cause.reason or "no TLS"), False
             case _:
-                return LinkError("JG-site-201", where=self._address, problem=type(error).__name__), True
+                return LinkError("JG-site-201", where=self._address, problem=unheard(error)), True
 
     def _beat(self) -> None:
         """Say that the site is there, until the link is left; what goes wrong here, `receive` meets too."""

@@ -231,8 +231,7 @@ class SiteApi:
         """The roster in force, if it has the site as active."""
         try:
             roster = self._members.roster(now)
-        except SiteError as error:
-            _log.warning("No roster is in force: %s", error)
+        except SiteError:  # of which `serve` has said why
             raise ServerError("JG-server-313", where=site) from None
         if site not in roster.active:
             raise ServerError("JG-server-313", where=site)

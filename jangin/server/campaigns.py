@@ -11,13 +11,14 @@ their own; a site that has not approved by its own signature is never asked.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from jangin.codec import cbor
-from jangin.errors import PlanError, ServerError
-from jangin.models.lines import read_line
+from jangin.errors import DataError, PlanError, ServerError, SiteError
+from jangin.models.lines import ModelLine, read_line
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.members import Members
 from jangin.server.store import CampaignRow, Outcome, RoundEntry, State, Store
@@ -26,8 +27,19 @@ from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
 from jangin.trust.envelope import Kind, countersign, peek, seal
 from jangin.trust.keys import Identity
 from jangin.trust.roster import Roster
+from jangin.trust.staff import Role
 
-__all__ = ["CampaignStatus", "approve", "approved_sites", "deadline_s", "plan_of", "propose", "start", "status"]
+__all__ = [
+    "CampaignStatus",
+    "approve",
+    "approved_sites",
+    "deadline_s",
+    "named",
+    "plan_of",
+    "propose",
+    "start",
+    "status",
+]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -63,14 +75,12 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
 
     Raises:
         PlanError: JG-plan-003, -010..013 and -020..023, a plan that cannot run.
-        DataError: JG-data-060..071, a model line that cannot be used. PrivacyError: JG-privacy-002..004.
-        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already.
+        DataError: JG-data-063..071, a model line that cannot be used. PrivacyError: JG-privacy-002..004.
+        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
+            JG-server-352, it invites sites that are not on the roster.
     """
     check(plan.strategy, plan.privacy)
-    if plan.model_line.endswith(".yaml"):
-        problem = "a plan names a line that is installed, never a file: sites open none"
-        raise PlanError("JG-plan-003", where="model_line", value=plan.model_line, problem=problem)
-    line = read_line(plan.model_line)
+    line = _installed_line(plan.model_line)
     if line.process != plan.process:
         raise PlanError(
             "JG-plan-003", where="process", value=plan.process, problem=f"{plan.model_line} learns {line.process}"
@@ -80,6 +90,9 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
     from jangin.training.recipe import Recipe
 
     Recipe.of(plan).learner()
+    strangers = [site for site in plan.sites.invite if site not in members.active()]
+    if strangers:
+        raise ServerError("JG-server-352", where=plan.campaign, sites=strangers)
     envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), key)
     signed = verify_proposal(envelope, members.staff(now), now)
     store.propose(CampaignRow(signed.hash, plan.campaign, envelope, State.PROPOSED), plan.sites.invite)
@@ -94,9 +107,14 @@ def approve(store: Store, members: Members, campaign: str, key: Identity, now: d
         SiteError: JG-site-110..118, a key that may not approve, above all the proposer's own.
         ServerError: JG-server-330, no such campaign; JG-server-332, it is not proposed.
     """
-    row = store.campaign(campaign)
+    row, staff = store.campaign(campaign), members.staff(now)
+    if row.state is State.PROPOSED:
+        operator = verify_proposal(row.envelope, staff, now).operator
+        if operator.key == key.public_text:
+            roles = f"{Role.OPERATOR}, {Role.APPROVER}"
+            raise SiteError("JG-site-118", where=Kind.PLAN.noun, person=operator.person, roles=roles)
     envelope = countersign(row.envelope, Kind.PLAN, key)
-    verify_plan(envelope, members.staff(now), now)
+    verify_plan(envelope, staff, now)
     store.move(campaign, State.PROPOSED, State.APPROVED, envelope=envelope)
 
 
@@ -116,6 +134,22 @@ def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
         if len(approved) < plan.sites.min_sites:
             raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=plan.sites.min_sites)
     store.move(campaign, State.APPROVED, State.RUNNING)
+
+
+def named(store: Store, text: str) -> str:
+    """The hash of the campaign that a whole hash names, or the first 8 or more of its digits.
+
+    Raises:
+        ServerError: JG-server-330, none has such a hash; JG-server-354, several begin so.
+    """
+    if not re.fullmatch(r"[0-9a-f]{8,64}", text):
+        raise ServerError("JG-server-330", where=text)
+    found = [row.hash for row in store.campaigns() if row.hash.startswith(text)]
+    if len(found) > 1:
+        raise ServerError("JG-server-354", where=text, number=len(found))
+    if not found:
+        raise ServerError("JG-server-330", where=text)
+    return found[0]
 
 
 def status(store: Store, campaign: str) -> CampaignStatus:
@@ -156,6 +190,23 @@ def deadline_s(plan: TrainingPlan) -> float:
     """The longest wait of a round, in seconds."""
     text = plan.sites.round_deadline
     return float(int(text[:-1]) * _SECONDS[text[-1]])
+
+
+def _installed_line(name: str) -> ModelLine:
+    """The line of a plan, which is never a file.
+
+    Raises:
+        PlanError: JG-plan-003, a file, or no line that is installed.
+    """
+    problem = "a plan names a line that is installed, never a file: sites open none"
+    if not name.endswith(".yaml"):
+        try:
+            return read_line(name)
+        except DataError as error:
+            if error.code != "JG-data-062":
+                raise
+            problem = f"no line of this name is installed; the nearest: {error.coded.values['nearest']}"
+    raise PlanError("JG-plan-003", where="model_line", value=name, problem=problem)
 
 
 def _holds(approval: bytes, roster: Roster, site: str, plan: TrainingPlan, now: datetime) -> bool:

@@ -81,6 +81,11 @@ class Members:
         """Staff list and roster as sites get them: their envelopes, empty where there is none."""
         return self._store.staff(), self._store.roster()
 
+    def active(self) -> frozenset[str]:
+        """The sites that the newest roster has as active, in force or not."""
+        held = self._held()
+        return frozenset() if held is None else frozenset(held.active)
+
     def invite(self, site: str, now: datetime, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
         """A new token for one site, `XXXX-XXXX-XXXX-XXXX`, good for `TOKEN_LIFE`; nobody can ask for it again.
 
@@ -203,21 +208,25 @@ def make_staff(folder: Path, people: Mapping[str, tuple[Role, ...]], now: dateti
         The staff list's envelope.
 
     Raises:
-        SiteError: JG-site-104, a key stands there already.
+        SiteError: JG-site-104, a key stands there already. ServerError: JG-server-351, the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     issued = now.replace(microsecond=0)
     root, keys = Identity.generate(), {person: Identity.generate() for person in people}
-    for name, key in {"root": root, **keys}.items():
-        key.save(folder / f"{name}.key")
     entries = tuple(
         StaffKey(person=person, key=keys[person].public_text, roles=roles, expires=issued + life)
         for person, roles in people.items()
     )
     staff = Staff(version=1, issued=issued, keys=entries)
     envelope = seal(Kind.STAFF, staff.payload, root)
-    write_whole(folder / "root.pub", f"{root.public_text}\n".encode())
-    write_whole(folder / "staff.envelope", envelope)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, key in {"root": root, **keys}.items():
+            key.save(folder / f"{name}.key")
+        write_whole(folder / "root.pub", f"{root.public_text}\n".encode())
+        write_whole(folder / "staff.envelope", envelope)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        raise ServerError("JG-server-351", where=str(folder), problem=problem) from None
     return envelope
 
 

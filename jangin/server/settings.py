@@ -28,7 +28,7 @@ from jangin.trust.envelope import MAX_AHEAD
 from jangin.trust.keys import identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
-__all__ = ["ServerSettings", "StateFolder", "write_whole"]
+__all__ = ["ServerSettings", "StateFolder", "given", "write_whole"]
 
 _CERTIFICATE_LIFE = timedelta(days=730)
 
@@ -77,8 +77,12 @@ class StateFolder:
 
     @property
     def root(self) -> str:
-        """The offline root's public key, one OpenSSH line."""
-        return (self.path / "root.pub").read_text(encoding="ascii").strip()
+        """The offline root's public key, one OpenSSH line.
+
+        Raises:
+            ServerError: JG-server-350, its file cannot be read.
+        """
+        return given(self.path / "root.pub", "root.pub").decode("ascii", "replace").strip()
 
     def checkpoints(self, campaign: str) -> Path:
         """The folder of one campaign's checkpoints."""
@@ -136,18 +140,21 @@ class StateFolder:
 
         Raises:
             ServerError: JG-server-302, something stands there already; JG-server-304, a root that is no key;
-                JG-server-303, a database that cannot be used.
+                JG-server-303, a database that cannot be used; JG-server-351, a folder that cannot be made.
             SiteError: JG-site-110..119, a staff list that the root did not sign.
         """
-        if path.exists():
+        if os.path.lexists(path):
             raise ServerError("JG-server-302", where=str(path))
         try:
             public = identity_from_text(root)
         except ValueError as error:
             raise ServerError("JG-server-304", where="root", problem=str(error)) from None
         listed = verify_staff(staff, public, now)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = cls(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = cls(Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")))
+        except OSError as error:
+            raise _cannot(path, error) from None
         try:
             (made.path / "tls").mkdir()
             start = now.replace(microsecond=0) - MAX_AHEAD  # a site's clock may be behind
@@ -163,10 +170,25 @@ class StateFolder:
             store.add_staff(listed.version, staff)
             store.close()
             made.path.rename(path)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(made.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise _cannot(path, error) from None
             raise
         return cls(path)
+
+
+def given(path: Path, name: str) -> bytes:
+    """The content of a file that somebody named; `name` says by which option.
+
+    Raises:
+        ServerError: JG-server-350, it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        raise ServerError("JG-server-350", where=f"{name} {path}", problem=problem) from None
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -182,3 +204,7 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _cannot(path: Path, error: OSError) -> ServerError:
+    return ServerError("JG-server-351", where=str(path), problem=error.strerror or type(error).__name__)

@@ -68,26 +68,30 @@ def run_demo(
         `pooled` and `constant` are on the union of hold-outs, `*_own` on each site's own.
 
     Raises:
-        PlanError: JG-plan-003, no such demo, or a model line that is a file; JG-plan-022, secure aggregation;
-            JG-plan-024, an npz set.
+        PlanError: JG-plan-003, no such demo, a model line that is a file, or `sites` for records; JG-plan-022, secure
+            aggregation; JG-plan-024, an npz set.
         SimulationError: JG-sim-010 and -011, a federation that broke off. Also what `simulate` raises.
     """
     started = time.perf_counter()
     if file is None and process not in DEMOS:
         problem = f"there is a demo of {', '.join(DEMOS)}"
         raise PlanError("JG-plan-003", where="--process", value=process, problem=problem)
-    asked: dict[str, Any] = {"data.sites": sites, "strategy.rounds": rounds, "seeds": 1}
-    sets = {key: value for key, value in asked.items() if value is not None}
+    sets: dict[str, Any] = {"seeds": 1} | ({} if rounds is None else {"strategy.rounds": rounds})
     if secure_aggregation:
         sets["privacy.secure_aggregation"] = "required"
     with as_file(files("jangin.configs") / "simulations" / DEMOS.get(process, "")) as shipped:
         experiment = read_experiment(file or shipped, sets)
+        if sites is not None and isinstance(experiment.data, ProcessData):
+            experiment = read_experiment(file or shipped, sets | {"data.sites": sites})
     check(experiment.strategy, experiment.privacy)
     data = experiment.data
     if isinstance(data, NpzData):
         raise PlanError("JG-plan-024", where=f"{file}: data.npz", value=str(data.npz))
+    if sites is not None and isinstance(data, RecordsData):
+        problem = f"each of the {len(data.records)} folders that {file} names is a site"
+        raise PlanError("JG-plan-003", where="--sites", value=sites, problem=problem)
     torch.set_num_threads(1)
-    with RunFolder(keep) as folder, TemporaryDirectory(prefix="jangin-") as scratch:
+    with RunFolder(keep, "--keep") as folder, TemporaryDirectory(prefix="jangin-") as scratch:
         place = folder.path or Path(scratch)
         federation = load(experiment, place / "records", progress)
         setting = prepare(experiment, federation, "loopback", False, False, progress)

@@ -97,10 +97,6 @@ def run_on_loopback(
         stack.callback(store.close)
         server = stack.enter_context(_process("server", "run", state.path))
 
-        # The plan: one signs, another signs. The server starts meanwhile.
-        (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False))
-        campaign = campaigns.propose(store, members, plan, keys["operator"], _now())
-        campaigns.approve(store, members, campaign, keys["approver"], _now())
         _wait(state.address.exists, [server], _START_SECONDS)
         url = f"https://{state.address.read_text().strip()}"
 
@@ -113,6 +109,11 @@ def run_on_loopback(
         members.confirm(list(sites), [keys["operator"], keys["independent"]], _now())
         for name, site in sites.items():
             desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
+
+        # The plan: one signs, another signs.
+        (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False))
+        campaign = campaigns.propose(store, members, plan, keys["operator"], _now())
+        campaigns.approve(store, members, campaign, keys["approver"], _now())
 
         # Every site runs, and says yes to the plan.
         daemons = [stack.enter_context(_process("site", "run", site)) for site in sites.values()]

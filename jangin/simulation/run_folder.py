@@ -23,21 +23,21 @@ _RECORDED = ("jangin", "torch", "numpy", "opacus", "dp-accounting", "scikit-lear
 class RunFolder:
     """A context that fills a sibling folder and renames it when all is well; with None it keeps nothing."""
 
-    def __init__(self, out: str | Path | None) -> None:
-        """Name the folder that is to appear.
+    def __init__(self, out: str | Path | None, option: str = "--out") -> None:
+        """Name the folder that is to appear, by the option that messages name.
 
         Raises:
             SimulationError: JG-sim-001, it exists already.
         """
-        self._out = Path(out) if out is not None else None
+        self._out, self._option = Path(out) if out is not None else None, option
         self.path: Path | None = None
         if self._out is not None:
             try:
                 there = self._out.exists()
             except (OSError, ValueError) as error:
-                raise _cannot(self._out, error) from None
+                raise _cannot(self._out, option, error) from None
             if there:
-                raise SimulationError("JG-sim-001", where="--out", folder=str(self._out))
+                raise SimulationError("JG-sim-001", where=option, folder=str(self._out))
             self.path = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
 
     def __enter__(self) -> "RunFolder":
@@ -51,7 +51,7 @@ class RunFolder:
             try:
                 self.path.mkdir(parents=True)
             except (OSError, ValueError) as error:
-                raise _cannot(self._out, error) from None
+                raise _cannot(self._out, self._option, error) from None
         return self
 
     def __exit__(
@@ -112,6 +112,6 @@ class RunFolder:
         per_site_bars(result, self.path / "per_site.png")
 
 
-def _cannot(folder: Path | None, error: OSError | ValueError) -> SimulationError:
+def _cannot(folder: Path | None, option: str, error: OSError | ValueError) -> SimulationError:
     problem = error.strerror if isinstance(error, OSError) else str(error)
-    return SimulationError("JG-sim-003", where="--out", folder=str(folder)[:80], problem=problem)
+    return SimulationError("JG-sim-003", where=option, folder=str(folder)[:80], problem=problem)

@@ -132,12 +132,12 @@ def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int,
     """The public number of units, and what has to be said about it.
 
     Raises:
-        PlanError: JG-plan-020, delta too large for the units there really are.
+        PlanError: JG-plan-020, delta too large for the nominal units, or for those there are where they are more.
     """
     given, most = experiment.privacy.nominal_units, federation.most_units
     if experiment.privacy.epsilon == "none":
         return given or most, []
-    check_delta(experiment.privacy.delta, most)
+    check_delta(experiment.privacy.delta, max(most, given or 0))
     if given is None:
         return most, [CodedText("JG-privacy-010", where="privacy.nominal_units", units=most)]
     if given < most:

@@ -1,8 +1,10 @@
 """Laws of the desk: what a person sees was verified, a yes is to one hash, and roots are not exchanged."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,96 @@ def test_a_yes_is_to_a_hash_on_offer(enrolled: SiteFolder, server: Any, ministry
         assert journal.approval(changed.hash) is None
 
 
+def test_a_short_hash_names_one_plan_that_came_before(
+    enrolled: SiteFolder, server: Any, ministry: Any, plan: Plan
+) -> None:
+    server.plans.append(ministry.signed(plan()))
+    short = plan().hash[:8]
+    with pytest.raises(JanginError, match=r"JG-site-343 .*with this very request"):
+        desk.approve(enrolled.path, short)
+    with enrolled.journal() as journal:
+        assert journal.approval(plan().hash) is None
+    for none in (short[:7], short.upper() + "X", "", "0" * 63):
+        assert code_of(lambda none=none: desk.approve(enrolled.path, none)) == "JG-site-316"
+    campaign = desk.approve(enrolled.path, short)
+    assert campaign is not None
+    assert campaign.hash == plan().hash
+    with enrolled.journal() as journal:
+        assert journal.approval(plan().hash) == server.approvals[0]
+
+
+def test_two_plans_that_begin_alike_are_not_one(enrolled: SiteFolder, plan: Plan) -> None:
+    one = desk.Campaign("a" * 64, plan(), "running", False, "kim", "lee", True)
+    for known in (
+        [one, replace(one, hash="a" * 12 + "b" * 52)],
+        [replace(one, known=False), replace(one, hash="a" * 63 + "b")],
+    ):
+        with pytest.raises(JanginError, match=r"JG-site-343 .*2 plans begin so"):
+            desk._named("a" * 12, known)
+    assert desk._named("a" * 64, [replace(one, known=False)]).hash == "a" * 64
+
+
+@pytest.mark.parametrize("odd", ["nope", "folder"])
+@pytest.mark.parametrize("option", ["root", "ca"])
+def test_a_file_that_cannot_be_read_is_named_and_nothing_leaves(
+    site: SiteFolder, server: Any, authority: Any, root_file: Path, tmp_path: Path, option: str, odd: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    files = {"root": root_file, "ca": authority.ca} | {option: tmp_path / odd}
+    with pytest.raises(JanginError, match=f"JG-site-341 --{option} {tmp_path / odd}: cannot be read"):
+        desk.enroll(site.path, server.url, server.token, **files)
+    assert server.heard == []
+    with site.journal() as journal:
+        assert journal.egress(1) == []
+
+
+def test_an_empty_file_of_roots_does_not_stand_for_the_machines_own(
+    site: SiteFolder, server: Any, root_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(JanginError, match=r"JG-site-202 .*empty"):
+        desk.enroll(site.path, server.url, server.token, root_file, tmp_path / "empty")
+
+
+def test_a_site_without_its_certificates_says_which_file_lacks(enrolled: SiteFolder) -> None:
+    enrolled.ca_file.unlink()
+    assert code_of(lambda: desk.campaigns(enrolled.path)) == "JG-site-341"
+
+
+@pytest.mark.parametrize("below", ["", "site"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, below: str) -> None:
+    (tmp_path / "plain").touch()
+    place = tmp_path / "plain" / below
+    assert code_of(lambda: desk.init(place, "site-0", "steel.bof_blow", tmp_path)) == "JG-site-342"
+
+
+def test_records_that_would_not_be_trained_on_are_doubted_and_the_yes_holds(
+    tmp_path: Path, enrolled: SiteFolder, made_records: Path, server: Any, ministry: Any, plan: Plan
+) -> None:
+    records = tmp_path / "copied"
+    shutil.copytree(made_records, records)
+    desk.init(tmp_path / "other", "site-1", "steel.bof_blow", records)
+    (campaign,) = [desk.Campaign("a" * 64, plan(), "running", True, "kim", "lee", True)]
+    assert desk.doubts(tmp_path / "other") is None
+    assert desk.doubts(tmp_path / "other", campaign) is None
+    with (records / "episodes.parquet").open("ab") as file:
+        file.write(b"x")
+    doubt = desk.doubts(tmp_path / "other", campaign)
+    assert doubt is not None
+    assert (doubt.code, "JG-data-005" in doubt.text()) == ("JG-site-320", True)
+    shutil.rmtree(records)
+    for asked in (None, campaign):
+        assert "JG-data-004" in str(desk.doubts(tmp_path / "other", asked))
+
+
+def test_a_log_that_is_cut_off_says_so(enrolled: SiteFolder) -> None:
+    with enrolled.journal() as journal:
+        held = len(journal.egress(100))
+    whole, cut = (desk.status(enrolled.path, lines=lines) for lines in (held, held - 1))
+    assert (len(whole.egress), whole.more_egress, whole.more_moves) == (held, False, False)
+    assert (cut.egress, cut.more_egress) == (whole.egress[1:], True)
+
+
 def test_a_yes_that_did_not_arrive_is_kept_and_sent_the_next_time(
     enrolled: SiteFolder, server: Any, ministry: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +254,13 @@ def test_the_commands_say_it_in_one_line_of_json(
     (listed,) = command("campaigns", folder)["campaigns"]
     assert (listed["hash"], listed["approved"], listed["epsilon"]) == (plan().hash, False, "none")
     assert command("approve", folder, plan().hash)["approved"] == "steel-2026-11"
+    for lang, words in (
+        ("en", ("left this site", "nothing yet")),
+        ("ko", ("사업장: site-0", "작업: 아직 없음", "나간 것")),
+    ):
+        commands(["status", str(folder), "--lines", "1", "--lang", lang], standalone_mode=False)
+        said = capsys.readouterr().out
+        assert all(word in said for word in (*words, "--lines N"))
     status = command("status", folder, "--lang", "ko")
     assert (status["site"], status["roster"], status["tasks"]) == ("site-0", 1, [])
     assert [line["kind"] for line in status["egress"]] == ["enroll", "enroll", "commit", "approve"]

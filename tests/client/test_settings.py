@@ -42,8 +42,8 @@ def test_an_address_has_a_port(url: str, address: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "code", "says"),
     [
-        ({"sites": {}}, "JG-plan-001", "'site'"),
-        ({"server": SERVER | {"rot": "x"}}, "JG-plan-001", "'root'"),
+        ({"sites": {}}, "JG-plan-001", "keys: site;"),
+        ({"server": SERVER | {"rot": "x"}}, "JG-plan-001", "keys: root;"),
         ({"approve": {"mode": "auto"}}, "JG-plan-003", "approve.mode"),
         ({"server": SERVER | {"url": "http://fl.example.kr"}}, "JG-plan-003", "https"),
         ({"server": SERVER | {"url": "https://fl.example.kr/x"}}, "JG-plan-003", "https"),

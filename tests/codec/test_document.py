@@ -109,7 +109,7 @@ def test_the_width_of_one_model_is_unknown_to_the_other() -> None:
 
 
 def test_an_unknown_key_comes_before_what_it_explains() -> None:
-    with pytest.raises(PlanError, match=r"JG-plan-001 .*'ruonds'.*'rounds'"):
+    with pytest.raises(PlanError, match=r"JG-plan-001 .*'ruonds'.* rounds;"):
         parse({"ruonds": 3, "rate": "fast"}, Outer, "plan.yaml")
 
 
@@ -229,7 +229,7 @@ def test_a_message_about_yaml_names_the_line(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("", "NoneType"), ("# nothing", "NoneType"), ("- 1", "list"), ("plan", "str")]
+    ("text", "found"), [("", "none"), ("# nothing", "none"), ("- 1", "a list"), ("plan", "a single value")]
 )
 def test_a_document_is_a_mapping(file: Path, text: str, found: str) -> None:
     file.write_text(text)

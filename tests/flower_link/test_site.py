@@ -64,13 +64,13 @@ def free_port() -> int:
 
 def test_where_nobody_listens_it_tries_as_often_as_it_may_and_says_so(keys: Any) -> None:
     clock = Clock()
-    with pytest.raises(LinkError, match=r"JG-site-201.*ConnectError"):
+    with pytest.raises(LinkError, match=r"JG-site-201.*no connection"):
         connect(free_port(), keys, clock=clock).__enter__()
     assert clock.asked == 3
 
 
 def test_a_server_that_never_speaks_is_left_in_time(keys: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(LinkError, match=r"JG-site-201.*Timeout"):
+    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(LinkError, match=r"JG-site-201.*not in time"):
         connect(mute.getsockname()[1], keys, timeout_seconds=0.1, retries=1).__enter__()
 
 

@@ -272,7 +272,7 @@ def test_what_cannot_be_cut_is_refused_by_name(
 
 
 def test_an_unknown_line_names_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"JG-data-062.*'national-bof-blow'"):
+    with pytest.raises(DataError, match=r"JG-data-062.*: national-bof-blow\."):
         read_line("national-bof-blo")
 
 

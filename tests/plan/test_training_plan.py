@@ -1,5 +1,6 @@
 """Laws of the training plan: one document, one hash, and nothing in it that cannot be carried out."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,9 @@ import yaml
 
 from jangin.codec.document import assign, parse
 from jangin.errors import PlanError
+from jangin.models.lines import read_line
 from jangin.plan.training_plan import TrainingPlan, read_plan
+from jangin.strategies.check import check
 
 TEXT = """
 campaign: weld-2026-11
@@ -212,3 +215,16 @@ def test_what_has_no_right_default_must_be_given(key: str) -> None:
 def test_a_strategy_knows_no_setting_of_another() -> None:
     with pytest.raises(PlanError, match=r"JG-plan-001 .*'strategy\.mu'"):
         plan(**{"strategy.mu": 0.1})
+
+
+def test_the_plan_in_the_documents_can_be_carried_out(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "federation.md"
+    if not page.exists():
+        pytest.skip("the documents are not in this tree")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "plan.yaml").write_text(text)
+    shown = read_plan(tmp_path / "plan.yaml")
+    assert set(yaml.safe_load(text)) == set(TrainingPlan.model_fields) - {"evaluate", "kpi"}
+    assert f"hash: {shown.hash}\n" in page.read_text(encoding="utf-8")
+    assert read_line(shown.model_line).process == shown.process
+    check(shown.strategy, shown.privacy)

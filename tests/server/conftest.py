@@ -15,6 +15,7 @@ import pytest
 from jangin.codec import cbor
 from jangin.codec.document import assign, parse
 from jangin.plan.training_plan import TrainingPlan
+from jangin.server import campaigns
 from jangin.server.api import SiteApi
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
@@ -101,6 +102,17 @@ class World:
         sites = [self.enrolled(f"site-{number}") for number in range(count)]
         self.confirm(*sites)
         return sites
+
+    def seat(self, *names: str) -> None:
+        """Put on the roster whoever of these is not on it yet, by keys that nobody has."""
+        strangers = [self.enrolled(name) for name in names if name not in self.members.active()]
+        if strangers:
+            self.confirm(*strangers)
+
+    def propose(self, plan: TrainingPlan, person: str = "operator") -> str:
+        """A plan whose sites are on the roster, signed; its hash."""
+        self.seat(*plan.sites.invite)
+        return campaigns.propose(self.store, self.members, plan, self.keys[person], self.now)
 
     def api(self, idle_poll_s: float = 5.0) -> "Api":
         return Api(SiteApi(self.store, self.members, idle_poll_s=idle_poll_s, clock=lambda: self.now), self)

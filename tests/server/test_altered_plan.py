@@ -16,7 +16,7 @@ from jangin.trust.envelope import Kind, seal
 def approved(world: Any, plan: Any) -> str:
     """A campaign that two people signed and both sites approved."""
     sites = world.sites(2)
-    campaign = campaigns.propose(world.store, world.members, plan(), world.keys["operator"], world.now)
+    campaign = world.propose(plan())
     campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
     for site in sites:
         world.store.approve(campaign, site.name, site.approval(campaign, world.now))

@@ -16,7 +16,7 @@ ALL = ["enroll", "campaigns", "approve", "ack"]
 
 
 def proposed(world: Any, plan: Any, **changes: object) -> str:
-    return campaigns.propose(world.store, world.members, plan(**changes), world.keys["operator"], world.now)
+    return world.propose(plan(**changes))
 
 
 def approved(world: Any, plan: Any, **changes: object) -> str:

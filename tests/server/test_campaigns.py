@@ -8,7 +8,7 @@ import pytest
 
 from jangin.errors import JanginError, ServerError, SiteError
 from jangin.server import campaigns
-from jangin.server.store import Outcome, RoundEntry, State
+from jangin.server.store import CampaignRow, Outcome, RoundEntry, State
 
 INSTALLED = files("jangin.configs").joinpath("lines", "national-bof-blow.yaml")
 
@@ -21,7 +21,7 @@ def life(world: Any, plan: Any) -> Any:
         hash = plan().hash
 
         def propose(self, person: str = "operator", **changes: object) -> str:
-            return campaigns.propose(world.store, world.members, plan(**changes), world.keys[person], world.now)
+            return world.propose(plan(**changes), person)
 
         def approve(self, person: str = "approver") -> None:
             campaigns.approve(world.store, world.members, self.hash, world.keys[person], world.now)
@@ -51,7 +51,7 @@ def test_proposed_approved_running(world: Any, plan: Any, life: Any) -> None:
 
 def test_nobody_approves_a_plan_of_their_own(life: Any) -> None:
     life.propose("both")
-    with pytest.raises(SiteError, match="JG-site-114"):
+    with pytest.raises(SiteError, match=r"JG-site-118 .*operator, approver, and only both"):
         life.approve("both")
     assert life.state is State.PROPOSED
     life.approve("approver")
@@ -86,7 +86,7 @@ def test_a_campaign_starts_with_enough_approvals_that_hold(world: Any, life: Any
     life.approve()
     world.store.approve(life.hash, "site-0", sites[0].approval(life.hash, world.now))
     world.store.approve(life.hash, "site-1", sites[2].approval(life.hash, world.now))
-    with pytest.raises(ServerError, match=r"JG-server-333 .*\['site-0'\] have approved, and at least 2"):
+    with pytest.raises(ServerError, match=r"JG-server-333 .*approved so far by site-0; at least 2"):
         life.start()
     world.store.approve(life.hash, "site-2", sites[2].approval(life.hash, world.now))
     life.start()
@@ -126,10 +126,10 @@ def test_signatures_are_looked_at_again_at_the_start(world: Any, life: Any) -> N
     ("changes", "code"),
     [
         ({"privacy.secure_aggregation": "required"}, "JG-plan-022"),
-        ({"model_line": "national-weld"}, "JG-data-06"),
+        ({"model_line": "national-weld"}, "JG-plan-003 model_line: .*is installed; the nearest: national-"),
         ({"model_line": str(INSTALLED)}, "JG-plan-003 model_line: .*never a file"),
         ({"model_line": "../lines/national-bof-blow.yaml"}, "JG-plan-003 model_line: .*never a file"),
-        ({"model_line": "../lines/national-bof-blow"}, "JG-data-062"),
+        ({"model_line": "../lines/national-bof-blow"}, "JG-plan-003 model_line: .*is installed"),
         ({"process": "pipe.tig_weld"}, "JG-plan-003"),
         ({"model": {"name": "cnn1d", "channels": [8]}}, "JG-plan-011"),
         ({"evaluate": {"metrics": ["mae"], "bound": [0, 500]}}, "JG-plan-003"),
@@ -139,6 +139,19 @@ def test_what_cannot_run_is_never_proposed(world: Any, life: Any, changes: dict[
     with pytest.raises(JanginError, match=code):
         life.propose(**changes)
     assert world.store.campaigns() == []
+
+
+def test_a_hash_is_named_by_eight_of_its_first_digits_or_more(world: Any) -> None:
+    hashes = ["a" * 64, "a" * 12 + "b" * 52, "c" * 64]
+    for number, one in enumerate(hashes):
+        world.store.propose(CampaignRow(one, f"campaign-{number}", b"", State.PROPOSED), ["site-0"])
+    assert campaigns.named(world.store, "c" * 8) == campaigns.named(world.store, "c" * 64) == hashes[2]
+    assert [campaigns.named(world.store, one[:13]) for one in hashes] == hashes
+    with pytest.raises(ServerError, match=r"JG-server-354 aaaaaaaa: 2 campaigns"):
+        campaigns.named(world.store, "a" * 8)
+    for text in ("c" * 7, "d" * 8, "C" * 8, "", "c" * 65, "........"):
+        with pytest.raises(ServerError, match="JG-server-330"):
+            campaigns.named(world.store, text)
 
 
 def test_status_names_everybody(world: Any, life: Any) -> None:

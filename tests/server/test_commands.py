@@ -1,6 +1,7 @@
 """Laws of the operator's commands: from nothing to a running campaign, each with one line of JSON or a code."""
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 
 from jangin.errors import JanginError
 from jangin.server.settings import StateFolder
-from jangin.server.store import State
+from jangin.server.store import Outcome, RoundEntry, State
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # typer imports names that click is about to rename
@@ -75,26 +76,47 @@ def test_from_nothing_to_a_running_campaign(
     # 2. The campaign.
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan().model_dump(mode="json")))
+    with pytest.raises(JanginError, match=r"JG-server-352 .*roster: site-2\. "):
+        command("campaign", "propose", folder, file, "--key", people / "operator.key")
+    agreed = plan(**{"sites.invite": ["site-0", "site-1"]})
+    file.write_text(yaml.safe_dump(agreed.model_dump(mode="json")))
     wanted = command("campaign", "propose", folder, file, "--key", people / "operator.key")["campaign"]
-    assert wanted == plan().hash
-    with pytest.raises(JanginError, match="JG-site-114"):
+    assert wanted == agreed.hash
+    with pytest.raises(JanginError, match="JG-site-118"):
         command("campaign", "approve", folder, wanted, "--key", people / "operator.key")
-    command("campaign", "approve", folder, wanted, "--key", people / "approver.key")
+    assert command("campaign", "approve", folder, wanted[:8], "--key", people / "approver.key")["campaign"] == wanted
     with pytest.raises(JanginError, match="JG-server-333"):
         command("campaign", "start", folder, wanted)
     for site in sites:
         world.store.approve(wanted, site.name, site.approval(wanted, world.now))
-    assert command("campaign", "start", folder, wanted)["state"] == State.RUNNING
+    assert command("campaign", "start", folder, wanted[:12])["state"] == State.RUNNING
     (status,) = command("campaign", "status", folder)["campaigns"]
     assert (status["hash"], status["state"], status["round"], status["rounds"]) == (wanted, "running", 0, 4)
     assert command("campaign", "status", folder, wanted)["campaigns"] == [status]
+    assert status["model"] is None
 
 
 def test_a_mistake_has_a_code(command: Command, made: tuple[Path, Path], tmp_path: Path) -> None:
     folder, people = made
     given = ("--staff", people / "staff.envelope", "--root", people / "root.pub")
+    nope, plain = tmp_path / "nope", tmp_path / "plain"
+    plain.touch()
+    keys = ("--staff", people / "staff.envelope", "--root")
     for arguments, code in (
         (("server", "init", folder, *given), "JG-server-302"),
+        (("server", "init", plain, *given), "JG-server-302"),
+        (("server", "init", plain / "state", *given), "JG-server-351"),
+        (("server", "init", nope, *keys, nope), f"JG-server-350 --root {nope}: .*No such file"),
+        (("server", "init", nope, *keys, people), f"JG-server-350 --root {people}: .*directory"),
+        (("server", "init", nope, *keys, plain), "JG-server-304"),
+        (("server", "init", nope, "--staff", nope, *given[2:]), f"JG-server-350 --staff {nope}: .*No such file"),
+        (("server", "init", nope, "--staff", people, *given[2:]), f"JG-server-350 --staff {people}: .*directory"),
+        (("server", "init", nope, "--staff", plain, *given[2:]), "JG-site-110"),
+        (("server", "staff", plain), "JG-server-351"),
+        (("server", "staff", plain / "staff"), "JG-server-351"),
+        (("server", "run", plain), "JG-server-301"),
+        (("campaign", "propose", folder, people, "--key", people / "operator.key"), "JG-plan-004"),
+        (("campaign", "approve", folder, "0" * 8, "--key", people), "JG-server-330"),
         (("server", "run", tmp_path), "JG-server-301"),
         (("server", "staff", people), "JG-site-104"),
         (("roster", "invite", folder, "Site"), "JG-server-320"),
@@ -105,6 +127,14 @@ def test_a_mistake_has_a_code(command: Command, made: tuple[Path, Path], tmp_pat
     ):
         with pytest.raises(JanginError, match=code):
             command(*arguments)
+    assert not nope.exists()
+
+
+def test_a_state_folder_without_its_root_is_named(command: Command, made: tuple[Path, Path]) -> None:
+    folder, _ = made
+    (folder / "root.pub").unlink()
+    with pytest.raises(JanginError, match=r"JG-server-350 root\.pub "):
+        command("roster", "list", folder)
 
 
 def test_the_keys_that_are_made_are_closed_to_others(made: tuple[Path, Path]) -> None:
@@ -112,3 +142,65 @@ def test_the_keys_that_are_made_are_closed_to_others(made: tuple[Path, Path]) ->
     keys = sorted(file.name for file in people.glob("*.key"))
     assert keys == ["approver.key", "independent.key", "operator.key", "root.key"]
     assert {oct((people / key).stat().st_mode & 0o777) for key in keys} == {"0o600"}
+
+
+@pytest.fixture
+def spoken() -> Callable[..., tuple[str, str]]:
+    """What one command of an operator says, on stdout and stderr."""
+    from jangin.cli.server import campaign, roster
+
+    def run(*arguments: object) -> tuple[str, str]:
+        group = {"roster": roster, "campaign": campaign}[str(arguments[0])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            done = CliRunner().invoke(group, [*map(str, arguments[1:])])
+        assert done.exit_code == 0, done.output
+        return done.stdout, done.stderr
+
+    return run
+
+
+def test_nothing_yet_is_said(spoken: Any, made: tuple[Path, Path]) -> None:
+    folder, _ = made
+    for what in (("roster", "list"), ("campaign", "status")):
+        out, err = spoken(*what, folder)
+        assert out == ""
+        assert err.strip()
+
+
+def test_a_second_token_for_one_site_is_remarked(spoken: Any, world: Any) -> None:
+    folder = world.state.path
+    assert spoken("roster", "invite", folder, "site-0")[1] == ""
+    out, err = spoken("roster", "invite", folder, "site-0")
+    assert "JG-server-353" not in out
+    assert err.startswith("warning: JG-server-353 site-0 is invited already")
+    world.seat("site-1")
+    assert "site-1 is active already" in spoken("roster", "invite", folder, "site-1")[1]
+    assert "활성" in spoken("roster", "invite", folder, "site-1", "--lang", "ko")[1]
+
+
+def test_the_status_of_a_campaign_names_everybody_under_heads(spoken: Any, world: Any, plan: Any) -> None:
+    folder, sites = world.state.path, world.sites(3)
+    wanted = world.propose(plan())
+    world.store.approve(wanted, "site-0", sites[0].approval(wanted, world.now))
+    failed = RoundEntry(1, 1, Outcome.FAILED, ["site-0"], {"site-1": "local"}, {}, ["site-2"], 20.0, "too few")
+    scaled = RoundEntry(0, 1, Outcome.FINISHED, ["site-0", "site-1"], {}, {"site-2": "JG-server-340"}, [], 0.2)
+    for entry in (scaled, failed):
+        world.store.record(wanted, entry)
+    out, _ = spoken("campaign", "status", folder, wanted[:8])
+    *facts, head, first, second = out.splitlines()
+    assert facts[1:] == [
+        f"hash: {wanted}", "state: proposed", "rounds: 0/4", "approved by: site-0", "not yet by: site-1, site-2"
+    ]  # fmt: skip
+    assert head.split("  ")[0] == "round"
+    assert re.split(r" {2,}", first) == [
+        "scaling", "1", "finished", "0.2", "site-0, site-1", "site-2: JG-server-340", "-"
+    ]  # fmt: skip
+    assert re.split(r" {2,}", second) == ["1", "1", "failed", "20.0", "site-0", "site-1: local", "site-2"]
+    korean, _ = spoken("campaign", "status", folder, wanted, "--lang", "ko")
+    assert not re.search(r"(?m)^[a-z ]+:|\b(finished|failed|proposed|scaling|none)\b", korean)
+    assert spoken("campaign", "status", folder)[0].splitlines()[0].split() == ["hash", "campaign", "state", "rounds"]
+    world.store.move(wanted, State.PROPOSED, State.FINISHED)
+    assert (
+        f"model: {world.state.checkpoints(wanted)}/final.safetensors" in spoken("campaign", "status", folder, wanted)[0]
+    )

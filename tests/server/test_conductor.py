@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 from jangin.errors import LinkError, ServerError
 from jangin.models.layout import ParameterLayout
 from jangin.plan.messages import Kind, Order, Reply
-from jangin.server import campaigns
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.conductor import MOST_ATTEMPTS, Conductor
 from jangin.server.rounds import Progress
@@ -78,7 +77,7 @@ def conduct(world: Any, plan: Any) -> Callable[..., tuple[Field, Any]]:
     def lead(name: str, odd: Any = lambda number, site: None, **changes: object) -> Field:
         made, field = plan(campaign=name, **{**FEDADAM, **changes}), Field(odd)
         if made.hash not in {row.hash for row in world.store.campaigns()}:
-            campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+            world.propose(made)
         folder = world.state.checkpoints(made.hash)
         Conductor(made, world.store, Checkpoints(folder), field.assemble, clock=lambda: 0.0, pause=lambda: None).run()
         return field
@@ -182,7 +181,7 @@ def test_after_three_attempts_it_ends_with_the_names_over_restarts_too(world: An
 
     with pytest.raises(Killed):
         conduct("ended", killed_in_the_third)
-    with pytest.raises(ServerError, match=r"JG-server-342 round 2 .*'site-2': 'JG-server-340'.*\['site-1'\]"):
+    with pytest.raises(ServerError, match=r"JG-server-342 round 2 .*site-2: JG-server-340, missing: site-1"):
         conduct("ended", odd)
     failed = [entry for entry in world.store.rounds(named(plan, "ended").hash) if entry.outcome is Outcome.FAILED]
     assert [entry.attempt for entry in failed] == list(range(1, MOST_ATTEMPTS + 1))
@@ -191,7 +190,7 @@ def test_after_three_attempts_it_ends_with_the_names_over_restarts_too(world: An
 
 def test_a_cohort_that_does_not_come_together_is_an_attempt(world: Any, plan: Any) -> None:
     made = named(plan, "nobody")
-    campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+    world.propose(made)
 
     def assemble(size: int) -> Any:
         raise ServerError("JG-server-341", where="nobody", online=["site-0"], least=2, missing=["site-1", "site-2"])
@@ -204,7 +203,7 @@ def test_a_cohort_that_does_not_come_together_is_an_attempt(world: Any, plan: An
         clock=lambda: 0.0,
         pause=lambda: None,
     )
-    with pytest.raises(ServerError, match=r"JG-server-342 round 0 .*\['site-1', 'site-2'\]"):
+    with pytest.raises(ServerError, match=r"JG-server-342 round 0 .*missing: site-1, site-2"):
         conductor.run()
     assert [entry.missing for entry in world.store.rounds(made.hash)] == [["site-1", "site-2"]] * 3
 

@@ -144,12 +144,13 @@ def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twi
         assert site.ask(address, authority, "enroll", **body)["status"] == "waiting"
     world.confirm(*keys[:2])
     # 2. Two plans are signed by two people and approved by the sites.
+    two = {"sites.invite": ["site-0", "site-1"]}
     plans = {
-        "long": plan(campaign="long", **{"strategy.rounds": 5}),
-        "short": plan(campaign="short", **{"strategy.rounds": 3, "sites.round_deadline": "30s", "seed": 1}),
+        "long": plan(campaign="long", **{"strategy.rounds": 5}, **two),
+        "short": plan(campaign="short", **{"strategy.rounds": 3, "sites.round_deadline": "30s", "seed": 1}, **two),
     }
     for made in plans.values():
-        campaign = campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+        campaign = world.propose(made)
         campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
         for site in keys[:2]:
             assert len(site.ask(address, authority, "campaigns")["campaigns"]) >= 1
@@ -193,7 +194,7 @@ def test_a_campaign_that_stands_in_a_round_does_not_hold_up_the_stop_and_goes_on
 ) -> None:
     keys = world.sites(2)
     made = plan(**{"strategy.rounds": 2})
-    campaign = campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+    campaign = world.propose(made)
     campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
     for site in keys:
         world.store.approve(campaign, site.name, site.approval(campaign, world.now))
@@ -216,7 +217,7 @@ def test_a_site_that_lies_is_named_and_a_campaign_without_quorum_ends_with_the_n
 ) -> None:
     keys = world.sites(2)
     made = plan(**{"sites.round_deadline": "1s"})
-    campaign = campaigns.propose(world.store, world.members, made, world.keys["operator"], world.now)
+    campaign = world.propose(made)
     campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
     for site in keys:
         world.store.approve(campaign, site.name, site.approval(campaign, world.now))
@@ -230,4 +231,4 @@ def test_a_site_that_lies_is_named_and_a_campaign_without_quorum_ends_with_the_n
     assert len(entries) == 3
     reason = world.store.campaign(campaign).reason
     assert reason.startswith("JG-server-342 round 0")
-    assert "'site-1': 'JG-server-340'" in reason
+    assert "site-1: JG-server-340" in reason

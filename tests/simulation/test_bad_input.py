@@ -88,7 +88,7 @@ CASES = {
     "one range upside down": Case("JG-plan-003", ("data.y_range.1", "[5, 1]"), 2, {"data.y_range": [[1, 5], [5, 1]]}),
     "no range at all": Case("JG-plan-003", ("data.y_range", "[]"), 2, {"data.y_range": []}),
     "ranges of other targets": Case("JG-plan-003", ("data.y_range", "1 targets"), 2, {"data.y_range": [[0, 1]] * 2}),
-    "model of another shape": Case("JG-plan-011", ("model", "cnn1d", "(3,)"), 2, {"model": {"name": "cnn1d"}}),
+    "model of another shape": Case("JG-plan-011", ("model", "cnn1d", "(3)"), 2, {"model": {"name": "cnn1d"}}),
     "personal part of nothing": Case(
         "JG-plan-010", ("model.personal", "'hed'", "'head"), 2, {"model": {"name": "linear", "personal": ["hed"]}}
     ),

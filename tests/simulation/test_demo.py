@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jangin.errors import PlanError
+from jangin.errors import PlanError, SimulationError
 from jangin.simulation import demo
 
 OF_RECORDS = {
@@ -79,8 +79,13 @@ def test_records_are_as_many_sites_as_there_are_folders(tmp_path: Path, blows: l
     file = tmp_path / "records.yaml"
     records = [str(folder) for folder in blows]
     file.write_text(yaml.safe_dump(OF_RECORDS | {"data": {"records": records, "model_line": "national-bof-blow"}}))
-    with pytest.raises(PlanError, match=r"JG-plan-001 .*data\.sites"):
+    with pytest.raises(PlanError, match=r"JG-plan-003 --sites: the value 3 .*each of the \d+ folders .* is a site"):
         quick(file, sites=3)
+
+
+def test_a_folder_that_is_there_is_answered_by_the_option_that_named_it(tmp_path: Path) -> None:
+    with pytest.raises(SimulationError, match=rf"JG-sim-001 --keep: {tmp_path} exists"):
+        demo.run_demo("steel.bof_blow", sites=2, rounds=1, keep=tmp_path, progress=lambda what, done, total: None)
 
 
 def test_a_line_that_is_a_file_is_no_federations(tmp_path: Path, blows: list[Path]) -> None:

@@ -287,6 +287,17 @@ def test_a_public_number_of_units_below_the_real_one_is_said_and_delta_is_held_t
         simulate(file, accept_noise=True, **{"privacy.delta": 1e-2})
 
 
+def test_a_delta_is_judged_by_the_public_number_of_units_where_that_is_more(
+    write: Write, private: dict[str, Any]
+) -> None:
+    file = write(sets=private | {"privacy.nominal_units": 200, "privacy.delta": 1e-2})
+    with pytest.raises(
+        PlanError, match=r"JG-plan-020 .* 200 units.*at most 0\.0005, i\.e\. 1/\(10 \* 200\)"
+    ) as refused:
+        simulate(file)
+    assert "42" not in str(refused.value)
+
+
 def test_a_unit_at_two_sites_is_said(write: Write, rows: Any, private: dict[str, Any]) -> None:
     file = write(sets=private, arrays=rows("regression") | {"unit": np.arange(144) % 100})
     result = simulate(file, **{"privacy.nominal_units": 60, "strategy.batch": 60})
