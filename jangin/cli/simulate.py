@@ -156,17 +156,29 @@ def _promise(result: "Result", korean: bool) -> str:
     if isinstance(promise, str):
         return promise
     figures = f"ε = {promise['epsilon']:.3g}, δ = {promise['delta']:.3g}"
-    several = promise["runs"] > 1
+    several, alone = promise["runs"] > 1, promise.get("epsilon_coalition")
     if korean:
         unit = _UNITS[promise["unit"]]
         runs = f"; 같은 기록을 {promise['runs']}번 썼고, 이 값은 한 번의 실행에 대한 것" if several else ""
         return (
             f"연합 모델의 보호 단위: {unit}, 사업장별 {figures} ({promise['mechanism']}, 하나를 더하거나 뺄 때){runs}"
+            + (
+                f"; 서버가 합만 보고 사업장 {promise['c_max']}곳까지 서버와 공모한다고 가정한 값이며,"
+                f" 서버와 다른 모든 사업장이 공모하면 ε = {alone:.3g}"
+                if alone
+                else ""
+            )
         )
     runs = f"; for one of the {promise['runs']} runs on these records" if several else ""
     return (
         f"the federated model: {figures} for each {promise['unit']} at its site"
         f" ({promise['mechanism']}, adding or removing one){runs}"
+        + (
+            f"; towards a server that sees sums only, with up to {promise['c_max']} sites on its side;"
+            f" ε = {alone:.3g} with all other sites on its side"
+            if alone
+            else ""
+        )
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from jangin.codec.document import Document, read
+from jangin.errors import PlanError
 from jangin.models.spec import ModelSpec
 from jangin.plan.blocks import PrivacyBlock, Share, StrategyBlock, check_delta
 
@@ -123,6 +124,12 @@ class TrainingPlan(Document):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
+    def _keeps_sums_secret(self) -> "TrainingPlan":
+        if self.privacy.mechanism == "M3":
+            raise PlanError("JG-plan-025", where="privacy.mechanism")
+        return self
+
+    @model_validator(mode="after")
     def _public_constants(self) -> "TrainingPlan":
         shares = self.privacy.scaling_share + (self.evaluate.epsilon_share if self.evaluate else 0.0)
         if shares >= 1.0:
@@ -145,6 +152,7 @@ def read_plan(path: Path) -> TrainingPlan:
     """Read and check a training plan.
 
     Raises:
-        PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody.
+        PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody; JG-plan-025 for M3,
+            as long as secure aggregation is not built.
     """
     return read(path, TrainingPlan)

@@ -5,6 +5,7 @@ refused, never guessed; every figure is an upper bound. What a filter adds up is
 """
 
 from collections.abc import Callable, Sequence
+from math import exp
 from typing import Any, Final
 
 from jangin.errors import PrivacyError
@@ -28,12 +29,12 @@ def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: flo
 
     Composition by Koskela et al. 2020 (arXiv 2006.07134) with the pessimistic discretisation of Doroshenko et al.
     2022 (arXiv 2207.04380); `interval` is the grid of the privacy loss: a smaller one is tighter and slower. Without
-    one it is 1e-4, or 1e-4 of epsilon where that is smaller.
+    one it is 1e-4, or 1e-4 of epsilon where that is smaller, 1e-5 of it where that is larger.
     """
     from dp_accounting.pld import PLDAccountant
 
     if interval is None:
-        interval = _FINE * min(1.0, epsilon_rdp(releases, delta))
+        interval = _grid(_FINE, epsilon_rdp(releases, delta))
     return _epsilon(PLDAccountant(value_discretization_interval=interval), releases, delta)
 
 
@@ -49,7 +50,8 @@ def calibrate(
 ) -> GaussianRelease:
     """The release with the least noise, to half a percent, that keeps (epsilon, delta) together with `beside`.
 
-    Bracketed by RDP, bisected and checked by PLD: the result is on the safe side of both.
+    Bracketed by RDP and bisected by PLD, or by the closed form where nobody is left out of any release: the result is
+    on the safe side.
 
     Raises:
         PrivacyError: JG-privacy-002, no noise is enough (the releases beside it have spent the budget).
@@ -64,9 +66,39 @@ def calibrate(
         if high > _LARGEST_NOISE:
             raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=epsilon, delta=delta)
     _, high = _bisect(lambda noise: epsilon_rdp(releases(noise), delta) <= epsilon, high / 2, high, 0.01)
-    grid = _COARSE * min(1.0, epsilon)  # the grid's own error has to stay small beside epsilon
-    _, high = _bisect(lambda noise: epsilon_pld(releases(noise), delta, grid) <= epsilon, high / 1.5, high, 0.002)
+    grid = _grid(_COARSE, epsilon)
+    sampled = any(release.sampling_probability < 1.0 for release in releases(high))
+
+    def fits(noise: float) -> bool:
+        all_of_them = releases(noise)
+        spent = (
+            epsilon_pld(all_of_them, delta, grid) if sampled else (1 + _FINE) * _epsilon_gaussian(all_of_them, delta)
+        )
+        return spent <= epsilon
+
+    _, high = _bisect(fits, high / 1.5, high, 0.002)
     return GaussianRelease(high, sampling_probability, count)
+
+
+def _epsilon_gaussian(releases: Sequence[GaussianRelease], delta: float) -> float:
+    """Epsilon at `delta` of releases without sampling, to 1e-9: together they are one Gaussian release.
+
+    Balle and Wang 2018 (arXiv 1805.06530), Theorem 8, at mu^2 = sum of count / sigma^2.
+    """
+    from scipy.special import log_ndtr, ndtr
+
+    mu = sum(release.count / release.noise_multiplier**2 for release in releases) ** 0.5
+    low, high = 0.0, epsilon_rdp(releases, delta)
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2.0
+        exceeds = ndtr(mu / 2 - middle / mu) - exp(middle + log_ndtr(-mu / 2 - middle / mu)) > delta
+        low, high = (middle, high) if exceeds else (low, middle)
+    return high
+
+
+def _grid(fineness: float, epsilon: float) -> float:
+    """The grid of the privacy loss, whose own error has to stay small beside epsilon."""
+    return fineness * max(min(1.0, epsilon), epsilon / 10.0)
 
 
 def _bisect(fits: Callable[[float], bool], low: float, high: float, tolerance: float) -> tuple[float, float]:

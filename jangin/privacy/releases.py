@@ -7,6 +7,7 @@ Its meaning never changes; `accounting` prices it, `step` and `moments` carry it
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import sqrt
 from typing import Final
 
 from jangin.errors import PrivacyError
@@ -18,9 +19,13 @@ __all__ = [
     "GaussianRelease",
     "Guarantee",
     "LocalDpSgd",
+    "MasterSum",
+    "Mechanism",
     "Reading",
     "Relation",
     "Unit",
+    "honest_shares",
+    "together",
 ]
 
 NO_DIFFERENTIAL_PRIVACY: Final = "NO DIFFERENTIAL PRIVACY"
@@ -125,7 +130,7 @@ Cost = Mapping[Reading, Charge]
 
 @dataclass(frozen=True)
 class Guarantee:
-    """(epsilon, delta)-differential privacy of one site's releases for one unit."""
+    """(epsilon, delta)-differential privacy of all that one unit of a site went into."""
 
     unit: Unit
     relation: Relation
@@ -173,3 +178,78 @@ class LocalDpSgd:
             raise ValueError(f"Expected a multiple of {rounds=} steps: {self.steps.count}.")
         opening = () if self.scaling is None else (self.scaling,)
         return dict.fromkeys(Reading, Charge(self.unit, rounds, opening, (replace(self.steps, count=steps),)))
+
+
+@dataclass(frozen=True)
+class MasterSum:
+    """Mechanism M3: in every round each enrolled master gives one vector, clipped, to a secret sum over all sites.
+
+    McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1, with every master in every round (q = 1), equal weights and a
+    public divisor. No site adds the whole noise: each adds a share (Dwork et al. 2006, EUROCRYPT, "Our Data,
+    Ourselves"), and the shares of the `honest` sites alone carry the promise, whatever the others add.
+
+    Guarantee: everything starts from the public parameters of the round, so one master moves its sum by at most
+    `clip`. Towards a server that sees sums only, `c_max` sites of which tell it what they added, a round is a Gaussian
+    release of sqrt(honest) shares' noise; against that server and every other site together, one of a single share.
+    An episode has half of a master's noise (`Charge.for_episodes`).
+
+    Not covered: a server that sees a site's vector by itself; a master at two sites, who is charged at both; that a
+    site takes part, and when; timing, which grows with the number of masters.
+
+    Attributes:
+        clip: L2 bound of one master's vector.
+        share: one site's noise in the sums of the whole campaign.
+        masters: public number of masters of a site, by which its sum is divided.
+        sites: public number of sites without which no round starts, n_plan.
+        c_max: most sites that tell the server what they added.
+        scaling: one site's share in the release of moments before training, if any.
+        guarantee: towards the server that sees sums only.
+        coalition: against it and every other site together.
+    """
+
+    clip: float
+    share: GaussianRelease
+    masters: int
+    sites: int
+    c_max: int
+    scaling: GaussianRelease | None
+    guarantee: Guarantee
+    coalition: Guarantee
+
+    @property
+    def honest(self) -> int:
+        """The fewest honest shares of a sum, as `honest_shares` counts them."""
+        return honest_shares(self.sites, self.c_max)
+
+    def cost(self, rounds: int) -> Cost:
+        """What it asks of a master over `rounds` rounds, in each reading.
+
+        Raises:
+            ValueError: another number of rounds than that of the noised sums.
+        """
+        if rounds != self.share.count:
+            raise ValueError(f"Expected {self.share.count} rounds: {rounds}.")
+
+        def charge(shares: int) -> Charge:
+            opening = () if self.scaling is None else (together(self.scaling, shares),)
+            return Charge(Unit.MASTER, rounds, opening, (replace(together(self.share, shares), count=1),))
+
+        return {Reading.SECURE_SUM: charge(self.honest), Reading.COALITION: charge(1)}
+
+
+Mechanism = LocalDpSgd | MasterSum
+"""How a campaign keeps its promise."""
+
+
+def honest_shares(sites: int, c_max: int) -> int:
+    """H = floor(2 n / 3) + 1 - c_max, and at least 1.
+
+    A sum is opened by more than two thirds of the n sites that began it, of which at most `c_max` are not honest. A
+    site that keeps this promise is honest itself, so its own share is always there.
+    """
+    return max(1, 2 * sites // 3 + 1 - c_max)
+
+
+def together(share: GaussianRelease, shares: int) -> GaussianRelease:
+    """The release of a sum that holds so many independent shares of noise."""
+    return replace(share, noise_multiplier=share.noise_multiplier * sqrt(shares))

@@ -14,6 +14,7 @@ from jangin.models.tasks import Task
 from jangin.plan.blocks import StrategyBlock
 from jangin.privacy.moments import noise_deviation
 from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import LocalDpSgd
 from jangin.privacy.sampling import UnitIndex
 from jangin.records.examples import Examples
 from jangin.simulation.result import Scores
@@ -66,7 +67,7 @@ def compared(setting: Setting, learner: Learner, initial: Vector, public: Scalin
             for silo in silos
         ]
         scores["local"] = setting.score(lambda site, examples: alone[site].predict(examples), common=False)
-        if learner.mechanism is not None:
+        if isinstance(learner.mechanism, LocalDpSgd):
             noised = [
                 descended_privately(learner, initial, silo.train, public, block, setting.nominal_units)
                 for silo in silos

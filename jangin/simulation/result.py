@@ -9,7 +9,7 @@ import numpy as np
 
 from jangin.errors import CodedText, Language
 from jangin.models.layout import ParameterLayout, Vector
-from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, LocalDpSgd
+from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, LocalDpSgd, MasterSum, Mechanism, together
 from jangin.training.metrics import Metric
 from jangin.training.scaling import Scaling
 
@@ -105,24 +105,36 @@ def defined(figures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def promise(mechanism: LocalDpSgd | None, runs: int) -> Mapping[str, Any] | str:
+def promise(mechanism: Mechanism | None, runs: int) -> Mapping[str, Any] | str:
     """What a run may say of its privacy.
 
     Returns:
         unit, epsilon, delta, noise_multiplier (noise over clip), mechanism and relation of one site's releases in
-        one of the `runs` (every seed is a run of its own); without a mechanism NO DIFFERENTIAL PRIVACY.
+        one of the `runs` (every seed is a run of its own). Under M3 they are towards a server that sees sums only, and
+        beside them stand c_max and epsilon_coalition, against it and every other site together. Without a mechanism
+        NO DIFFERENTIAL PRIVACY.
     """
-    if mechanism is None:
-        return NO_DIFFERENTIAL_PRIVACY
+    beside: dict[str, Any] = {}
+    match mechanism:
+        case None:
+            return NO_DIFFERENTIAL_PRIVACY
+        case LocalDpSgd():
+            name, noise = "M1", mechanism.steps
+        case MasterSum():
+            name, noise = "M3", together(mechanism.share, mechanism.honest)
+            beside = {"epsilon_coalition": mechanism.coalition.epsilon, "c_max": mechanism.c_max}
+        case _:
+            raise TypeError(f"Expected a mechanism: {mechanism!r}.")
     guarantee = mechanism.guarantee
     return {
         "unit": guarantee.unit.value,
         "epsilon": guarantee.epsilon,
         "delta": guarantee.delta,
-        "noise_multiplier": mechanism.steps.noise_multiplier,
-        "mechanism": "M1",
+        "noise_multiplier": noise.noise_multiplier,
+        "mechanism": name,
         "relation": guarantee.relation.value,
         "runs": runs,
+        **beside,
     }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jangin.errors import CodedText, PlanError
 from jangin.models.layout import Vector
 from jangin.models.tasks import Task
-from jangin.plan.blocks import check_delta
-from jangin.privacy.releases import LocalDpSgd
+from jangin.plan.blocks import PrivacyBlock, check_delta
+from jangin.privacy.releases import MasterSum, Mechanism
 from jangin.records.examples import Examples
 from jangin.simulation.experiment import Experiment
 from jangin.simulation.federation import Advance, Federation
@@ -44,7 +44,7 @@ class Setting:
     experiment: Experiment
     federation: Federation
     engine: str
-    mechanism: LocalDpSgd | None
+    mechanism: Mechanism | None
     nominal_units: int
     metric_name: str
     per_site: bool
@@ -110,7 +110,7 @@ def prepare(
 
     Raises:
         PlanError: JG-plan-003, a metric that means nothing for the task; JG-plan-020, delta too large.
-        PrivacyError: JG-privacy-002, no noise is enough; JG-privacy-005, a plan of noise that is not accepted.
+        PrivacyError: JG-privacy-002, no noise is enough; JG-privacy-005 or -016, a plan of noise that is not accepted.
     """
     metric_name = experiment.metric or ("rmse" if federation.task is Task.REGRESSION else "accuracy")
     if federation.task not in METRICS[metric_name].tasks:
@@ -118,7 +118,18 @@ def prepare(
         problem = f"for {federation.task.value} there are {fitting}"
         raise PlanError("JG-plan-003", where="metric", value=metric_name, problem=problem)
     nominal_units, warnings = _nominal_units(experiment, federation)
-    mechanism = calibrated(experiment.privacy, experiment.strategy, nominal_units)
+    mechanism = calibrated(_planned(experiment.privacy, federation), experiment.strategy, nominal_units)
+    if isinstance(mechanism, MasterSum):
+        warnings.append(
+            CodedText(
+                "JG-privacy-018",
+                where="privacy.mechanism",
+                sites=mechanism.sites,
+                honest=mechanism.honest,
+                c_max=mechanism.c_max,
+                epsilon=mechanism.coalition.epsilon,
+            )
+        )
     if mechanism is not None and not accept_noise:
         refuse_noise(mechanism, len(federation.silos))
     setting = Setting(experiment, federation, engine, mechanism, nominal_units, metric_name, per_site, progress)
@@ -126,6 +137,21 @@ def prepare(
     if noise > _MOSTLY_NOISE:
         warnings.append(CodedText("JG-privacy-012", where="privacy.scaling_share", noise=noise))
     return replace(setting, warnings=(*federation.warnings, *warnings))
+
+
+def _planned(privacy: PrivacyBlock, federation: Federation) -> PrivacyBlock:
+    """Under M3 the block with the number of sites that take part; all of them where it names none.
+
+    Raises:
+        PlanError: JG-plan-003, fewer sites than the noise is shared among.
+    """
+    there = len(federation.silos)
+    if privacy.mechanism != "M3":
+        return privacy
+    if privacy.n_plan is not None and privacy.n_plan > there:
+        problem = f"{there} sites take part, and no round starts with fewer than n_plan"
+        raise PlanError("JG-plan-003", where="privacy.n_plan", value=privacy.n_plan, problem=problem)
+    return privacy if privacy.n_plan else privacy.model_copy(update={"n_plan": there})
 
 
 def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int, list[CodedText]]:

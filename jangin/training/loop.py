@@ -1,18 +1,21 @@
 """The local loop: a model in place, a source of gradients, and steps of gradient descent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from jangin.errors import PlanError
 from jangin.models.flat import FlatModel
 from jangin.models.layout import Vector
 from jangin.models.tasks import Task, predict, row_losses
 from jangin.privacy.randomness import SecureRandom
-from jangin.privacy.releases import LocalDpSgd
+from jangin.privacy.releases import LocalDpSgd, MasterSum, Mechanism
 from jangin.privacy.sampling import UnitIndex
 from jangin.privacy.step import noised_mean, private_step
+from jangin.privacy.step.interface import refuse_mixing
 from jangin.strategies.base import LocalRule
 from jangin.training.draws import seeded_batches
 
@@ -25,23 +28,33 @@ _MOST_HALVINGS = 10
 class Learner:
     """One model that trains in place, for whichever data it is given next; sites share it, one after another."""
 
-    def __init__(self, model: FlatModel, task: Task, mechanism: LocalDpSgd | None) -> None:
+    def __init__(self, model: FlatModel, task: Task, mechanism: Mechanism | None) -> None:
         """Prepare the private step once, where a mechanism asks for it.
 
         Raises:
             PrivacyError: JG-privacy-003 or -004, a model that cannot be trained privately.
+            PlanError: JG-plan-026, a part that stays at the site under M3, whose rounds start from what is public.
         """
         self.model, self.task, self.mechanism = model, task, mechanism
-        if mechanism is not None:
-            self._step = private_step(
-                model.module, lambda outputs, targets: row_losses(task, outputs, targets), mechanism.clip
-            )
+        match mechanism:
+            case LocalDpSgd():
+                self._step = private_step(
+                    model.module, lambda outputs, targets: row_losses(task, outputs, targets), mechanism.clip
+                )
+            case MasterSum():
+                refuse_mixing(model.module, mechanism.clip)
+                if len(model.layout.shared) < model.layout.size:
+                    raise PlanError("JG-plan-026", where="model.personal", value="a personal part", sums="any of them")
 
     def seeded_gradients(
         self, inputs: Tensor, targets: Tensor, batch: int, steps: int, *key: object
     ) -> Iterator[Tensor]:
         """Gradients of mean losses over seeded batches, each (parameters,), at the parameters of the moment."""
-        for rows in seeded_batches(len(inputs), batch, steps, *key):
+        return self.gradients(inputs, targets, seeded_batches(len(inputs), batch, steps, *key))
+
+    def gradients(self, inputs: Tensor, targets: Tensor, batches: Iterable[NDArray[np.intp]]) -> Iterator[Tensor]:
+        """Gradients of mean losses over batches of rows, each (parameters,), at the parameters of the moment."""
+        for rows in batches:
             index = torch.from_numpy(rows)
             loss = row_losses(self.task, self.model.module(inputs[index]), targets[index]).mean()
             yield self.model.backward(loss)
@@ -54,10 +67,10 @@ class Learner:
         Guarantee: `steps` of the mechanism's `steps.count` releases. An empty draw still adds noise and steps.
 
         Raises:
-            ValueError: a learner without a mechanism.
+            ValueError: a learner without that mechanism.
         """
-        if self.mechanism is None:
-            raise ValueError("Expected a mechanism: private gradients have none without it.")
+        if not isinstance(self.mechanism, LocalDpSgd):
+            raise ValueError(f"Expected mechanism M1: {self.mechanism!r}.")
         for _ in range(steps):
             draw = units.draw(self.mechanism.steps.sampling_probability, self.mechanism.windows, random)
             rows = torch.from_numpy(draw.rows)

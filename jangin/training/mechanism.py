@@ -1,41 +1,61 @@
 """From a privacy block to the mechanism that runs: every constant public, the noise calibrated once."""
 
+from dataclasses import replace
 from functools import cache
-from math import sqrt
+from math import ceil, sqrt
 
 from jangin.errors import PrivacyError
 from jangin.plan.blocks import LocalSteps, PrivacyBlock, check_delta
 from jangin.privacy.accounting import calibrate, epsilon_pld
-from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Relation
+from jangin.privacy.releases import (
+    GaussianRelease,
+    Guarantee,
+    LocalDpSgd,
+    MasterSum,
+    Mechanism,
+    Relation,
+    Unit,
+    honest_shares,
+    together,
+)
 
-__all__ = ["NOISE_LIMIT", "mechanism", "noise_to_signal", "refuse_noise"]
+__all__ = ["MASTERS_NOISE_LIMIT", "NOISE_LIMIT", "mechanism", "noise_to_signal", "refuse_noise"]
 
 NOISE_LIMIT = 0.07
 """Most `noise_to_signal` of a plan that is run without asking; measured in docs/decisions/0006."""
+MASTERS_NOISE_LIMIT = 0.008
+"""The same for M3; measured in docs/decisions/0015."""
 
 
 @cache
-def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -> LocalDpSgd | None:
-    """M1 for these blocks; None where epsilon is none.
+def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -> Mechanism | None:
+    """The mechanism of these blocks; None where epsilon is none.
 
-    The scaling release is calibrated to its share of epsilon and delta alone; the steps then to what the whole,
-    composed with it, leaves: sigma from (q, T, epsilon, delta), q = min(1, batch / nominal_units),
-    T = rounds * local_steps.
+    The scaling release is calibrated to its share of epsilon and delta alone; the rest then to what the whole,
+    composed with it, leaves. M1: sigma from (q, T, epsilon, delta), q = min(1, batch / nominal_units),
+    T = rounds * local_steps. M3: z from (1, rounds, epsilon, delta), of which each site adds the share
+    max(z / sqrt(H), floor) of H = `honest_shares`; the floor keeps `coalition_epsilon` with a single share.
 
     Raises:
         PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
     """
     if privacy.epsilon == "none":
         return None
-    check_delta(privacy.delta, nominal_units)
+    match privacy.mechanism:
+        case "M1":
+            check_delta(privacy.delta, nominal_units)
+            return _local(privacy, strategy, nominal_units, privacy.epsilon)
+        case "M3":
+            sites = privacy.n_plan or 1
+            check_delta(privacy.delta, sites * nominal_units)
+            return _summed(privacy, strategy.rounds, nominal_units, sites, privacy.epsilon)
+        case _:
+            raise ValueError(f"Expected a mechanism: {privacy.mechanism!r}.")
+
+
+def _local(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int, epsilon: float) -> LocalDpSgd:
     q = min(1.0, strategy.batch / nominal_units)
-    share = privacy.scaling_share
-    scaling = calibrate(share * privacy.epsilon, share * privacy.delta, 1.0, 1) if share else None
-    beside: list[GaussianRelease] = [scaling] if scaling else []
-    steps = calibrate(privacy.epsilon, privacy.delta, q, strategy.rounds * strategy.local_steps, beside)
-    spent = epsilon_pld([steps, *beside], privacy.delta)
-    if spent > privacy.epsilon:
-        raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=privacy.epsilon, delta=privacy.delta)
+    steps, scaling = _calibrated(privacy, epsilon, q, strategy.rounds * strategy.local_steps)
     return LocalDpSgd(
         unit=privacy.unit,
         clip=privacy.clip,
@@ -43,26 +63,92 @@ def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -
         divisor=q * nominal_units,
         windows=privacy.windows_per_episode,
         scaling=scaling,
-        guarantee=Guarantee(privacy.unit, Relation.ADD_OR_REMOVE, spent, privacy.delta),
+        guarantee=_promised(privacy, privacy.unit, epsilon, steps, scaling),
     )
 
 
-def noise_to_signal(mechanism: LocalDpSgd, sites: int) -> float:
+def _summed(privacy: PrivacyBlock, rounds: int, masters: int, sites: int, epsilon: float) -> MasterSum:
+    honest = honest_shares(sites, privacy.c_max)
+    whole, whole_scaling = _calibrated(privacy, epsilon, 1.0, rounds)
+    least, least_scaling = _calibrated(privacy, privacy.coalition_epsilon, 1.0, rounds)
+    share = _share(whole, honest, least)
+    scaling = _share(whole_scaling, honest, least_scaling) if whole_scaling and least_scaling else None
+
+    def promised(epsilon: float, shares: int) -> Guarantee:
+        opening = together(scaling, shares) if scaling else None
+        return _promised(privacy, Unit.MASTER, epsilon, together(share, shares), opening)
+
+    return MasterSum(
+        clip=privacy.clip,
+        share=share,
+        masters=masters,
+        sites=sites,
+        c_max=privacy.c_max,
+        scaling=scaling,
+        guarantee=promised(epsilon, honest),
+        coalition=promised(privacy.coalition_epsilon, 1),
+    )
+
+
+def _calibrated(
+    privacy: PrivacyBlock, epsilon: float, q: float, count: int
+) -> tuple[GaussianRelease, GaussianRelease | None]:
+    """`count` releases, and the one of moments, that keep epsilon together."""
+    share = privacy.scaling_share
+    scaling = calibrate(share * epsilon, share * privacy.delta, 1.0, 1) if share else None
+    return calibrate(epsilon, privacy.delta, q, count, [scaling] if scaling else []), scaling
+
+
+def _share(whole: GaussianRelease, honest: int, least: GaussianRelease) -> GaussianRelease:
+    return replace(whole, noise_multiplier=max(whole.noise_multiplier / sqrt(honest), least.noise_multiplier))
+
+
+def _promised(
+    privacy: PrivacyBlock, unit: Unit, epsilon: float, releases: GaussianRelease, scaling: GaussianRelease | None
+) -> Guarantee:
+    """What they spend together, checked against what was asked."""
+    spent = epsilon_pld([releases, *([scaling] if scaling else [])], privacy.delta)
+    if spent > epsilon:
+        raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=epsilon, delta=privacy.delta)
+    return Guarantee(unit, Relation.ADD_OR_REMOVE, spent, privacy.delta)
+
+
+def noise_to_signal(mechanism: Mechanism, sites: int) -> float:
     """Noise over the largest signal of a whole run along any one direction: sigma / (L sqrt(n T)).
 
-    The mean of T steps and n sites carries noise of deviation sigma C / (L sqrt(n T)) in every coordinate, and a
-    gradient of norm C at most. The number of parameters does not enter: models of 43, 705 and 6,977 parameters were
-    measured to fail at the same value (docs/decisions/0006).
+    The mean of T releases of n sites carries noise of deviation sigma C / (L sqrt(n T)) in every coordinate, and a
+    vector of norm C at most; under M3 sigma is one site's share and L the public number of its masters. The number of
+    parameters does not enter: models of 43, 705 and 6,977 parameters were measured to fail at the same value
+    (docs/decisions/0006).
     """
-    return mechanism.steps.noise_multiplier / (mechanism.divisor * sqrt(sites * mechanism.steps.count))
+    match mechanism:
+        case LocalDpSgd():
+            release, divisor = mechanism.steps, mechanism.divisor
+        case MasterSum():
+            release, divisor = mechanism.share, float(mechanism.masters)
+        case _:
+            raise TypeError(f"Expected a mechanism: {mechanism!r}.")
+    return release.noise_multiplier / (divisor * sqrt(sites * release.count))
 
 
-def refuse_noise(mechanism: LocalDpSgd, sites: int) -> None:
+def refuse_noise(mechanism: Mechanism, sites: int) -> None:
     """Refuse a plan that could only yield noise.
 
     Raises:
-        PrivacyError: JG-privacy-005, `noise_to_signal` above `NOISE_LIMIT`.
+        PrivacyError: JG-privacy-005, `noise_to_signal` above `NOISE_LIMIT`; JG-privacy-016, under M3 above
+            `MASTERS_NOISE_LIMIT`.
     """
     ratio = noise_to_signal(mechanism, sites)
-    if ratio > NOISE_LIMIT:
+    if isinstance(mechanism, MasterSum):
+        if ratio > MASTERS_NOISE_LIMIT:
+            raise PrivacyError(
+                "JG-privacy-016",
+                where="privacy",
+                ratio=ratio,
+                masters=mechanism.masters,
+                sites=sites,
+                limit=MASTERS_NOISE_LIMIT,
+                enough=ceil(ratio * mechanism.masters * sites / MASTERS_NOISE_LIMIT),
+            )
+    elif ratio > NOISE_LIMIT:
         raise PrivacyError("JG-privacy-005", where="privacy", ratio=ratio, sites=sites, limit=NOISE_LIMIT)

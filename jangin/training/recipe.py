@@ -16,7 +16,7 @@ from jangin.models.tasks import Task
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.moments import noise_deviation
-from jangin.privacy.releases import LocalDpSgd
+from jangin.privacy.releases import Mechanism
 from jangin.records.examples import Examples, PublicRange
 from jangin.records.process import read_process
 from jangin.training.loop import Learner
@@ -45,7 +45,7 @@ class Recipe:
 
     model: ModelSpec
     strategy: StrategyBlock
-    mechanism: LocalDpSgd | None
+    mechanism: Mechanism | None
     task: Task
     input_shape: tuple[int, ...]
     outputs: int

@@ -11,11 +11,13 @@ from jangin.models.layout import Vector
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import MasterSum
 from jangin.privacy.sampling import UnitIndex
 from jangin.records.examples import Examples
 from jangin.strategies.base import LocalRule
 from jangin.strategies.finetune import FineTune
 from jangin.training.loop import Learner
+from jangin.training.masters import master_sum, noised_sum
 from jangin.training.scaling import Scaling
 
 __all__ = ["Site"]
@@ -24,8 +26,24 @@ __all__ = ["Site"]
 class Site:
     """A site's side of a campaign."""
 
-    def __init__(self, name: str, train: Examples, scaling: Scaling, learner: Learner, seed: int) -> None:
-        """Take what a site has before the campaign: its training examples and the public scaling."""
+    def __init__(
+        self,
+        name: str,
+        train: Examples,
+        scaling: Scaling,
+        learner: Learner,
+        seed: int,
+        enrolled: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Take what a site has before the campaign: its training examples and the public scaling.
+
+        Under M3 `enrolled`, (masters,), are the unit numbers of those who are enrolled, with or without examples, and
+        examples of others are left aside; None where everybody with examples is.
+        """
+        if isinstance(learner.mechanism, MasterSum):
+            masters = np.unique(train.units if enrolled is None else enrolled)
+            train = train[np.isin(train.units, masters)]
+            self._masters = [np.flatnonzero(train.units == master) for master in masters]
         self.name = name
         self._train, self._learner, self._seed = train, learner, seed
         self._units = UnitIndex(train.units)
@@ -75,6 +93,12 @@ class Site:
 
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self._learner
+        if self._random is not None and isinstance(learner.mechanism, MasterSum):
+            data = self._inputs, self._targets
+            total = master_sum(
+                learner, learner.mechanism.clip, order.vector, data, self._masters, block, rule, self._random
+            )
+            return noised_sum(total, learner.mechanism, self._random)
         start = self.model(order.vector)
         learner.model.load(start)
         if self._random is None:

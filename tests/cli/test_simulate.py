@@ -59,6 +59,20 @@ def test_with_privacy_the_promise_and_the_warnings_are_said(
     assert line["metric"]["local_private"] is not None
 
 
+@pytest.mark.parametrize(
+    ("lang", "trust"), [("en", "sees sums only, with up to 3 sites"), ("ko", "서버가 합만 보고 사업장 3곳까지")]
+)
+def test_under_m3_the_promise_says_whom_it_trusts_and_what_is_left_without(
+    jangin: Jangin, simulation: Path, lang: str, trust: str
+) -> None:
+    asked = ("--set", "privacy.mechanism=M3", "--set", "privacy.unit=master", "--accept-noise", "--set", "baselines=[]")
+    said = jangin("simulate", simulation, *PRIVATE, *asked, "--lang", lang)
+    assert said.status == 0
+    assert trust in " ".join(said.out.split())
+    assert said.out.count("ε = 7.9") == 2
+    assert "JG-privacy-018" in said.err
+
+
 def test_options_do_what_the_library_does(jangin: Jangin, simulation: Path, tmp_path: Path) -> None:
     options = ("--set", "strategy.rounds=3", "--set", "baselines=[constant]", "--seed", 9, "--per-site", "--threads", 1)
     said = jangin("simulate", simulation, *options, "--out", tmp_path / "run", "--format", "json")

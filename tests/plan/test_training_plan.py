@@ -13,6 +13,7 @@ import yaml
 from jangin.codec.document import assign, parse
 from jangin.errors import PlanError
 from jangin.models.lines import read_line
+from jangin.plan.blocks import PrivacyBlock
 from jangin.plan.training_plan import TrainingPlan, read_plan
 from jangin.strategies.check import check
 
@@ -228,3 +229,18 @@ def test_the_plan_in_the_documents_can_be_carried_out(tmp_path: Path) -> None:
     assert f"hash: {shown.hash}\n" in page.read_text(encoding="utf-8")
     assert read_line(shown.model_line).process == shown.process
     check(shown.strategy, shown.privacy)
+
+
+def test_in_the_field_m3_waits_for_secure_aggregation() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-025 privacy\.mechanism"):
+        plan(**{"privacy.mechanism": "M3", "privacy.unit": "master"})
+
+
+def test_constants_of_m3_stand_with_m3_alone_so_that_no_other_plan_or_hash_knows_them() -> None:
+    with pytest.raises(PlanError, match="c_max, n_plan belong to mechanism M3"):
+        plan(**{"privacy.c_max": 2, "privacy.n_plan": 10})
+    said = {"mechanism": "M3", "n_plan": 10}
+    for asked, known in (({}, set()), (said, {"c_max", "n_plan", "coalition_epsilon"})):
+        written = parse(asked, PrivacyBlock, "plan.yaml").model_dump(mode="json")
+        assert {"c_max", "n_plan", "coalition_epsilon"} & set(written) == known
+        assert parse(written, PrivacyBlock, "plan.yaml") == parse(asked, PrivacyBlock, "plan.yaml")

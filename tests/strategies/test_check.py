@@ -51,3 +51,20 @@ def test_everything_else_passes(name: str, unit: str, epsilon: object) -> None:
 
 def test_without_an_epsilon_no_unit_is_promised_anything() -> None:
     check(strategy("fedavg"), privacy(unit="site"))
+
+
+@pytest.mark.parametrize("unit", ["episode", "site"])
+def test_m3_hides_masters_and_no_other_unit(unit: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-026 privacy\.unit: .*unit {unit}"):
+        check(strategy("fedavg"), privacy(epsilon=4, unit=unit, mechanism="M3"))
+
+
+def test_m3_needs_a_strategy_on_sums_and_says_which() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-026 strategy\.name: .*strategy median") as caught:
+        check(strategy("median"), privacy(epsilon=4, unit="master", mechanism="M3"))
+    assert all(name in str(caught.value) for name in SUMS)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_m3_passes_with_every_strategy_on_sums(name: str) -> None:
+    check(strategy(name), privacy(epsilon=4, unit="master", mechanism="M3"))

@@ -1,18 +1,33 @@
 """From a privacy block to a mechanism: public constants only, and never more than was asked."""
 
 from dataclasses import replace
-from math import sqrt
+from math import exp, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from jangin.errors import PlanError, PrivacyError
 from jangin.plan.blocks import FedAvgBlock, PrivacyBlock
 from jangin.privacy.accounting import epsilon_pld
 from jangin.privacy.moments import moment_clip, moment_sum
 from jangin.privacy.randomness import SecureRandom
-from jangin.privacy.releases import LocalDpSgd, Relation, Unit
-from jangin.training.mechanism import NOISE_LIMIT, mechanism, noise_to_signal, refuse_noise
+from jangin.privacy.releases import (
+    LocalDpSgd,
+    MasterSum,
+    Mechanism,
+    Reading,
+    Relation,
+    Unit,
+    honest_shares,
+)
+from jangin.training.mechanism import (
+    MASTERS_NOISE_LIMIT,
+    NOISE_LIMIT,
+    mechanism,
+    noise_to_signal,
+    refuse_noise,
+)
 
 STRATEGY = FedAvgBlock(name="fedavg", rounds=6, local_steps=5, batch=20, lr=0.1)
 UNITS = 200
@@ -22,11 +37,21 @@ def asked(**block: object) -> PrivacyBlock:
     return PrivacyBlock.model_validate({"epsilon": 4.0, "unit": "master"} | block)
 
 
+def m1(found: Mechanism | None) -> LocalDpSgd:
+    assert isinstance(found, LocalDpSgd)
+    return found
+
+
+@pytest.fixture(scope="module")
+def summed() -> MasterSum:
+    found = mechanism(asked(mechanism="M3", epsilon=8.0, n_plan=60, scaling_share=0.2), STRATEGY, 5)
+    assert isinstance(found, MasterSum)
+    return found
+
+
 @pytest.fixture(scope="module")
 def made() -> LocalDpSgd:
-    found = mechanism(asked(clip=0.7, windows_per_episode=3), STRATEGY, UNITS)
-    assert found is not None
-    return found
+    return m1(mechanism(asked(clip=0.7, windows_per_episode=3), STRATEGY, UNITS))
 
 
 def test_no_epsilon_is_no_mechanism() -> None:
@@ -55,16 +80,14 @@ def test_scaling_spends_its_share_and_no_more(made: LocalDpSgd) -> None:
 
 
 def test_without_scaling_its_share_goes_to_the_steps(made: LocalDpSgd) -> None:
-    found = mechanism(asked(scaling_share=0), STRATEGY, UNITS)
-    assert found is not None
+    found = m1(mechanism(asked(scaling_share=0), STRATEGY, UNITS))
     assert found.scaling is None
     assert found.steps.noise_multiplier < made.steps.noise_multiplier
     assert 0.98 * 4.0 <= found.guarantee.epsilon <= 4.0
 
 
 def test_a_batch_larger_than_the_nominal_units_takes_everybody() -> None:
-    found = mechanism(asked(scaling_share=0), STRATEGY.model_copy(update={"batch": 1000}), UNITS)
-    assert found is not None
+    found = m1(mechanism(asked(scaling_share=0), STRATEGY.model_copy(update={"batch": 1000}), UNITS))
     assert found.steps.sampling_probability == 1.0
     assert found.divisor == UNITS
 
@@ -111,3 +134,62 @@ def test_the_scaling_release_is_priced_for_the_clip_it_is_run_with(made: LocalDp
     )
     assert made.scaling is not None
     assert noise.std() / moment_clip(2) == pytest.approx(made.scaling.noise_multiplier, rel=5 / sqrt(2 * noise.size))
+
+
+def gaussian_delta(epsilon: float, noises: list[float]) -> float:
+    """Balle and Wang 2018 (arXiv 1805.06530), Theorem 8: unsampled Gaussians are one, their 1 / sigma^2 added up."""
+    mu = sqrt(sum(1 / noise**2 for noise in noises))
+    return float(norm.cdf(mu / 2 - epsilon / mu) - exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu))
+
+
+@pytest.mark.parametrize("reading", Reading)
+def test_both_readings_of_m3_keep_what_they_say_by_the_closed_form(summed: MasterSum, reading: Reading) -> None:
+    said = {Reading.SECURE_SUM: summed.guarantee, Reading.COALITION: summed.coalition}[reading]
+    assert (said.unit, said.relation, said.delta) == (Unit.MASTER, Relation.ADD_OR_REMOVE, 1e-5)
+    releases = summed.cost(STRATEGY.rounds)[reading].releases()
+    noises = [release.noise_multiplier for release in releases for _ in range(release.count)]
+    assert len(noises) == STRATEGY.rounds + 1
+    assert gaussian_delta(said.epsilon, noises) <= said.delta
+    assert gaussian_delta(0.995 * said.epsilon, noises) > said.delta
+
+
+def test_a_share_of_m3_is_no_smaller_than_either_reading_asks(summed: MasterSum) -> None:
+    assert summed.honest == 2 * 60 // 3 + 1 - 3
+    assert (summed.masters, summed.sites, summed.share.sampling_probability) == (5, 60, 1.0)
+    assert summed.guarantee.epsilon <= 8.0
+    assert summed.coalition.epsilon <= 50.0
+    # The coalition's bound is the tighter one here; with nearly none of its own, the sum's is.
+    assert summed.coalition.epsilon > 0.98 * 50.0
+    loose = mechanism(asked(mechanism="M3", epsilon=1.0, n_plan=60, scaling_share=0), STRATEGY, 5)
+    assert isinstance(loose, MasterSum)
+    assert 0.98 <= loose.guarantee.epsilon <= 1.0
+    assert loose.guarantee.epsilon < loose.coalition.epsilon < 50.0
+
+
+@pytest.mark.parametrize(("sites", "honest"), [(1, 1), (3, 1), (6, 2), (10, 4), (20, 11), (60, 38)])
+def test_honest_shares_are_those_of_two_thirds_less_the_dishonest_and_ones_own(sites: int, honest: int) -> None:
+    assert honest_shares(sites, 3) == honest
+
+
+def test_a_site_by_itself_adds_all_of_the_noise(summed: MasterSum) -> None:
+    alone = mechanism(asked(mechanism="M3", epsilon=8.0, scaling_share=0), STRATEGY, 10)
+    assert isinstance(alone, MasterSum)
+    assert alone.guarantee == alone.coalition
+    assert 0.98 * 8.0 <= alone.guarantee.epsilon <= 8.0
+    refuse_noise(summed, 60)
+    with pytest.raises(PrivacyError) as refused:
+        refuse_noise(alone, 1)
+    ratio = alone.share.noise_multiplier / (10 * sqrt(STRATEGY.rounds))
+    expected = {"ratio": ratio, "masters": 10, "sites": 1, "limit": MASTERS_NOISE_LIMIT}
+    assert refused.value.code == "JG-privacy-016"
+    assert refused.value.coded.values == pytest.approx(expected | {"enough": refused.value.coded.values["enough"]})
+    enough = replace(alone, masters=refused.value.coded.values["enough"])
+    refuse_noise(enough, 1)
+    with pytest.raises(PrivacyError, match="JG-privacy-016"):
+        refuse_noise(replace(enough, masters=enough.masters - 1), 1)
+
+
+def test_delta_of_m3_counts_the_masters_of_all_sites() -> None:
+    with pytest.raises(PlanError, match="JG-plan-020"):
+        mechanism(asked(mechanism="M3", delta=1e-3, n_plan=60), STRATEGY, 5)
+    mechanism(asked(mechanism="M3", delta=1e-3, n_plan=20, scaling_share=0), STRATEGY, 5)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jangin.models.layout import Vector
+from jangin.privacy.releases import MasterSum
 from jangin.simulation.attacks.gradients import losses_at, of_rows
 from jangin.training.loop import Learner
 
@@ -58,6 +59,8 @@ def update_scores(
         targets: their scaled targets.
     """
     mechanism = learner.mechanism
+    if isinstance(mechanism, MasterSum):
+        raise TypeError("Expected a mechanism of clipped gradients: M1.")
     each = of_rows(learner.model, learner.task, torch.from_numpy(start), inputs, targets)
     total = torch.from_numpy(update).double() / -lr
     if mechanism is None:
