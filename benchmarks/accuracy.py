@@ -17,6 +17,12 @@ ROWS = [
     ("cmapss", "cmapss/cmapss.npz", False, [("federated", 15.2), ("federated", "local")]),
     ("cmapss-private", "cmapss/cmapss.npz", False, [("federated", "local_private"), ("federated", "constant")]),
     ("worker-motion", "worker_motion_har/worker_motion_har.npz", False, [("personalised", 0.94)]),
+    (
+        "worker-motion-mrmtl",
+        "worker_motion_har/worker_motion_har.npz",
+        False,
+        [("personalised", "federated"), ("personalised", "local_private")],
+    ),
     ("fed-heart", "fed_heart/fed_heart.npz", True, [("federated", 0.66)]),
     ("ai4i", "ai4i2020/ai4i2020.npz", False, [("federated", 0.66)]),
     ("steel-bof-blow-masters", None, False, [("federated", 0.04), ("federated", "constant")]),  # generated records

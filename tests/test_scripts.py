@@ -46,7 +46,7 @@ def test_the_accuracy_table_names_what_is_missing_and_measures_what_is_there(run
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["name"] for row in rows] == ["fed-heart", "steel-bof-blow-masters"]
     assert set(rows[0]) == {"name", "figure", "beside", "ratio", "goal", "holds"}
-    assert done.stderr.count("left out: ") == 4
+    assert done.stderr.count("left out: ") == 5
 
 
 def test_benchmarks_become_one_table_with_a_line_for_each_of_their_rows(run) -> None:
@@ -89,6 +89,23 @@ def test_the_example_compares_strategies_with_and_without_privacy(run, tmp_path:
     lines = done.stdout.splitlines()
     assert len(lines) == 6
     assert sum("NO DIFFERENTIAL PRIVACY" in line for line in lines) == 3
+
+
+def test_the_example_of_personal_models_compares_three_answers_and_draws_them(run, hospitals: Path) -> None:
+    file = hospitals / "small.yaml"
+    npz = hospitals / "fed_heart" / "fed_heart.npz"
+    file.write_text(
+        f"data: {{npz: {npz}, task: binary, x_range: [-4, 4]}}\n"
+        "model: {name: linear}\n"
+        "strategy: {name: fedavg, rounds: 1, local_steps: 1, batch: 250, lr: 1}\n"
+        "privacy: {delta: 1.0e-4, nominal_units: 250, scaling_share: 0}\n"
+    )
+    picture = hospitals / "picture.svg"
+    done = run("examples/mrmtl.py", str(file), "--quick", "--seeds", "1", "--picture", str(picture))
+    assert done.returncode == 0, done.stderr
+    for answer in ("MR-MTL", "FedAvg", "alone"):
+        assert f"| {answer}" in done.stdout
+    assert picture.read_text().count("<svg") == 1
 
 
 def test_the_mnist_benchmark_prints_two_accuracies_and_a_ratio(run, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "FedProxBlock",
     "LocalSteps",
     "MedianBlock",
+    "MrMtlBlock",
     "PrivacyBlock",
     "StrategyBlock",
     "check_delta",
@@ -88,7 +89,20 @@ class MedianBlock(LocalSteps):
     server_lr: PositiveFloat = 1.0
 
 
-StrategyBlock = Annotated[FedAvgBlock | FedAdamBlock | FedProxBlock | MedianBlock, Field(discriminator="name")]
+class MrMtlBlock(LocalSteps):
+    """Settings of strategies/mrmtl.py.
+
+    Attributes:
+        lam: the paper's lambda, how strongly a site's model is held near the mean of all; lr * lam is at most 1.
+    """
+
+    name: Literal["mrmtl"]
+    lam: NonNegativeFloat = 0.1
+
+
+StrategyBlock = Annotated[
+    FedAvgBlock | FedAdamBlock | FedProxBlock | MedianBlock | MrMtlBlock, Field(discriminator="name")
+]
 
 
 class PrivacyBlock(Document):

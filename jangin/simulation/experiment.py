@@ -60,6 +60,7 @@ class NpzData(SiteData):
         x_range: public range of every feature.
         y_range: public range of the target, or one pair a target.
         classes: public number of classes.
+        unit: what is one privacy unit: `set`, the rows that the file groups, or each `row` by itself.
     """
 
     npz: Path
@@ -67,6 +68,7 @@ class NpzData(SiteData):
     x_range: Range | None = None
     y_range: Ranges | None = None
     classes: Annotated[int, Field(ge=2)] | None = None
+    unit: Literal["set", "row"] = "set"
 
 
 class ProcessData(SiteData):

@@ -115,12 +115,13 @@ def _from_npz(data: NpzData, *, private: bool) -> Federation:
             width = max(found, data.classes or 0)
             if private and data.classes is None:
                 warnings.append(CodedText("JG-privacy-013", where="data.classes", classes=found))
-    examples = Examples(table.inputs, targets, table.unit)
+    unit = np.arange(len(table)) if data.unit == "row" else table.unit
+    examples = Examples(table.inputs, targets, unit)
     silos = []
     for number in np.unique(table.silo):
         train, test = (examples[(table.silo == number) & (table.split == side)] for side in (0, 1))
         silos.append(Silo(f"site-{number}", train, test, str(data.npz)))
-    pairs = np.unique(np.stack([table.unit, table.silo]), axis=1)[0]
+    pairs = np.unique(np.stack([unit, table.silo]), axis=1)[0]
     if private and len(np.unique(pairs)) < len(pairs):
         shared_units = len(pairs) - len(np.unique(pairs))
         warnings.append(CodedText("JG-privacy-015", where=str(data.npz), units=shared_units))

@@ -137,11 +137,12 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     if np.isinf(scores["federated"].total):
         raise SimulationError("JG-sim-002", where=f"round {block.rounds}", lr=block.lr)
 
-    # 4. The personalised models: each site goes on by itself, and nothing of it leaves.
+    # 4. The personalised models: what each site kept, or what it makes going on by itself; nothing of that leaves.
     if "personalised" in experiment.baselines:
-        tuning = FineTune.of(block)
-        tuned = [baselines.Fitted(learner, scaling, site.finetuned(shared, tuning)) for site in sites]
-        scores["personalised"] = setting.score(lambda site, examples: tuned[site].predict(examples), common=False)
+        rule, tuning = strategy.local, FineTune.of(block)
+        ends = [site.begin(shared, rule) if rule.keeps else site.finetuned(shared, tuning) for site in sites]
+        own = [baselines.Fitted(learner, scaling, end) for end in ends]
+        scores["personalised"] = setting.score(lambda site, examples: own[site].predict(examples), common=False)
 
     # 5. What it is compared with.
     scores |= baselines.compared(setting, learner, initial, public, seed)

@@ -6,12 +6,13 @@ and field.
 
 from typing import Any
 
-from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, MedianBlock, StrategyBlock
+from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, MedianBlock, MrMtlBlock, StrategyBlock
 from jangin.strategies.base import LocalRule, Strategy
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
 from jangin.strategies.fedprox import FedProx
 from jangin.strategies.median import Median
+from jangin.strategies.mrmtl import MrMtl
 
 __all__ = ["LocalRule", "Strategy", "build"]
 
@@ -31,5 +32,7 @@ def build(block: StrategyBlock) -> Strategy[Any]:
             return FedProx(block.server_lr, block.mu)
         case MedianBlock():
             return Median(block.server_lr)
+        case MrMtlBlock():
+            return MrMtl(block.lam)
         case _:
             raise TypeError(f"Expected a strategy block: {block!r}.")

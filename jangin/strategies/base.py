@@ -25,11 +25,14 @@ class LocalRule:
     """What a strategy adds to a site's own gradient descent.
 
     Attributes:
-        penalty_gradient: gradient of a loss term that reads no record, from the site's parameters and the round's
-            start, both (d,); added after clipping and noise, so it costs no privacy. None for no such term.
+        penalty_gradient: gradient of a loss term that reads no record, from the site's shared parameters and those
+            of the order, both (d,); added after clipping and noise, so it costs no privacy. None for no such term.
+        keeps: whether a site begins each round at its own parameters instead of the order's; they are then its
+            personalised model. They cost no privacy as long as they are made of noised values alone (M1).
     """
 
     penalty_gradient: "Callable[[Tensor, Tensor], Tensor] | None" = None
+    keeps: bool = False
 
 
 class Strategy(Protocol[State]):
@@ -60,7 +63,7 @@ class Strategy(Protocol[State]):
 
         Args:
             state: from `init` or the last `update`.
-            gathered: updates (site's parameters minus the round's start): their sum (d,) for `consumes = "sum"`,
+            gathered: updates (site's parameters minus the order's): their sum (d,) for `consumes = "sum"`,
                 else one row a site, (cohort, d).
             cohort: number of sites in it, >= 1.
         """

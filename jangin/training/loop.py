@@ -77,14 +77,28 @@ class Learner:
             total = self._step.clipped_sum(inputs[rows], targets[rows], draw)
             yield torch.from_numpy(noised_mean(total, self.mechanism, random).astype(np.float32))
 
-    def descend(self, gradients: Iterator[Tensor], lr: float, rule: LocalRule | None = None) -> None:
-        """Take one step against each gradient; `rule` may add a penalty held at where the descent started."""
+    def descend(
+        self, gradients: Iterator[Tensor], lr: float, rule: LocalRule | None = None, anchor: Vector | None = None
+    ) -> None:
+        """Take one step against each gradient.
+
+        Args:
+            gradients: each (size,), at the parameters of the moment.
+            lr: learning rate.
+            rule: may add a penalty of the shared parameters.
+            anchor: what that penalty is held at, (d,); where the descent started, if it is not given.
+        """
         vector = self.model.vector
         penalty = rule.penalty_gradient if rule else None
-        start = vector.clone() if penalty else vector
+        if penalty is None:
+            for gradient in gradients:
+                vector.sub_(gradient, alpha=lr)
+            return
+        shared = torch.from_numpy(self.model.layout.shared)
+        held = vector[shared] if anchor is None else torch.tensor(anchor)
         for gradient in gradients:
-            step = gradient if penalty is None else gradient + penalty(vector, start)
-            vector.sub_(step, alpha=lr)
+            pull = penalty(vector[shared], held)
+            vector.sub_(gradient, alpha=lr).index_add_(0, shared, pull, alpha=-lr)
 
     def fit(
         self, start: Vector, inputs: Tensor, targets: Tensor, batch: int, steps: int, lr: float, *key: object

@@ -48,7 +48,8 @@ class Site:
         self._train, self._learner, self._seed = train, learner, seed
         self._units = UnitIndex(train.units)
         self._random = SecureRandom() if learner.mechanism else None
-        self._kept = learner.model.read()
+        self._initial = learner.model.read()
+        self._kept: Vector | None = None
         self.use(scaling)
 
     def use(self, scaling: Scaling) -> None:
@@ -76,11 +77,33 @@ class Site:
             case _:
                 raise ValueError(f"Expected an order: {order.kind!r}.")
 
+    def begin(self, shared: Vector, rule: LocalRule) -> Vector:
+        """Where the site's next round begins, (size,): at its own parameters if the rule keeps them, else `model`."""
+        return self._kept.copy() if rule.keeps and self._kept is not None else self.model(shared)
+
     def model(self, shared: Vector) -> Vector:
-        """The site's own model: shared parameters of the campaign, personal ones as it keeps them; (size,)."""
-        whole = self._kept.copy()
+        """Shared parameters of the campaign, personal ones as the site keeps them; (size,)."""
+        whole = (self._initial if self._kept is None else self._kept).copy()
         whole[self._learner.model.layout.shared] = shared
         return whole
+
+    def kept(self) -> Vector | None:
+        """All parameters as the site's last training left them, (size,); None before there was one.
+
+        What later rounds need of it: the personal parts, and everything where the strategy's rule keeps it. It holds
+        the steps of every round that trained, also of one whose update was lost: the next update carries them.
+        """
+        return None if self._kept is None else self._kept.copy()
+
+    def keep(self, vector: Vector) -> None:
+        """Take back what `kept` gave, (size,), e.g. in a new process.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if vector.shape != self._initial.shape:
+            raise ValueError(f"Expected a vector of {len(self._initial)} values: shape {vector.shape}.")
+        self._kept = vector.astype(np.float32)
 
     def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
         """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
@@ -99,8 +122,7 @@ class Site:
                 learner, learner.mechanism.clip, order.vector, data, self._masters, block, rule, self._random
             )
             return noised_sum(total, learner.mechanism, self._random)
-        start = self.model(order.vector)
-        learner.model.load(start)
+        learner.model.load(self.begin(order.vector, rule))
         if self._random is None:
             gradients = learner.seeded_gradients(
                 self._inputs,
@@ -115,7 +137,7 @@ class Site:
             gradients = learner.private_gradients(
                 self._inputs, self._targets, self._units, block.local_steps, self._random
             )
-        learner.descend(gradients, block.lr, rule)
+        learner.descend(gradients, block.lr, rule, order.vector)
         self._kept = learner.model.read()
-        update: Vector = (self._kept - start)[learner.model.layout.shared]
+        update: Vector = self._kept[learner.model.layout.shared] - order.vector
         return update.astype(np.float32)

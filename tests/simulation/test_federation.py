@@ -65,6 +65,15 @@ def test_every_row_of_a_set_is_at_its_site_on_its_side(write: Write, rows: Rows)
     assert made.most_units == 42
 
 
+def test_each_row_is_a_unit_where_the_file_is_asked_to_say_so(write: Write, rows: Rows) -> None:
+    arrays = rows("regression")
+    arrays["unit"] = arrays["unit"] // 4
+    grouped, single = (federation(write(arrays, {"data.unit": unit})) for unit in ("set", "row"))
+    assert (grouped.most_units, single.most_units) == (14, 42)
+    for one, other in zip(grouped.silos, single.silos, strict=True):
+        np.testing.assert_array_equal(one.train.inputs, other.train.inputs)
+
+
 @pytest.mark.parametrize(("task", "outputs"), [("regression", 1), ("binary", 1), ("multiclass", 3)])
 def test_a_model_has_as_many_outputs_as_its_task_needs(write: Write, task: str, outputs: int) -> None:
     assert federation(write(task=task)).outputs == outputs

@@ -17,7 +17,7 @@ from jangin.errors import PlanError, PrivacyError, SimulationError
 Write = Callable[..., Path]
 Rows = Callable[..., dict[str, np.ndarray]]
 ALL = ["local", "local_trees", "pooled", "personalised", "constant"]
-STRATEGIES = ["fedavg", "fedadam", "fedprox", "median"]
+STRATEGIES = ["fedavg", "fedadam", "fedprox", "median", "mrmtl"]
 MODELS = [
     {"name": "linear"},
     {"name": "mlp", "hidden": [8]},
@@ -125,6 +125,22 @@ def test_proximal_pull_keeps_the_model_nearer_to_its_start(write: Write) -> None
         return float(np.linalg.norm(result.parameters - start.parameters))
 
     assert 0 < moved(held) < moved(free)
+
+
+def test_mrmtl_fits_each_site_better_than_the_mean_of_all_does_and_others_worse(write: Write) -> None:
+    mrmtl = {"name": "mrmtl", "rounds": 30, "local_steps": 5, "batch": 8, "lr": 0.02, "lam": 0.5}
+    result = simulate(write(sets={"baselines": ["personalised"]}), strategy=mrmtl)
+    assert result.metric["personalised"] < 0.9 * result.metric["federated"]
+    assert result.union["personalised"] > result.metric["personalised"]
+    alone = simulate(write(), strategy=mrmtl | {"lam": 0.0}, baselines=["personalised"])
+    assert result.union["personalised"] < alone.union["personalised"]
+
+
+def test_mrmtl_of_one_site_without_a_pull_is_fedavg(write: Write, rows: Rows) -> None:
+    file = write(rows("regression", sizes=(40,)), {"baselines": ["personalised"]})
+    alone = simulate(file, **{"strategy.name": "mrmtl", "strategy.lam": 0.0, "strategy.finetune_steps": 1})
+    np.testing.assert_allclose(alone.parameters, simulate(file).parameters, rtol=1e-6)
+    assert alone.metric["personalised"] == pytest.approx(alone.metric["federated"], rel=1e-5)
 
 
 def test_a_personal_part_stays_at_its_site_and_out_of_the_model_that_is_kept(write: Write, rows: Rows) -> None:

@@ -11,11 +11,11 @@ from jangin.errors import PlanError
 from jangin.plan.blocks import PrivacyBlock, StrategyBlock
 from jangin.strategies.check import check
 
-SUMS = ("fedavg", "fedadam", "fedprox")
+SUMS = ("fedavg", "fedadam", "fedprox", "mrmtl")
 
 
-def strategy(name: str) -> StrategyBlock:
-    content = {"name": name, "rounds": 1, "local_steps": 1, "batch": 1, "lr": 0.1}
+def strategy(name: str, **settings: object) -> StrategyBlock:
+    content = {"name": name, "rounds": 1, "local_steps": 1, "batch": 1, "lr": 0.1, **settings}
     block: StrategyBlock = TypeAdapter(StrategyBlock).validate_python(content)
     return block
 
@@ -47,6 +47,13 @@ def test_local_noise_does_not_protect_a_whole_site(name: str) -> None:
 )
 def test_everything_else_passes(name: str, unit: str, epsilon: object) -> None:
     check(strategy(name), privacy(epsilon=epsilon, unit=unit))
+
+
+def test_a_pull_past_the_mean_of_all_is_refused_and_the_most_that_holds_is_named() -> None:
+    check(strategy("mrmtl", lr=0.5, lam=2.0), privacy())
+    with pytest.raises(PlanError, match=r"JG-plan-027 strategy\.lam.*lr 0\.5 a lam of 2\.1") as caught:
+        check(strategy("mrmtl", lr=0.5, lam=2.1), privacy())
+    assert "at most 2" in str(caught.value)
 
 
 def test_without_an_epsilon_no_unit_is_promised_anything() -> None:

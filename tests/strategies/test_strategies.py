@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.codec.document import parse
-from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, LocalSteps, MedianBlock
+from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, LocalSteps, MedianBlock, MrMtlBlock
 from jangin.strategies import build
 from jangin.strategies.base import Gathered, Strategy, Vector
 from jangin.strategies.fedadam import FedAdam
@@ -148,6 +148,32 @@ class TestFedProx(Averaging):
         assert np.array_equal(prox, FedAvg().update(parameters(3), total, 4)[0])
 
 
+class TestMrMtl(Contract):
+    block = block(MrMtlBlock, lam=0.3)
+
+    @given(seed=SEEDS)
+    def test_the_penalty_gradient_is_that_of_half_lambda_times_the_squared_distance_to_the_mean(
+        self, seed: int
+    ) -> None:
+        penalty = build(self.block).local.penalty_gradient
+        w_k = torch.from_numpy(parameters(seed)).requires_grad_()
+        w = torch.from_numpy(parameters(seed + 1))
+        (expected,) = torch.autograd.grad(0.3 / 2 * (w_k - w).square().sum(), w_k)
+        assert penalty is not None
+        assert torch.allclose(penalty(w_k.detach(), w), expected, rtol=1e-6)
+
+    @CASES
+    def test_the_shared_model_becomes_the_mean_of_the_sites_own(self, seed: int, cohort: int) -> None:
+        strategy, w = build(self.block), parameters(seed)
+        own = updates(seed, cohort)
+        new, _ = strategy.update(strategy.init(w), (own - w).sum(axis=0), cohort)
+        assert np.allclose(new, own.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+    def test_it_alone_keeps_a_sites_parameters(self) -> None:
+        kinds = (FedAvgBlock, FedAdamBlock, FedProxBlock, MedianBlock, MrMtlBlock)
+        assert [kind for kind in kinds if build(block(kind)).local.keeps] == [MrMtlBlock]
+
+
 class TestFedAdam(Contract):
     block = block(FedAdamBlock, server_lr=0.1)
 
@@ -193,8 +219,9 @@ class TestMedian(Averaging):
 
 
 def test_every_block_has_its_strategy() -> None:
-    consumed = {kind: build(block(kind)).consumes for kind in (FedAvgBlock, FedAdamBlock, FedProxBlock, MedianBlock)}
-    assert consumed == {FedAvgBlock: "sum", FedAdamBlock: "sum", FedProxBlock: "sum", MedianBlock: "updates"}
+    sums = (FedAvgBlock, FedAdamBlock, FedProxBlock, MrMtlBlock)
+    assert {build(block(kind)).consumes for kind in sums} == {"sum"}
+    assert build(block(MedianBlock)).consumes == "updates"
 
 
 def test_the_settings_of_a_block_arrive() -> None:

@@ -60,6 +60,18 @@ def test_a_rules_step_is_the_gradient_plus_the_penalty(learner: Callable[..., Le
     torch.testing.assert_close(ours.model.vector, start + 1.0)
 
 
+def test_a_rule_pulls_the_shared_parameters_to_the_anchor_and_leaves_personal_ones(
+    learner: Callable[..., Learner],
+) -> None:
+    ours = learner(personal=("head",))
+    start, shared = ours.model.read(), ours.model.layout.shared
+    nothing = [torch.zeros(len(start))] * 2
+    ours.descend(iter(nothing), 0.25, LocalRule(lambda w, mean: 2.0 * (w - mean)), np.ones(len(shared), np.float32))
+    expected = start.copy()
+    expected[shared] = 1 + (start[shared] - 1) / 4
+    np.testing.assert_allclose(ours.model.read(), expected, rtol=1e-6)
+
+
 def test_fit_ends_lower_however_large_the_rate(learner: Callable[..., Learner], data: Data) -> None:
     ours = learner()
     start = ours.model.read()

@@ -3,6 +3,9 @@
 What leaves in a campaign is one vector of moments and the updates; an update is computed from the noised sums of its
 local steps, each at parameters that the ones before made. So each sum is compared at the same parameters, and an
 update of one step as a whole. The law: one unit more or less moves a sum by at most clip * (1 + 1e-5).
+
+What a site keeps between rounds is no release, but later ones are computed from it. Two neighbouring sites that are
+given the same noised sums must therefore keep the same, personal parts and all: the last two tests.
 """
 
 from collections.abc import Callable
@@ -14,16 +17,19 @@ import torch
 from numpy.typing import NDArray
 
 from jangin.models.flat import FlatModel
+from jangin.models.layout import Vector
 from jangin.models.networks import build
 from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 from jangin.models.tasks import Task
-from jangin.plan.blocks import FedAvgBlock
+from jangin.plan.blocks import FedAvgBlock, MrMtlBlock, StrategyBlock
 from jangin.plan.messages import Kind, Order
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import LocalDpSgd
 from jangin.privacy.sampling import UnitIndex
+from jangin.privacy.step import noised_mean
 from jangin.records.examples import Examples
 from jangin.strategies import build as strategy
+from jangin.training import loop
 from jangin.training.loop import Learner
 from jangin.training.scaling import Scaling
 from jangin.training.site import Site
@@ -67,9 +73,9 @@ def records(shape: tuple[int, ...], loud: float, without: int | None = None) -> 
     )
 
 
-def learner_of(name: str, mechanism: LocalDpSgd) -> Learner:
+def learner_of(name: str, mechanism: LocalDpSgd, personal: tuple[str, ...] = ()) -> Learner:
     spec, shape = MODELS[name]
-    return Learner(FlatModel(build(spec, shape, 1, seed=5), ()), Task.REGRESSION, mechanism)
+    return Learner(FlatModel(build(spec, shape, 1, seed=5), personal), Task.REGRESSION, mechanism)
 
 
 @pytest.mark.parametrize("loud", [1e-4, 1.0, 1e3])
@@ -122,3 +128,88 @@ def test_one_unit_moves_the_moments_by_at_most_their_bound(name: str, loud: floa
         sums.append(scaling.moments(rows, still.scaling, Still()))
     columns = (len(sums[0]) - 1) // 2
     assert np.linalg.norm(sums[0] - sums[1]) <= np.sqrt(1 + 2 * columns) * (1 + 1e-5)
+
+
+class Taped(Still):
+    """Everyone is drawn; the noise is that of a tape."""
+
+    def __init__(self) -> None:
+        self._tape = np.random.default_rng(2)
+
+    def gaussian(self, count: int) -> NDArray[np.float64]:
+        return self._tape.normal(size=count)
+
+
+def replayed(
+    name: str, block: StrategyBlock, personal: str, mechanism: LocalDpSgd, patch: pytest.MonkeyPatch, bare: bool = False
+) -> tuple[list[float], list[Vector]]:
+    """Two rounds at two neighbouring sites, the second given the noised sums that the first one made.
+
+    Returns:
+        How far apart the sums of each step are, and what each site keeps at the end. With `bare` the personal part
+        is trained on its own sums without noise.
+    """
+    sums: list[list[NDArray[np.float64]]] = []
+    released: list[NDArray[np.float64]] = []
+    kept = []
+    for without in (None, 3):
+        learner = learner_of(name, mechanism, (personal,))
+        layout = learner.model.layout
+        own = np.setdiff1d(np.arange(layout.size), layout.shared)
+        mine: list[NDArray[np.float64]] = []
+        sums.append(mine)
+
+        def given(
+            total: NDArray[np.float64],
+            mechanism: LocalDpSgd,
+            random: SecureRandom,
+            mine: list[NDArray[np.float64]] = mine,
+            own: NDArray[np.intp] = own,
+        ) -> NDArray[np.float64]:
+            mine.append(total)
+            noised = noised_mean(total, mechanism, random)
+            if len(mine) > len(released):
+                released.append(noised)
+            answer = released[len(mine) - 1].copy()
+            if bare:
+                answer[own] = total[own] / mechanism.divisor
+            return answer
+
+        patch.setattr(loop, "noised_mean", given)
+        rows = records(MODELS[name][1], 50.0, without)
+        site = Site("site-0", rows, Scaling.public(rows, Task.REGRESSION, None, None, private=True), learner, 0)
+        site._random = Taped()
+        shared = learner.model.read()[layout.shared]
+        for number in (1, 2):
+            update = site.answer(Order(Kind.TRAIN, number, shared), block, strategy(block).local).update
+            assert update is not None
+            shared = shared + update / 2
+        vector = site.kept()
+        assert vector is not None
+        kept.append(vector)
+    return [float(np.linalg.norm(one - other)) for one, other in zip(*sums, strict=True)], kept
+
+
+FIVE_STEPS = {"rounds": 2, "local_steps": 5, "batch": 4, "lr": LR}
+FEDAVG, MRMTL = FedAvgBlock(name="fedavg", **FIVE_STEPS), MrMtlBlock(name="mrmtl", lam=0.5, **FIVE_STEPS)
+
+
+@pytest.mark.parametrize("block", [FEDAVG, MRMTL], ids=lambda block: block.name)
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_site_keeps_is_made_of_noised_sums_alone_and_no_step_moves_more_than_the_clip(
+    name: str, block: StrategyBlock, still: LocalDpSgd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    personal = "head.bias" if name == "linear" else "head"
+    moved, (one, other) = replayed(name, block, personal, still, monkeypatch)
+    assert len(moved) == 10
+    assert 0.1 * still.clip < max(moved) <= still.clip * (1 + 1e-5)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("block", [FEDAVG, MRMTL], ids=lambda block: block.name)
+def test_a_head_trained_without_noise_would_be_seen(
+    block: StrategyBlock, still: LocalDpSgd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, (one, other) = replayed("mlp", block, "head", still, monkeypatch, bare=True)
+    assert max(moved) > 2 * still.clip
+    assert (one != other).any()

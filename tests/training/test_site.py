@@ -22,6 +22,7 @@ from jangin.records.examples import Examples
 from jangin.strategies import LocalRule
 from jangin.strategies.fedprox import FedProx
 from jangin.strategies.finetune import FineTune
+from jangin.strategies.mrmtl import MrMtl
 from jangin.training import loop
 from jangin.training.loop import Learner
 from jangin.training.scaling import Scaling
@@ -180,6 +181,59 @@ def test_fedprox_holds_a_site_near_the_rounds_start(learner: Make, examples: Dat
     made = learner()
     assert norms[0] == np.linalg.norm(update(site(made, examples()), order(made)))
     assert norms[1] < norms[0]
+
+
+@pytest.mark.parametrize("personal", [(), ("head",)])
+def test_mrmtl_goes_on_from_its_own_model_and_sends_how_far_that_is_from_the_mean(
+    learner: Make, examples: Data, personal: tuple[str, ...]
+) -> None:
+    made, rule = learner(personal=personal), MrMtl(0.1).local
+    trained, shared, first = site(made, examples()), made.model.layout.shared, order(made)
+    np.testing.assert_array_equal(trained.begin(first.vector, rule), trained.model(first.vector))
+    update(trained, first, rule)
+    own = trained.kept()
+    assert own is not None
+    second = Order(Kind.TRAIN, 2, first.vector + 1)
+    np.testing.assert_array_equal(trained.begin(second.vector, rule), own)
+    sent = update(trained, second, rule)
+    own = trained.kept()
+    assert own is not None
+    np.testing.assert_array_equal(sent, own[shared] - second.vector)
+
+
+def test_without_a_pull_no_order_moves_what_an_mrmtl_site_learns(learner: Make, examples: Data) -> None:
+    ends = []
+    for away in (0.0, 5.0):
+        made = learner()
+        trained = site(made, examples())
+        first = order(made)
+        for asked in (first, Order(Kind.TRAIN, 2, first.vector + np.float32(away))):
+            update(trained, asked, MrMtl(0.0).local)
+        ends.append(trained.kept())
+    np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("rule", [NO_RULE, MrMtl(0.1).local], ids=["fedavg", "mrmtl"])
+def test_a_site_that_takes_back_what_it_kept_goes_on_as_if_it_had_never_ended(
+    learner: Make, examples: Data, rule: LocalRule
+) -> None:
+    steady, ended = (site(learner(personal=("head",)), examples()) for _ in range(2))
+    made = learner(personal=("head",))
+    assert steady.kept() is None
+    first, second = order(made), order(made, 2)
+    for one in (steady, ended):
+        update(one, first, rule)
+    kept = ended.kept()
+    assert kept is not None
+    resumed = site(made, examples())
+    lost = update(site(learner(personal=("head",)), examples()), second, rule)
+    resumed.keep(kept)
+    kept[:] = 0  # what was handed over is the site's own
+    expected = update(steady, second, rule)
+    np.testing.assert_array_equal(update(resumed, second, rule), expected)
+    assert (lost != expected).any()
+    with pytest.raises(ValueError, match="Expected a vector of"):
+        resumed.keep(kept[1:])
 
 
 @pytest.mark.parametrize("kind", [Kind.SCALE, Kind.TRAIN])
