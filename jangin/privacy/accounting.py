@@ -5,13 +5,22 @@ refused, never guessed; every figure is an upper bound.
 """
 
 from collections.abc import Callable, Sequence
-from math import comb, exp, expm1, log, log1p
+from math import ceil, comb, exp, expm1, log, log1p
 from typing import Any
 
 from jangin.errors import PrivacyError
 from jangin.privacy.releases import GaussianRelease
 
-__all__ = ["calibrate", "epsilon_at", "epsilon_pld", "epsilon_rdp", "renyi"]
+__all__ = [
+    "calibrate",
+    "epsilon_at",
+    "epsilon_curve",
+    "epsilon_pld",
+    "epsilon_rdp",
+    "filter_budget",
+    "filter_order",
+    "renyi",
+]
 
 # Integer orders only: dp-accounting's fractional ones stall where q is near .44 and the noise is large.
 _RDP_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
@@ -26,18 +35,24 @@ def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: flo
     2022 (arXiv 2207.04380); `interval` is the grid of the privacy loss: a smaller one is tighter and slower. Without
     one it is 1e-4, or 1e-4 of epsilon where that is smaller.
     """
-    from dp_accounting.pld import PLDAccountant
-
     if interval is None:
         interval = _FINE * min(1.0, epsilon_rdp(releases, delta))
-    return _epsilon(PLDAccountant(value_discretization_interval=interval), releases, delta)
+    return epsilon_curve(releases, [delta], interval)[0]
+
+
+def epsilon_curve(releases: Sequence[GaussianRelease], deltas: Sequence[float], interval: float) -> list[float]:
+    """As `epsilon_pld`, at several deltas for the price of one: what is composed is composed once."""
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = _composed(PLDAccountant(value_discretization_interval=interval), releases)
+    return [float(accountant.get_epsilon(delta)) for delta in deltas]
 
 
 def epsilon_rdp(releases: Sequence[GaussianRelease], delta: float) -> float:
     """A looser upper bound by Renyi differential privacy (Mironov et al. 2019, arXiv 1908.10530)."""
     from dp_accounting.rdp import RdpAccountant
 
-    return _epsilon(RdpAccountant(orders=_RDP_ORDERS), releases, delta)
+    return float(_composed(RdpAccountant(orders=_RDP_ORDERS), releases).get_epsilon(delta))
 
 
 def renyi(releases: Sequence[GaussianRelease], order: int) -> float:
@@ -66,6 +81,30 @@ def epsilon_at(order: int, divergence: float, delta: float) -> float:
     Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Proposition 12.
     """
     return max(0.0, divergence + log1p(-1.0 / order) - log(delta * order) / (order - 1))
+
+
+def filter_budget(order: int, epsilon: float, delta: float) -> float:
+    """The most Renyi divergence at this order that keeps (epsilon, delta): the inverse of `epsilon_at`.
+
+    B(alpha) = epsilon - log(1 - 1/alpha) + log(delta alpha) / (alpha - 1); below 0 nothing may be spent at this order.
+    """
+    return epsilon - log1p(-1.0 / order) + log(delta * order) / (order - 1)
+
+
+def filter_order(epsilon: float, delta: float) -> int:
+    """The order at which a filter of this budget admits most: the integer alpha >= 2 of the largest B(alpha) / alpha.
+
+    An unsampled Gaussian's divergence grows with alpha, so B(alpha) / alpha says how many of them fit. Feldman and
+    Zrnic 2021 (arXiv 2008.11193) fix the order when a budget is granted. With M = 1 + 2 log(1/delta) / epsilon, B is
+    at least epsilon / 2 at M and at most 2 epsilon anywhere, so that beyond 4 M no order is better.
+
+    Raises:
+        ValueError: a budget outside 0 < delta <= 1/2 and 2 delta <= epsilon.
+    """
+    if not 0 < delta <= min(0.5, epsilon / 2):
+        raise ValueError(f"Expected 0 < {delta=} <= 1/2 and 2 delta <= {epsilon=}.")
+    most = 4 * ceil(2.0 + 2.0 * log(1.0 / delta) / epsilon)
+    return max(range(2, most + 1), key=lambda order: filter_budget(order, epsilon, delta) / order)
 
 
 def calibrate(
@@ -107,10 +146,10 @@ def _bisect(fits: Callable[[float], bool], low: float, high: float, tolerance: f
     return low, high
 
 
-def _epsilon(accountant: Any, releases: Sequence[GaussianRelease], delta: float) -> float:
+def _composed(accountant: Any, releases: Sequence[GaussianRelease]) -> Any:
     for release in map(_known, releases):
         accountant.compose(_event(release), release.count)
-    return float(accountant.get_epsilon(delta))
+    return accountant
 
 
 def _known(release: object) -> GaussianRelease:
