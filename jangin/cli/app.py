@@ -10,6 +10,7 @@ import click
 import typer
 
 from jangin.cli.data import data
+from jangin.cli.privacy import privacy
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
 from jangin.cli.site import site
@@ -38,6 +39,7 @@ app.add_typer(site, name="site")
 app.add_typer(server, name="server")
 app.add_typer(roster, name="roster")
 app.add_typer(campaign, name="campaign")
+app.add_typer(privacy, name="privacy")
 
 
 @app.callback(invoke_without_command=True)

@@ -5,10 +5,10 @@ relative to the state folder.
 """
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from jangin.codec.document import Document
 from jangin.privacy.ledger import Budget
@@ -118,6 +118,12 @@ class BudgetBlock(Document):
     secure_sum: PositiveFloat
     coalition: PositiveFloat
     delta: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Self:
+        if not self.delta <= min(0.5, self.secure_sum / 2, self.coalition / 2):
+            raise ValueError("delta is at most half of either epsilon, and at most .5")
+        return self
 
     @property
     def budget(self) -> Budget:

@@ -14,6 +14,7 @@ from jangin.privacy.renyi import known
 
 __all__ = [
     "calibrate",
+    "epsilon_curve",
     "epsilon_pld",
     "epsilon_rdp",
 ]
@@ -31,18 +32,24 @@ def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: flo
     2022 (arXiv 2207.04380); `interval` is the grid of the privacy loss: a smaller one is tighter and slower. Without
     one it is 1e-4, or 1e-4 of epsilon where that is smaller, 1e-5 of it where that is larger.
     """
-    from dp_accounting.pld import PLDAccountant
-
     if interval is None:
         interval = _grid(_FINE, epsilon_rdp(releases, delta))
-    return _epsilon(PLDAccountant(value_discretization_interval=interval), releases, delta)
+    return epsilon_curve(releases, [delta], interval)[0]
+
+
+def epsilon_curve(releases: Sequence[GaussianRelease], deltas: Sequence[float], interval: float) -> list[float]:
+    """As `epsilon_pld`, at several deltas for the price of one: what is composed is composed once."""
+    from dp_accounting.pld import PLDAccountant
+
+    accountant = _composed(PLDAccountant(value_discretization_interval=interval), releases)
+    return [float(accountant.get_epsilon(delta)) for delta in deltas]
 
 
 def epsilon_rdp(releases: Sequence[GaussianRelease], delta: float) -> float:
     """A looser upper bound by Renyi differential privacy (Mironov et al. 2019, arXiv 1908.10530)."""
     from dp_accounting.rdp import RdpAccountant
 
-    return _epsilon(RdpAccountant(orders=_ORDERS), releases, delta)
+    return float(_composed(RdpAccountant(orders=_ORDERS), releases).get_epsilon(delta))
 
 
 def calibrate(
@@ -115,10 +122,10 @@ def _bisect(fits: Callable[[float], bool], low: float, high: float, tolerance: f
     return low, high
 
 
-def _epsilon(accountant: Any, releases: Sequence[GaussianRelease], delta: float) -> float:
+def _composed(accountant: Any, releases: Sequence[GaussianRelease]) -> Any:
     for release in map(known, releases):
         accountant.compose(_event(release), release.count)
-    return float(accountant.get_epsilon(delta))
+    return accountant
 
 
 def _event(release: GaussianRelease) -> Any:

@@ -4,15 +4,12 @@ The law: every figure is exact up to rounding, and a release that is not known h
 """
 
 from collections.abc import Sequence
-from math import comb, exp, expm1, log, log1p
-from typing import Final
+from math import ceil, comb, exp, expm1, log, log1p
 
 from jangin.errors import PrivacyError
 from jangin.privacy.releases import GaussianRelease
 
 __all__ = ["epsilon_at", "filter_budget", "filter_order", "known", "renyi"]
-
-_ORDERS: Final[Sequence[int]] = range(2, 1025)
 
 
 def renyi(releases: Sequence[GaussianRelease], order: int) -> float:
@@ -52,13 +49,19 @@ def filter_budget(order: int, epsilon: float, delta: float) -> float:
 
 
 def filter_order(epsilon: float, delta: float) -> int:
-    """The order at which a budget of (epsilon, delta) admits the most Gaussian noise-free signal.
+    """The order at which a filter of this budget admits most: the integer alpha >= 2 of the largest B(alpha) / alpha.
 
-    A Gaussian release costs in proportion to its order, so it is the order alpha >= 2 with the largest
-    `filter_budget` / alpha. A filter needs it fixed before anything is spent (Feldman and Zrnic 2021, arXiv
-    2008.11193, Theorem 4.3 and section 4.3).
+    An unsampled Gaussian's divergence grows with alpha, so B(alpha) / alpha says how many of them fit. A filter needs
+    the order fixed before anything is spent (Feldman and Zrnic 2021, arXiv 2008.11193). With M = 1 + 2 log(1/delta) /
+    epsilon, B is at least epsilon / 2 at M and at most 2 epsilon anywhere, so that beyond 4 M no order is better.
+
+    Raises:
+        ValueError: a budget outside 0 < delta <= 1/2 and 2 delta <= epsilon.
     """
-    return max(_ORDERS, key=lambda order: filter_budget(order, epsilon, delta) / order)
+    if not 0 < delta <= min(0.5, epsilon / 2):
+        raise ValueError(f"Expected 0 < {delta=} <= 1/2 and 2 delta <= {epsilon=}.")
+    most = 4 * ceil(2.0 + 2.0 * log(1.0 / delta) / epsilon)
+    return max(range(2, most + 1), key=lambda order: filter_budget(order, epsilon, delta) / order)
 
 
 def known(release: object) -> GaussianRelease:

@@ -3,6 +3,7 @@
     <round>.safetensors    parameters, mean and deviation (where a scaling was learnt), state or state.<field>
     final.safetensors      parameters; the layout as metadata
     scaling.json           how inputs and outputs of the final model are scaled
+    statement.json, .html  the privacy statement, also of a campaign that ended early
 
 The law: the database says which round is finished, a file holds what that round left; a file beyond it counts for
 nothing, and the one before it is removed only when the next one is on disk.
@@ -20,6 +21,8 @@ from safetensors.numpy import load, save
 
 from jangin.errors import ServerError
 from jangin.models.layout import ParameterLayout
+from jangin.privacy.page import page
+from jangin.privacy.statement import Statement
 from jangin.server.rounds import Learnt, Progress
 from jangin.server.settings import write_whole
 from jangin.strategies import Strategy
@@ -79,6 +82,12 @@ class Checkpoints:
         """Keep the final model, shape (d,), with its layout, and its scaling as JSON."""
         self._write("final.safetensors", {"parameters": parameters}, layout.metadata())
         write_whole(self._folder / "scaling.json", json.dumps(scaling, indent=2).encode())
+
+    def state(self, statement: Statement) -> None:
+        """Keep the privacy statement and its page."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / "statement.json", statement.as_json())
+        write_whole(self._folder / "statement.html", page(statement).encode())
 
     def _write(self, name: str, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

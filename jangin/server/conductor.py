@@ -1,4 +1,4 @@
-"""One campaign from its last finished round to its final model.
+"""One campaign from its last finished round to its final model and the statement of its privacy.
 
 The law: a round is finished when its checkpoint is on disk and its record in the database, in this order, so that
 after a crash it is done over or not at all and nothing counts twice; a round that fails is tried at most
@@ -15,6 +15,7 @@ import numpy as np
 from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.statement import Deployment, promise_of, state
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.rounds import Exchange, Learnt, Progress, RoundRecord, gather, rounds
 from jangin.server.store import Outcome, RoundEntry, Store
@@ -84,9 +85,22 @@ class Conductor:
         with _drawing:
             model = recipe.initial()
         start = model.read()[model.layout.shared]
-        # 2. Where it stands.
+        # 2. Learning; where it ends early, what sites gave is spent and said.
+        try:
+            progress, scaling = self._learn(recipe, strategy, start)
+        except ServerError:
+            self._state(recipe)
+            raise
+        # 3. The privacy statement, so that no model stands without one, and the final model.
+        self._state(recipe)
+        final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)
+        self._checkpoints.finish(progress.parameters, model.layout, final.as_dict())
+
+    def _learn(self, recipe: Recipe, strategy: Strategy[Any], start: Vector) -> Stand:
+        """From the last finished round through the last."""
+        # 1. Where it stands.
         progress, scaling = self._last(strategy, start)
-        # 3. The scaling, where it is learnt.
+        # 2. The scaling, where it is learnt.
         if recipe.learns_scaling and scaling is None:
             size = 1 + 2 * len(recipe.public_scaling().center)
             order = Order(Kind.SCALE, 0, np.empty(0, np.float32))
@@ -97,12 +111,33 @@ class Conductor:
                 return record, (progress, (learned.mean, learned.deviation))
 
             progress, scaling = self._round(0, size, learnt)
-        # 4. The rounds.
+        # 3. The rounds.
         while progress.round < self._plan.strategy.rounds:
             progress, scaling = self._round(progress.round + 1, start.size, _trained(strategy, progress, scaling))
-        # 5. The final model.
-        final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)
-        self._checkpoints.finish(progress.parameters, model.layout, final.as_dict())
+        return progress, scaling
+
+    def _state(self, recipe: Recipe) -> None:
+        """Keep the privacy statement of every round that may have begun: what left a site in one that failed has left.
+
+        After a finished round the next may have been asked by a server that was killed before it took a note.
+        """
+        plan, entries = self._plan, self._store.rounds(self._plan.hash)
+        if not entries:
+            return
+        begun = max(entry.round + (entry.outcome is Outcome.FINISHED) for entry in entries)
+        deployment = Deployment(
+            kind="campaign",
+            name=plan.campaign,
+            plan_hash=plan.hash,
+            model_line=plan.model_line,
+            process=plan.process,
+            sites=len({site for entry in entries for site in entry.reported}),
+            rounds_planned=plan.strategy.rounds,
+            rounds_done=max((entry.round for entry in entries if entry.outcome is Outcome.FINISHED), default=0),
+            rounds_charged=min(begun, plan.strategy.rounds),
+        )
+        promise = promise_of(recipe.mechanism, plan.strategy.rounds) if recipe.mechanism else None
+        self._checkpoints.state(state(deployment, promise))
 
     def _last(self, strategy: Strategy[Any], start: Vector) -> Stand:
         """After the last finished round."""

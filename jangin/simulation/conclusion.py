@@ -8,11 +8,14 @@ from statistics import fmean
 import numpy as np
 
 from jangin.models.layout import ParameterLayout, Vector
+from jangin.models.lines import read_line
+from jangin.privacy.statement import Deployment, Statement, promise_of, state
+from jangin.simulation.experiment import NpzData
 from jangin.simulation.result import COMPARED, Result, Scores, better_off, promise
 from jangin.simulation.setting import Setting
 from jangin.training.scaling import Scaling
 
-__all__ = ["Outcome", "conclude"]
+__all__ = ["Outcome", "conclude", "stated"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,29 @@ def conclude(setting: Setting, outcomes: Sequence[Outcome], seconds: float) -> R
         peak_rss_mb=_peak_rss_mb(),
         warnings=setting.warnings,
     )
+
+
+def stated(setting: Setting) -> Statement:
+    """The privacy statement of one seed's run, which went through all its rounds.
+
+    Raises:
+        DataError: JG-data-060..071, a model line that cannot be used.
+    """
+    experiment, mechanism = setting.experiment, setting.mechanism
+    data, rounds = experiment.data, experiment.strategy.rounds
+    line = None if isinstance(data, NpzData) else read_line(data.model_line)
+    deployment = Deployment(
+        kind="simulation",
+        name="simulation",
+        plan_hash=experiment.digest("simulation"),
+        model_line=line.line if line else None,
+        process=line.process if line else None,
+        sites=len(setting.federation.silos),
+        rounds_planned=rounds,
+        rounds_done=rounds,
+        rounds_charged=rounds,
+    )
+    return state(deployment, promise_of(mechanism, rounds) if mechanism else None, runs=experiment.seeds)
 
 
 def _peak_rss_mb() -> float | None:

@@ -21,6 +21,7 @@ from jangin.codec.document import parse
 from jangin.errors import PlanError
 from jangin.models.lines import read_line
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.statement import read_statement
 from jangin.server.campaigns import deadline_s
 from jangin.simulation import baselines
 from jangin.simulation.conclusion import Outcome, conclude
@@ -104,7 +105,8 @@ def run_demo(
             lambda done, total: progress("round", done, total),
         )
         result = conclude(setting, [_outcome(setting, ran)], time.perf_counter() - started)
-        folder.write(experiment, result)
+        said = ran.folder / "statement.json"
+        folder.write(experiment, result, lambda: read_statement(said.read_bytes(), str(said)))
     return _line(result, ran), result
 
 

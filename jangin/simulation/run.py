@@ -14,7 +14,7 @@ from jangin.models.layout import Vector
 from jangin.plan.messages import Kind, Order
 from jangin.server.rounds import Exchange, Progress, gather, rounds
 from jangin.simulation import baselines
-from jangin.simulation.conclusion import Outcome, conclude
+from jangin.simulation.conclusion import Outcome, conclude, stated
 from jangin.simulation.experiment import read_experiment
 from jangin.simulation.federation import Advance, load
 from jangin.simulation.result import Result, Scores
@@ -84,7 +84,7 @@ def simulate(
         setting = prepare(experiment, federation, engine, per_site, accept_noise, progress)
         outcomes = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
         result = conclude(setting, outcomes, time.perf_counter() - started)
-        folder.write(experiment, result)
+        folder.write(experiment, result, lambda: stated(setting))
     return result
 
 

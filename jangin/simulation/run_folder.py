@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import TracebackType
 import yaml
 
 from jangin.errors import SimulationError
+from jangin.privacy.statement import Statement
 from jangin.simulation.experiment import Experiment
 from jangin.simulation.result import Result, defined
 
@@ -68,12 +70,17 @@ class RunFolder:
                 for parent in self._made:
                     parent.rmdir()
 
-    def write(self, experiment: Experiment, result: Result) -> None:
+    def write(self, experiment: Experiment, result: Result, statement: Callable[[], Statement]) -> None:
         """Write everything but records that were made, which are already there.
 
         plan.yaml, environment.json, result.json, history.parquet and the same as .csv, metric_by_round.png,
-        per_site.png, final.safetensors: `parameters`, shape (d,), float32, its layout as metadata; and scaling.json for
-        its inputs and outputs.
+        per_site.png, final.safetensors: `parameters`, shape (d,), float32, its layout as metadata; scaling.json for its
+        inputs and outputs; statement.json and .html on its privacy.
+
+        Args:
+            experiment: the plan that was run.
+            result: what it came to.
+            statement: makes the privacy statement, where there is a folder to keep it in.
         """
         if self.path is None:
             return
@@ -81,6 +88,7 @@ class RunFolder:
         import pyarrow.parquet
         from safetensors.numpy import save_file
 
+        from jangin.privacy.page import page
         from jangin.simulation.plots import metric_by_round, per_site_bars
 
         plan = experiment.model_dump(mode="json")
@@ -108,6 +116,9 @@ class RunFolder:
         model = {"parameters": result.parameters}
         save_file(model, self.path / "final.safetensors", metadata=result.layout.metadata())
         (self.path / "scaling.json").write_text(json.dumps(result.scaling.as_dict(), indent=2))
+        stated = statement()
+        (self.path / "statement.json").write_bytes(stated.as_json())
+        (self.path / "statement.html").write_text(page(stated), encoding="utf-8")
         metric_by_round(result, self.path / "metric_by_round.png")
         per_site_bars(result, self.path / "per_site.png")
 

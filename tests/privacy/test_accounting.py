@@ -16,9 +16,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from jangin.errors import PrivacyError
-from jangin.privacy.accounting import calibrate, epsilon_pld, epsilon_rdp
+from jangin.privacy.accounting import calibrate, epsilon_curve, epsilon_pld, epsilon_rdp
 from jangin.privacy.releases import GaussianRelease
-from jangin.privacy.renyi import epsilon_at, renyi
+from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
 
 # 10,000 units, lots of 128, 781 steps, delta 1e-5: epsilon -> noise multiplier.
 REFERENCE = {1.0: 1.559, 2.0: 1.030, 4.0: 0.772, 8.0: 0.609}
@@ -223,3 +223,33 @@ def test_what_no_noise_reaches_is_refused_with_its_figures(
         calibrate(epsilon, delta, 0.1, 10, beside)
     assert refused.value.code == "JG-privacy-002"
     assert f"epsilon {epsilon:g} at delta {delta:g}" in str(refused.value)
+
+
+def test_a_curve_is_its_points() -> None:
+    spent = [GaussianRelease(3.0, 0.3, 10), GaussianRelease(9.0, 1.0, 1)]
+    deltas = [1e-7, 1e-5, 1e-3]
+    assert epsilon_curve(spent, deltas, 1e-3) == [epsilon_pld(spent, delta, 1e-3) for delta in deltas]
+
+
+@pytest.mark.parametrize("order", [2, 4, 40])
+@pytest.mark.parametrize("epsilon", [0.5, 8.0, 50.0])
+def test_what_a_filter_admits_at_most_is_exactly_its_budget(order: int, epsilon: float) -> None:
+    budget = filter_budget(order, epsilon, DELTA)
+    assert epsilon_at(order, budget, DELTA) == pytest.approx(epsilon, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "order"), [(8.0, 1e-5, 4), (50.0, 1e-5, 2), (1.0, 1e-5, 18), (0.05, 1e-6, None), (0.2, 0.1, 5)]
+)
+def test_no_order_admits_more_unsampled_noise_than_the_filters(epsilon: float, delta: float, order: int | None) -> None:
+    """Of Gaussians, each alpha / (2 sigma^2), those fit that B(alpha) / alpha allows; far beyond the search too."""
+    chosen = filter_order(epsilon, delta)
+    most = max(range(2, 20_000), key=lambda alpha: filter_budget(alpha, epsilon, delta) / alpha)
+    assert chosen == most
+    assert order in (None, chosen)
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(1.0, 0.0), (0.0, 1e-5), (8.0, 0.6), (1e-5, 1e-5), (-1.0, 1e-5)])
+def test_a_budget_that_protects_nobody_has_no_order(epsilon: float, delta: float) -> None:
+    with pytest.raises(ValueError, match="delta"):
+        filter_order(epsilon, delta)

@@ -20,6 +20,7 @@ from jangin.server.rounds import Progress
 from jangin.server.store import Outcome
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
+from jangin.training.mechanism import mechanism
 
 FEDADAM = {"strategy": {"name": "fedadam", "rounds": 4, "local_steps": 2, "batch": 8, "lr": 0.05, "server_lr": 0.1}}
 SITES = ("site-0", "site-1", "site-2")
@@ -107,7 +108,13 @@ def test_scaling_then_the_rounds_then_the_model(world: Any, plan: Any, conduct: 
     ]
     assert all(tuple(entry.reported) == SITES for entry in entries)
     folder = world.state.checkpoints(made.hash)
-    assert sorted(file.name for file in folder.iterdir()) == ["4.safetensors", "final.safetensors", "scaling.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "4.safetensors",
+        "final.safetensors",
+        "scaling.json",
+        "statement.html",
+        "statement.json",
+    ]
     scaling = json.loads((folder / "scaling.json").read_text())
     assert len(scaling["mean"]) == len(scaling["center"])
     assert np.isfinite(final(world, made)).all()
@@ -230,6 +237,56 @@ def test_the_quorum_is_the_plans_share_of_the_cohort_and_at_least_min_sites(
     else:
         with pytest.raises(ServerError, match="JG-server-342 round 0"):
             conduct("quorum", odd, **changes)
+
+
+PRIVATE = {"privacy.epsilon": 8, "privacy.delta": 1e-3, "privacy.nominal_units": 8, "privacy.scaling_share": 0.2}
+
+
+def stated(world: Any, made: Any) -> Any:
+    folder = world.state.checkpoints(made.hash)
+    assert made.hash in (folder / "statement.html").read_text(encoding="utf-8")
+    return json.loads((folder / "statement.json").read_bytes())
+
+
+def test_a_campaign_ends_with_the_statement_of_its_privacy(world: Any, plan: Any, conduct: Any) -> None:
+    with pytest.raises(Killed):
+        conduct("private", killed_at(3, "site-1"), **PRIVATE)
+    conduct("private", **PRIVATE)
+    made = plan(campaign="private", **{**FEDADAM, **PRIVATE})
+    tree = stated(world, made)
+    assert tree["deployment"] == {
+        "kind": "campaign",
+        "name": "private",
+        "plan_hash": made.hash,
+        "sites": 3,
+        "model_line": "national-bof-blow",
+        "process": "steel.bof_blow",
+        "rounds_planned": 4,
+        "rounds_done": 4,
+        "rounds_charged": 4,
+    }
+    promise = mechanism(made.privacy, made.strategy, 8)
+    assert promise is not None
+    for figures in tree["privacy_loss"]["readings"].values():
+        assert figures["epsilon"] == pytest.approx(promise.guarantee.epsilon, rel=1e-6)
+    assert {hazard["name"]: hazard["status"] for hazard in tree["privacy_hazards"]}["scaling"] == "charged"
+
+
+def test_a_campaign_that_ends_early_is_charged_for_what_may_have_left(world: Any, plan: Any, conduct: Any) -> None:
+    with pytest.raises(ServerError, match="JG-server-342"):
+        conduct("early", lambda number, site: "missing" if number == 3 and site != "site-0" else None, **PRIVATE)
+    made = plan(campaign="early", **{**FEDADAM, **PRIVATE})
+    tree = stated(world, made)
+    rounds = {key: value for key, value in tree["deployment"].items() if key.startswith("rounds")}
+    assert rounds == {"rounds_planned": 4, "rounds_done": 2, "rounds_charged": 3}
+    promise = mechanism(made.privacy, made.strategy, 8)
+    assert promise is not None
+    assert tree["privacy_loss"]["readings"]["coalition"]["epsilon"] < promise.guarantee.epsilon
+
+
+def test_a_campaign_without_privacy_says_so(world: Any, plan: Any, conduct: Any) -> None:
+    conduct("whole")
+    assert stated(world, named(plan, "whole"))["privacy_loss"] == "NO DIFFERENTIAL PRIVACY"
 
 
 START = np.array([1.0, -2.0, 0.5], np.float32)

@@ -51,6 +51,9 @@ def test_the_demo_says_what_its_contract_says(small: Path) -> None:
     assert said["metric"]["local"] == result.union["local"]
     assert said["metric"]["local_own"] == result.metric["local"]
     assert (small / "kept" / "records" / "site-1" / "manifest.json").exists()
+    stated = json.loads((small / "kept" / "statement.json").read_bytes())  # the server's own
+    assert (stated["deployment"]["kind"], stated["deployment"]["rounds_charged"]) == ("campaign", 2)
+    assert stated["privacy_loss"]["readings"]["secure_sum"]["epsilon"] == pytest.approx(said["privacy"]["epsilon"])
     judged = [not isnan(row["federated"]) for row in result.rounds]
     assert judged == [False, True]  # the federation shows its final model alone
     shutil.rmtree(small / "kept")

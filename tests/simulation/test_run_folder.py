@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from jangin import simulate
 from jangin.errors import SimulationError
+from jangin.privacy.recount import Verdict, recount
 from jangin.simulation.run_folder import RunFolder
 
 Write = Callable[..., Path]
@@ -33,6 +34,8 @@ FILES = [
     "plan.yaml",
     "result.json",
     "scaling.json",
+    "statement.html",
+    "statement.json",
 ]
 
 
@@ -54,6 +57,28 @@ def test_a_run_folder_holds_plan_environment_history_plots_and_model(write: Writ
     environment = json.loads((out / "environment.json").read_text())
     assert {"plan_sha256", "python", "machine", "cores", "jangin", "torch", "numpy"} <= environment.keys()
     assert len(environment["plan_sha256"]) == 64
+
+
+def test_a_run_without_privacy_is_kept_with_these_words(write: Write, tmp_path: Path) -> None:
+    simulate(write(), out=tmp_path / "run")
+    found = recount((tmp_path / "run" / "statement.json").read_bytes())
+    assert found.verdict is Verdict.NO_DIFFERENTIAL_PRIVACY
+    assert "NO DIFFERENTIAL PRIVACY" in (tmp_path / "run" / "statement.html").read_text(encoding="utf-8")
+
+
+def test_the_statement_that_is_kept_holds_and_is_that_of_the_run(
+    write: Write, private: dict[str, Any], tmp_path: Path
+) -> None:
+    result = simulate(write(sets=private), out=tmp_path / "run", accept_noise=True)
+    content = (tmp_path / "run" / "statement.json").read_bytes()
+    assert recount(content).verdict is Verdict.HOLDS
+    tree = json.loads(content)
+    assert isinstance(result.privacy, Mapping)
+    figures = tree["privacy_loss"]["readings"]["secure_sum"]
+    assert figures["epsilon"] == pytest.approx(result.privacy["epsilon"], rel=1e-6)
+    assert figures["events"][0]["noise_multiplier"] == result.privacy["noise_multiplier"]
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert tree["deployment"]["plan_hash"] == environment["plan_sha256"]
 
 
 def test_the_model_explains_itself(write: Write, tmp_path: Path) -> None:

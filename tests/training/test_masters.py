@@ -21,10 +21,10 @@ from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpe
 from jangin.models.tasks import Task
 from jangin.plan.blocks import FedAvgBlock, FedProxBlock
 from jangin.plan.messages import Kind, Order
-from jangin.privacy.accounting import renyi
 from jangin.privacy.moments import moment_clip
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease, Guarantee, MasterSum, Reading, Relation, Unit
+from jangin.privacy.renyi import renyi
 from jangin.records.examples import Examples
 from jangin.strategies import LocalRule
 from jangin.strategies.fedprox import FedProx
