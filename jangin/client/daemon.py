@@ -17,7 +17,6 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jangin.client.api import SiteApi
 from jangin.client.desk import commitment, open_api, take
@@ -25,7 +24,7 @@ from jangin.client.door import Door, outward
 from jangin.client.gate import Cleared, Standing, clear
 from jangin.client.lock import alone
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
-from jangin.client.workbench import Job, Workbench
+from jangin.client.workbench import Done, Job, Workbench
 from jangin.errors import JanginError, LinkError, PrivacyError, SiteError
 from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
@@ -46,8 +45,6 @@ _WORKING_SHARE: Final = 0.9
 _MOST_TRIES: Final = 5
 _UNREADABLE, _OVER, _TOO_LATE, _NO_ANSWER = "JG-site-210", "JG-site-208", "JG-site-209", "JG-site-207"
 
-Result = tuple[bytes, NDArray[np.float32] | None]
-
 
 @dataclass
 class _Work:
@@ -55,7 +52,7 @@ class _Work:
 
     incoming: Incoming
     cleared: Cleared
-    future: Future[Result]
+    future: Future[Done]
 
 
 @dataclass
@@ -206,6 +203,7 @@ class Daemon:
                 working.incoming, working.cleared = incoming, cleared
                 return
             kept = self._folder.kept_reply(wire.campaign) if cleared.again else None
+            own = self._folder.own(wire.campaign)
         except JanginError as error:
             self._abstain(incoming, error, session)
             return
@@ -232,6 +230,7 @@ class Daemon:
             records=cleared.records,
             episodes=cleared.episodes,
             cost=cleared.cost,
+            own=own,
             kind=wire.kind,
             round=wire.round,
             body=wire.body,
@@ -276,13 +275,15 @@ class Daemon:
             del self._working[place]
             self._last_work = time.monotonic()
             try:
-                body, vector = work.future.result()
+                done = work.future.result()
             except SiteError as error:
                 self._give_back(session.ledger, *place)
                 self._abstain(work.incoming, error, session)
                 continue
-            kept = Kept(place[1], work.cleared.digest, body, vector)
+            kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
             self._folder.keep_reply(place[0], kept)
+            if done.own is not None:
+                self._folder.keep_own(place[0], done.own)
             session.journal.move(*place, Task.TRAINED, self._clock())
             self._answer(work.incoming, work.cleared, kept, session)
 

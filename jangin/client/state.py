@@ -1,9 +1,10 @@
 """A site's state folder: what it is, whom it believes, what it agreed to, what it did, and what left.
 
     site.yaml       settings                       root.pub, ca.crt   of the federation, given by hand
-    keys/           identity and node, 0600        trust.state        staff and roster, verified at every use
+    keys/           identity, node, storage, 0600  trust.state        staff and roster, verified at every use
     site.sqlite     approvals, tasks, egress       updates/           each campaign's last reply, for a second asking
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
+    own/            parameters that stay here, encrypted under keys/storage, a file a campaign
 
 The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk
 before it leaves, so that one round is never trained twice once something of it has left.
@@ -22,6 +23,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from jangin.client.settings import SiteSettings
@@ -30,7 +33,7 @@ from jangin.codec.document import read
 from jangin.errors import Language, PrivacyError, SiteError
 from jangin.privacy.ledger import Ledger
 from jangin.trust.chain import Trust
-from jangin.trust.keys import Identity, NodeKey
+from jangin.trust.keys import Identity, NodeKey, write_private
 
 __all__ = ["MOVES", "Departure", "Journal", "Kept", "Move", "SiteFolder", "Task", "write_whole"]
 
@@ -61,6 +64,7 @@ kept reply."""
 
 _OPEN = (Task.GATED, Task.TRAINING, Task.TRAINED)
 
+_NONCE_BYTES: Final = 12
 _LEDGER_DOMAIN: Final = b"jangin/ledger\0"
 
 _SCHEMA = """
@@ -318,6 +322,11 @@ class SiteFolder:
         """The P-384 key of the site's Flower node."""
         return self.path / "keys" / "node"
 
+    @property
+    def storage_key_file(self) -> Path:
+        """The AES-256 key under which parameters that stay here are kept."""
+        return self.path / "keys" / "storage"
+
     def make(self, settings: SiteSettings, identity: Identity, node_key: NodeKey) -> None:
         """Make the folder, readable by its owner alone.
 
@@ -326,10 +335,11 @@ class SiteFolder:
         """
         if self.settings_file.exists() or self.identity_file.exists():
             raise SiteError("JG-site-303", where=str(self.path))
-        for folder in (self.path, self.path / "keys", self.path / "updates"):
+        for folder in (self.path, self.path / "keys", self.path / "updates", self.path / "own"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity.save(self.identity_file)
         node_key.save(self.node_key_file)
+        write_private(self.storage_key_file, AESGCM.generate_key(256))
         self._ledger(settings.site.id).close()
         self.write_settings(settings)
 
@@ -424,6 +434,36 @@ class SiteFolder:
             OSError: the folder cannot be written.
         """
         (self.path / "updates" / f"{campaign}.cbor").unlink(missing_ok=True)
+
+    def keep_own(self, campaign: str, parameters: bytes) -> None:
+        """Keep parameters that stay at this site, encrypted (AES-256-GCM, NIST SP 800-38D) and bound to the campaign.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = AESGCM(self.storage_key_file.read_bytes()).encrypt(nonce, parameters, campaign.encode())
+        write_whole(self._own_file(campaign), nonce + sealed)
+
+    def own(self, campaign: str) -> bytes | None:
+        """The parameters that this site keeps for itself in a campaign, or None.
+
+        Raises:
+            SiteError: JG-site-305, a file that was damaged, or is another campaign's.
+        """
+        file = self._own_file(campaign)
+        if not file.exists():
+            return None
+        try:
+            content = file.read_bytes()
+            key = AESGCM(self.storage_key_file.read_bytes())
+            return key.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], campaign.encode())
+        except (OSError, ValueError, InvalidTag) as error:
+            problem = str(error) or type(error).__name__
+            raise SiteError("JG-site-305", where=f"own/{file.name}", problem=problem) from None
+
+    def _own_file(self, campaign: str) -> Path:
+        return self.path / "own" / f"{campaign}.bin"
 
     def keep_reply(self, campaign: str, kept: Kept) -> None:
         """Write a campaign's last reply before it leaves.

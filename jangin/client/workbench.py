@@ -23,7 +23,7 @@ from jangin.plan.messages import Kind, read_reply
 from jangin.privacy.ledger import cost_form
 from jangin.privacy.releases import Cost
 
-__all__ = ["MEMORY_SETTINGS", "Job", "Workbench"]
+__all__ = ["MEMORY_SETTINGS", "Done", "Job", "Workbench"]
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # glibc gives large blocks back at once, and the next step faults every page of them in anew: keep them while it works.
@@ -42,6 +42,7 @@ class Job:
         records: the validated folder.
         episodes: ids of those that may take part.
         cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
+        own: parameters that the site keeps for itself, as the last round left them, or None.
         kind: `scale` or `train`.
         round: of the campaign.
         body: the order's body.
@@ -54,10 +55,26 @@ class Job:
     records: Path
     episodes: tuple[str, ...] = field(repr=False)
     cost: Cost | None
+    own: bytes | None = field(repr=False)
     kind: str
     round: int
     body: bytes = field(repr=False)
     vector: NDArray[np.float32] | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job.
+
+    Attributes:
+        body: the reply's.
+        vector: the update that rides beside it, (shared values,), float32; or None.
+        own: parameters that the site has to keep for its next round, or None.
+    """
+
+    body: bytes = field(repr=False)
+    vector: NDArray[np.float32] | None = field(repr=False)
+    own: bytes | None = field(repr=False)
 
 
 class Workbench:
@@ -80,11 +97,8 @@ class Workbench:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
-    def work(self, job: Job, timeout_s: float) -> tuple[bytes, NDArray[np.float32] | None]:
-        """Have one order carried out.
-
-        Returns:
-            The reply's body, and the update (shared values,) that rides beside it, or None.
+    def work(self, job: Job, timeout_s: float) -> Done:
+        """Have one order carried out. A worker that failed is let go, and what it kept of that order with it.
 
         Raises:
             SiteError: JG-site-306, the order does not fit the plan's model; JG-site-322, the worker failed, died or
@@ -104,22 +118,24 @@ class Workbench:
         finally:
             late.cancel()
         match answer:
-            case {"body": bytes(body), "vector": None}:
-                vector = None
-            case {"body": bytes(body), "vector": bytes(raw)}:
-                vector = np.frombuffer(raw, "<f4")
+            case {"body": bytes(body), "vector": bytes() | None as raw, "own": bytes() | None as own}:
+                done = Done(body, None if raw is None else np.frombuffer(raw, "<f4"), own)
             case {"misfit": str(problem)}:
                 raise SiteError("JG-site-306", problem=problem)
             case {"failed": str(problem)}:
-                raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem)
+                raise self._failed(process, job, problem)
             case _:
-                raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem="an unknown answer")
+                raise self._failed(process, job, "an unknown answer")
         try:
-            read_reply(Kind(job.kind), job.site, body, vector)
+            read_reply(Kind(job.kind), job.site, done.body, done.vector)
         except ValueError as error:
-            problem = str(error).removesuffix(".")
-            raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem) from None
-        return body, vector
+            raise self._failed(process, job, str(error).removesuffix(".")) from None
+        return done
+
+    def _failed(self, process: subprocess.Popen[bytes], job: Job, problem: str) -> SiteError:
+        """What a failure is called, once the worker that might remember something of it is gone."""
+        self._end(process)
+        return SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem)
 
     def rest(self) -> None:
         """Let the worker go until there is work again."""
@@ -173,6 +189,7 @@ def _request(job: Job) -> dict[str, object]:
         "records": str(job.records),
         "episodes": job.episodes,
         "cost": cost_form(job.cost),
+        "own": job.own,
         "kind": job.kind,
         "round": job.round,
         "body": job.body,

@@ -1,8 +1,8 @@
 """The worker: a process that trains. `python -m jangin.client.worker THREADS`, spoken to in frames.
 
-A request is {site, plan, campaign, records, episodes, cost, kind, round, body, vector}; the answer is {body, vector},
-or {misfit} where the order does not fit the plan's model, or {failed} with a code or an exception's name and nothing of
-what it says.
+A request is {site, plan, campaign, records, episodes, cost, own, kind, round, body, vector}; the answer is {body,
+vector, own}, or {misfit} where the order does not fit the plan's model, or {failed} with a code or an exception's name
+and nothing of what it says.
 
 The law: it opens nothing but the records it is told of, releases nothing but what was reserved, talks to nobody but the
 light process, and ends with it.
@@ -52,6 +52,12 @@ class _Campaign:
     site: Site
     rule: LocalRule
     shared: int
+    whole: int
+
+    def own(self) -> bytes | None:
+        """What the site has to keep for later rounds: its own parameters, (whole,), where any of them are its own."""
+        kept = self.site.kept()
+        return None if kept is None or not (self.rule.keeps or self.shared < self.whole) else kept.tobytes()
 
 
 class Trainer:
@@ -72,7 +78,7 @@ class Trainer:
                 return {"misfit": problem}
             reply = campaign.site.answer(order, campaign.plan.strategy, campaign.rule)
             update = None if reply.update is None else reply.update.astype("<f4", copy=False).tobytes()
-            return {"body": reply_body(reply), "vector": update}
+            return {"body": reply_body(reply), "vector": update, "own": campaign.own()}
         except JanginError as error:
             return {"failed": error.code}
         except Exception as error:  # noqa: BLE001 - a message might tell what a record holds; its kind does not
@@ -115,8 +121,10 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     train = cut(line, records.train(request["episodes"]), read_process(line.process), unit)
     learner = recipe.learner()
     site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed)
-    shared = len(learner.model.read()[learner.model.layout.shared])
-    return _Campaign(plan, recipe, site, build(plan.strategy).local, shared)
+    if request["own"] is not None:
+        site.keep(np.frombuffer(request["own"], "<f4"))
+    layout = learner.model.layout
+    return _Campaign(plan, recipe, site, build(plan.strategy).local, len(layout.shared), layout.size)
 
 
 def _misfit(order: Order, campaign: _Campaign) -> str:

@@ -120,3 +120,18 @@ def test_a_site_that_is_not_enrolled_believes_nobody(site: SiteFolder) -> None:
     with pytest.raises(SiteError) as refused:
         site.trust()
     assert refused.value.code == "JG-site-302"
+
+
+def test_what_stays_at_the_site_is_read_back_under_its_campaign_alone(site: SiteFolder) -> None:
+    assert site.own(CAMPAIGN) is None
+    site.keep_own(CAMPAIGN, b"parameters of this works")
+    assert site.own(CAMPAIGN) == b"parameters of this works"
+    (file,) = (site.path / "own").iterdir()
+    assert b"parameters" not in file.read_bytes()
+    other = "f" * 64
+    (site.path / "own" / f"{other}.bin").write_bytes(file.read_bytes())
+    file.write_bytes(file.read_bytes()[:-1])
+    for campaign in (CAMPAIGN, other):
+        with pytest.raises(SiteError) as damaged:
+            site.own(campaign)
+        assert damaged.value.code == "JG-site-305"

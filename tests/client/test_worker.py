@@ -57,6 +57,7 @@ def ask(made_records: Path) -> Ask:
             records=records,
             episodes=manifest.train,
             cost=price(plan),
+            own=None,
             kind=order.kind.value,
             round=order.round,
             body=body,
@@ -87,8 +88,8 @@ def test_without_privacy_its_answers_are_those_of_a_site_in_this_process_bit_for
     for wanted in (plan(), plan(model={"name": "mlp", "hidden": [8]}, strategy={"name": "fedprox"}, seed=4)):
         site, rule = in_process(wanted, made_records), build(wanted.strategy).local
         expected = site.answer(scale(), wanted.strategy, rule).vector
-        body, vector = bench.work(ask(wanted, scale()), LONG_SECONDS)
-        moments = read_reply(Kind.SCALE, "site-0", body, vector).vector
+        done = bench.work(ask(wanted, scale()), LONG_SECONDS)
+        moments = read_reply(Kind.SCALE, "site-0", done.body, done.vector).vector
         np.testing.assert_array_equal(moments, expected)
         assert moments is not None
         learnt = Recipe.of(wanted).learned_scaling(moments, 1)
@@ -96,7 +97,7 @@ def test_without_privacy_its_answers_are_those_of_a_site_in_this_process_bit_for
         for number in (1, 2):
             order = Order(Kind.TRAIN, number, parameters, (learnt.mean, learnt.deviation))
             reply = site.answer(order, wanted.strategy, rule)
-            body, vector = bench.work(ask(wanted, order), LONG_SECONDS)
+            vector = bench.work(ask(wanted, order), LONG_SECONDS).vector
             assert reply.vector is not None
             assert vector is not None
             assert vector.tobytes() == reply.vector.tobytes()
@@ -109,7 +110,7 @@ def test_with_privacy_no_answer_comes_twice_and_moments_that_nobody_paid_for_not
     wanted = plan(privacy={"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10, "scaling_share": 0.0})
     model = wanted.model_copy(update={"privacy": plan().privacy})  # no need to calibrate for the parameters' shape
     job = ask(wanted, Order(Kind.TRAIN, 1, start_of(model)))
-    one, other = (bench.work(job, LONG_SECONDS)[1] for _ in range(2))
+    one, other = (bench.work(job, LONG_SECONDS).vector for _ in range(2))
     assert one is not None
     assert other is not None
     assert not np.array_equal(one, other)
@@ -120,7 +121,7 @@ def test_with_privacy_no_answer_comes_twice_and_moments_that_nobody_paid_for_not
 
 @pytest.mark.kill
 def test_a_worker_that_is_killed_costs_one_round(bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]) -> None:
-    first = bench.work(ask(plan(), scale()), LONG_SECONDS)[0]
+    first = bench.work(ask(plan(), scale()), LONG_SECONDS).body
     held = bench.pid
     assert held is not None
     endless = plan(strategy={"local_steps": 10**9})
@@ -132,7 +133,7 @@ def test_a_worker_that_is_killed_costs_one_round(bench: Workbench, ask: Ask, pla
         with pytest.raises(SiteError, match="died") as failed:
             under_way.result()
     assert failed.value.code == "JG-site-322"
-    assert bench.work(ask(plan(), scale()), LONG_SECONDS)[0] == first
+    assert bench.work(ask(plan(), scale()), LONG_SECONDS).body == first
     assert bench.pid not in (None, held)
 
 
@@ -173,6 +174,63 @@ def test_a_changed_file_is_met_when_it_is_read_and_named_by_its_code_alone(
     with pytest.raises(SiteError, match="JG-data-005") as failed:
         bench.work(ask(plan(campaign="changed"), scale(), copy), LONG_SECONDS)
     assert "secret-folder" not in str(failed.value)
+
+
+def test_what_a_site_keeps_for_itself_outlives_its_worker(
+    ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path
+) -> None:
+    """MR-MTL's second round starts from the site's own parameters, in a new process as in the old one."""
+    wanted = plan(strategy={"name": "mrmtl", "lam": 0.1})
+    site, rule = in_process(wanted, made_records), build(wanted.strategy).local
+    columns = len(site.scaling.mean)
+    start, scaling = start_of(wanted), (np.zeros(columns), np.ones(columns))
+    own = None
+    for number in (1, 2):
+        bench = Workbench(1)
+        order = Order(Kind.TRAIN, number, start, scaling)
+        done = bench.work(replace(ask(wanted, order), own=own), LONG_SECONDS)
+        bench.stop()
+        expected = site.answer(order, wanted.strategy, rule).vector
+        assert done.vector is not None
+        np.testing.assert_array_equal(done.vector, expected)
+        assert done.own is not None
+        own = done.own
+        np.testing.assert_array_equal(np.frombuffer(own, "<f4"), site.kept())
+
+
+def test_nothing_is_kept_where_everything_is_shared(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
+) -> None:
+    wanted = plan()
+    columns = len(Recipe.of(wanted).public_scaling().mean)
+    order = Order(Kind.TRAIN, 1, start_of(wanted), (np.zeros(columns), np.ones(columns)))
+    assert bench.work(ask(wanted, order), LONG_SECONDS).own is None
+
+
+def test_what_the_ledger_did_not_reserve_is_not_released(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
+) -> None:
+    private = {"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10}
+    wanted = plan(campaign="reserved", privacy=private)
+    job = ask(wanted, scale())
+    assert job.cost is not None
+    less = {reading: replace(charge, each_round=()) for reading, charge in job.cost.items()}
+    for cost in (None, less):
+        with pytest.raises(SiteError, match="JG-privacy-030") as refused:
+            bench.work(replace(job, cost=cost), LONG_SECONDS)
+        assert refused.value.code == "JG-site-322"
+    assert bench.work(job, LONG_SECONDS).body
+
+
+def test_an_episode_that_may_not_take_part_does_not(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path
+) -> None:
+    job = ask(plan(campaign="some"), scale())
+    some = job.episodes[:3]
+    done = bench.work(replace(job, episodes=some), LONG_SECONDS)
+    moments = read_reply(Kind.SCALE, "site-0", done.body, done.vector).vector
+    assert moments is not None
+    assert moments[0] == len(some) < len(job.episodes)
 
 
 def test_a_bench_that_was_stopped_starts_no_worker(ask: Ask, plan: Callable[..., TrainingPlan]) -> None:
