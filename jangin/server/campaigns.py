@@ -75,7 +75,7 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
 
     Raises:
         PlanError: JG-plan-003, -010..013 and -020..023, a plan that cannot run.
-        DataError: JG-data-063..071, a model line that cannot be used. PrivacyError: JG-privacy-002..004.
+        DataError: JG-data-063..071, a model line that cannot be used. PrivacyError: JG-privacy-002..005.
         SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
             JG-server-352, it invites sites that are not on the roster.
     """
@@ -87,9 +87,13 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
         )
     if plan.evaluate is not None:
         raise PlanError("JG-plan-003", where="evaluate", value="a block", problem="sites do not evaluate yet")
+    from jangin.training.mechanism import refuse_noise
     from jangin.training.recipe import Recipe
 
-    Recipe.of(plan).learner()
+    recipe = Recipe.of(plan)
+    recipe.learner()
+    if recipe.mechanism is not None:
+        refuse_noise(recipe.mechanism, len(plan.sites.invite))
     strangers = [site for site in plan.sites.invite if site not in members.active()]
     if strangers:
         raise ServerError("JG-server-352", where=plan.campaign, sites=strangers)
