@@ -120,22 +120,17 @@ class Workbench:
         match answer:
             case {"body": bytes(body), "vector": bytes() | None as raw, "own": bytes() | None as own}:
                 done = Done(body, None if raw is None else np.frombuffer(raw, "<f4"), own)
+                problem = _misspoken(job, done)
+                if not problem:
+                    return done
             case {"misfit": str(problem)}:
                 raise SiteError("JG-site-306", problem=problem)
-            case {"failed": str(problem)}:
-                raise self._failed(process, job, problem)
+            case {"failed": str(said)}:
+                problem = said
             case _:
-                raise self._failed(process, job, "an unknown answer")
-        try:
-            read_reply(Kind(job.kind), job.site, done.body, done.vector)
-        except ValueError as error:
-            raise self._failed(process, job, str(error).removesuffix(".")) from None
-        return done
-
-    def _failed(self, process: subprocess.Popen[bytes], job: Job, problem: str) -> SiteError:
-        """What a failure is called, once the worker that might remember something of it is gone."""
+                problem = "an unknown answer"
         self._end(process)
-        return SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem)
+        raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem)
 
     def rest(self) -> None:
         """Let the worker go until there is work again."""
@@ -178,6 +173,15 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("Expected a worker with pipes.")
     return process.stdin, process.stdout
+
+
+def _misspoken(job: Job, done: Done) -> str:
+    """Why an answer is no reply to its order; empty where it is."""
+    try:
+        read_reply(Kind(job.kind), job.site, done.body, done.vector)
+    except ValueError as error:
+        return str(error).removesuffix(".")
+    return ""
 
 
 def _request(job: Job) -> dict[str, object]:

@@ -102,14 +102,14 @@ def test_a_short_hash_names_one_plan_that_came_before(
     server.plans.append(ministry.signed(plan()))
     short = plan().hash[:8]
     with pytest.raises(JanginError, match=r"JG-site-343 .*with this very request"):
-        desk.approve(enrolled.path, short)
+        desk.approve(enrolled.path, short, price)
     with enrolled.journal() as journal:
         assert journal.approval(plan().hash) is None
     for none in (short[:7], short.upper() + "X", "", "0" * 63):
-        assert code_of(lambda none=none: desk.approve(enrolled.path, none)) == "JG-site-316"
-    campaign = desk.approve(enrolled.path, short)
+        assert code_of(lambda none=none: desk.approve(enrolled.path, none, price)) == "JG-site-316"
+    campaign = desk.approve(enrolled.path, short, price)
     assert campaign is not None
-    assert campaign.hash == plan().hash
+    assert campaign.campaign.hash == plan().hash
     with enrolled.journal() as journal:
         assert journal.approval(plan().hash) == server.approvals[0]
 

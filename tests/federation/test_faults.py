@@ -21,7 +21,7 @@ from jangin.flower_link.site import SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Reply, reply_body
 from jangin.trust.certificates import make_authority
-from jangin.trust.keys import Identity, NodeKey
+from jangin.trust.keys import NodeKey
 
 pytestmark = pytest.mark.slow
 
@@ -172,8 +172,13 @@ def another_node_key(folder: Path) -> None:
 
 
 def another_identity(folder: Path) -> None:
-    (folder / "keys" / "identity").unlink()
-    Identity.generate().save(folder / "keys" / "identity")
+    """A thief with a ledger of his own: that of the site would not open under another key."""
+    thief = folder.with_name("thief")
+    desk.init(thief, "stranger", "steel.bof_blow", folder)
+    for ledger in folder.glob("ledger.*"):
+        ledger.unlink()
+    for name in ("keys/identity", "ledger.sqlite", "ledger.head"):
+        shutil.copy2(thief / name, folder / name)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_name_given_twice_is_refused(card: Card) -> None:
 
 
 def test_a_misspelt_key_names_the_nearest(card: Card) -> None:
-    with pytest.raises(PlanError, match=r"JG-plan-001 card\.yaml: unknown key 'peple'.*'people'"):
+    with pytest.raises(PlanError, match=r"JG-plan-001 card\.yaml: unknown key 'peple'.*people;"):
         parse(card.model_dump(mode="json") | {"peple": {}}, Card, "card.yaml")
 
 

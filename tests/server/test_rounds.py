@@ -110,7 +110,7 @@ def test_who_took_part_who_abstained_and_who_was_missing_is_named() -> None:
 @pytest.mark.parametrize("single", [False, True])
 def test_a_round_without_a_single_update_ends_with_the_names(single: bool) -> None:
     exchange = Memory([Reply("site-1", None, "JG-site-004")], silent=["site-2"])
-    with pytest.raises(ServerError, match=r"JG-server-001 round 4: .*'site-1': 'JG-site-004'.*'site-2'"):
+    with pytest.raises(ServerError, match=r"JG-server-001 round 4: .*site-1: JG-site-004.*site-2"):
         gather(exchange, ORDER, single=single)
 
 
@@ -223,7 +223,7 @@ def test_a_campaign_goes_on_from_any_round_as_if_it_had_never_stopped() -> None:
 def test_a_round_below_its_quorum_ends_with_the_names_of_those_missing() -> None:
     exchange = Memory([*replies(np.ones((2, 3), np.float32)), Reply("site-7", None, "local")], silent=["site-9"])
     run = rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 1, quorum=3)
-    with pytest.raises(ServerError, match=r"2 sites reported, 3 are needed; .*'site-7': 'local'.*'site-9'"):
+    with pytest.raises(ServerError, match=r"2 sites reported, 3 are needed; .*site-7: local.*site-9"):
         next(run)
     assert next(rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 1, quorum=2))
 

@@ -46,7 +46,7 @@ def test_another_folder_and_an_unknown_key_have_a_code(world: Any, tmp_path: Pat
     with pytest.raises(ServerError, match="JG-server-301"):
         StateFolder(tmp_path).settings()
     (world.state.path / "server.yaml").write_text("idle_pol_s: 3\n")
-    with pytest.raises(PlanError, match=r"JG-plan-001 .*'idle_pol_s'.*'idle_poll_s'"):
+    with pytest.raises(PlanError, match=r"JG-plan-001 .*'idle_pol_s'.*idle_poll_s;"):
         world.state.settings()
 
 

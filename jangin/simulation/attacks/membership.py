@@ -57,6 +57,9 @@ def update_scores(
         lr: learning rate of the site.
         inputs: scaled inputs of the candidates, one a privacy unit, shape (candidates, ...).
         targets: their scaled targets.
+
+    Raises:
+        TypeError: a mechanism that clips something else than gradients.
     """
     mechanism = learner.mechanism
     if isinstance(mechanism, MasterSum):
