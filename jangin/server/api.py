@@ -208,12 +208,12 @@ class SiteApi:
     def _commit(self, site: str, envelope: bytes, key: Ed25519PublicKey) -> dict[str, object]:
         """Keep what a site's ledger has come to; one that goes back is refused, and said in the log."""
         try:
-            entries = verify_commitment(envelope, site, key).entries
+            given = verify_commitment(envelope, site, key)
         except SiteError as error:
             raise _malformed(str(error.coded).removesuffix(".")) from None
-        if not self._store.commit(site, entries, envelope):
-            _log.warning("Site %s showed an older ledger than before.", site)
-            raise ServerError("JG-server-319", where=site, entries=entries)
+        if not self._store.commit(site, given.entries, given.head, envelope):
+            _log.warning("Site %s showed a ledger that does not go on from the one before.", site)
+            raise ServerError("JG-server-319", where=site, entries=given.entries)
         return {"committed": True}
 
     def _ack(self, site: str, now: datetime) -> dict[str, object]:

@@ -85,6 +85,7 @@ _ledgers = Table(
     _tables,
     Column("site", String(63), primary_key=True),
     Column("entries", Integer, nullable=False),
+    Column("head", String(64), nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
 _rounds = Table(
@@ -332,10 +333,15 @@ class Store:
             found = database.execute(query.where(_invited.c.approval.is_not(None)).order_by(_invited.c.site))
             return {row.site: row.approval for row in found}
 
-    def commit(self, site: str, entries: int, envelope: bytes) -> bool:
-        """Keep a site's commitment to a ledger of so many entries; False, and nothing kept, where it goes back."""
-        ahead = (_ledgers.c.site == site) & (_ledgers.c.entries <= entries)
-        values = {"entries": entries, "envelope": envelope}
+    def commit(self, site: str, entries: int, head: str, envelope: bytes) -> bool:
+        """Keep a site's commitment to a ledger of so many entries.
+
+        Returns:
+            Whether it goes on from the one before: more entries, or the same ones. If not, nothing is kept.
+        """
+        held = _ledgers.c
+        ahead = (held.site == site) & ((held.entries < entries) | ((held.entries == entries) & (held.head == head)))
+        values = {"entries": entries, "head": head, "envelope": envelope}
         try:
             with self._engine.begin() as database:
                 if database.execute(update(_ledgers).where(ahead).values(values)).rowcount:

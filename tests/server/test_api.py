@@ -10,9 +10,11 @@ from jangin.codec import cbor
 from jangin.server import campaigns
 from jangin.server.api import MOST_BODY_BYTES, SiteApi
 from jangin.trust.chain import Trust
+from jangin.trust.commitments import Commitment
+from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
 
-ALL = ["enroll", "campaigns", "approve", "ack"]
+ALL = ["enroll", "campaigns", "approve", "commit", "ack"]
 
 
 def proposed(world: Any, plan: Any, **changes: object) -> str:
@@ -262,3 +264,35 @@ def test_over_asgi_a_body_in_pieces_is_one_request_and_an_endless_one_is_cut(wor
     assert (start["status"], cbor.decode(end["body"])) == (200, {"next_poll_s": 5.0})
     start, end = asked([b"\0" * MOST_BODY_BYTES] * 100)
     assert (start["status"], dict(start["headers"])[b"connection"]) == (413, b"close")
+
+
+def committed(site: Any, now: Any, entries: int, head: str = "a", name: str = "", key: Any = None) -> bytes:
+    document = Commitment(issued=now.replace(microsecond=0), site=name or site.name, entries=entries, head=head * 64)
+    return seal(Kind.COMMITMENT, document.payload, key or site.identity)
+
+
+def test_a_ledger_goes_on_from_what_its_site_committed_to_and_never_back(world: Any) -> None:
+    api, (site, other) = world.api(), world.sites(2)
+    assert api.ask(site, "campaigns")[1]["commitment"] is None
+    for entries, head in ((3, "a"), (3, "a"), (7, "b")):
+        envelope = committed(site, world.now, entries, head)
+        assert api.ask(site, "commit", commitment=envelope) == (200, {"committed": True})
+    for entries, head in ((6, "c"), (7, "a"), (0, "a")):
+        status, answer = api.ask(site, "commit", commitment=committed(site, world.now, entries, head))
+        assert (status, answer["code"]) == (403, "JG-server-319")
+    assert api.ask(site, "campaigns")[1]["commitment"] == envelope
+    assert api.ask(other, "campaigns")[1]["commitment"] is None
+
+
+def test_only_a_site_commits_to_its_ledger(world: Any) -> None:
+    api, (site, other) = world.api(), world.sites(2)
+    wrong = [
+        committed(site, world.now, 3, key=other.identity),
+        committed(site, world.now, 3, name="site-1"),
+        seal(Kind.APPROVAL, b"x", site.identity),
+        b"x",
+    ]
+    for envelope in wrong:
+        status, answer = api.ask(site, "commit", commitment=envelope)
+        assert (status, answer["code"]) == (400, "JG-server-310")
+    assert api.ask(site, "campaigns")[1]["commitment"] is None
