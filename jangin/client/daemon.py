@@ -280,6 +280,10 @@ class Daemon:
                 self._give_back(session.ledger, *place)
                 self._abstain(work.incoming, error, session)
                 continue
+            account = session.ledger.accounts.get(place[0])
+            if account is None or account.ended:  # nobody waits for it any more
+                session.journal.move(*place, Task.LOST, self._clock())
+                continue
             kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
             self._folder.keep_reply(place[0], kept)
             if done.own is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 
 from jangin.client.api import CampaignOffer, Offer, SiteApi
@@ -28,7 +29,7 @@ from jangin.records.manifest import file_digest, open_validated
 from jangin.records.process import read_process
 from jangin.trust.approvals import Approval, SignedPlan
 from jangin.trust.chain import Trust
-from jangin.trust.commitments import Commitment, verify_commitment
+from jangin.trust.commitments import Commitment, Total, verify_commitment
 from jangin.trust.envelope import Kind, peek, seal
 from jangin.trust.keys import Identity, NodeKey
 from jangin.trust.roster import Roster
@@ -234,14 +235,37 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
 
 def commitment(folder: SiteFolder, ledger: Ledger, now: datetime) -> bytes:
     """This site's signed word of what its ledger has come to."""
-    head = ledger.head
+    head, settings = ledger.head, folder.settings()
     document = Commitment(
         issued=now.replace(microsecond=0),
-        site=folder.settings().site.id,
+        site=settings.site.id,
         entries=head.entries,
         head=head.digest.hex(),
+        totals=_totals(ledger) if settings.privacy.show_totals else (),
     )
     return seal(Kind.COMMITMENT, document.payload, folder.identity())
+
+
+def _totals(ledger: Ledger) -> tuple[Total, ...]:
+    """What may be shown of a ledger."""
+    shown = []
+    for unit, budget in ledger.budgets.items():
+        campaigns = sum(unit in account.members for account in ledger.accounts.values())
+        for reading in budget.caps:
+            spent = ledger.spent(unit, reading)
+            epsilon = spent if isfinite(spent) else None
+            shown.append(
+                Total.model_validate(
+                    {
+                        "unit": unit,
+                        "reading": reading,
+                        "campaigns": campaigns,
+                        "epsilon": epsilon,
+                        "delta": budget.delta,
+                    }
+                )
+            )
+    return tuple(shown)
 
 
 def doubts(path: Path, campaign: Campaign | None = None) -> CodedText | None:

@@ -20,6 +20,7 @@ from jangin.codec.document import Document
 from jangin.errors import Language, SiteError
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Content, Kind, Reply, read_reply
+from jangin.trust.commitments import peek_commitment
 from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
 
 __all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
@@ -87,11 +88,28 @@ class Commitment(Form):
 
     @property
     def says(self) -> Mapping[Language, str]:
-        """Says that nothing of the ledger's content is in it."""
+        """Says what of the ledger is in it."""
+        if self._shows:
+            return {
+                "en": "Told the server the privacy ledger's number of entries, its checksum, and its totals.",
+                "ko": "프라이버시 장부의 항목 수, 검사값, 합계를 서버에 알림.",
+            }
         return {
             "en": "Told the server how many entries the privacy ledger has, and a checksum; nothing of what they say.",
             "ko": "프라이버시 장부의 항목 수와 검사값을 서버에 알림. 항목의 내용은 들어 있지 않음.",
         }
+
+    @property
+    def _shows(self) -> bool:
+        return bool(peek_commitment(self.commitment).totals)
+
+    @model_validator(mode="after")
+    def _a_commitment(self) -> Self:
+        try:
+            peek_commitment(self.commitment)
+        except SiteError as error:
+            raise ValueError(error.code) from None
+        return self
 
 
 class Answer(Form):

@@ -145,6 +145,8 @@ class PrivacyLimits(Document):
         budgets: one a kind of unit; without one for masters, nothing is promised to them.
         epsilon_cap_per_campaign: most epsilon of one plan.
         allow_no_differential_privacy: whether a plan without any may run; it ends the budgets of the records it uses.
+        show_totals: whether the server is told how much the unit that paid most has spent in all; it stands in the
+            privacy statements of models then.
     """
 
     budgets: Annotated[tuple[BudgetBlock, ...], Field(min_length=1), AfterValidator(_one_budget_a_unit)] = (
@@ -152,6 +154,7 @@ class PrivacyLimits(Document):
     )
     epsilon_cap_per_campaign: PositiveFloat = 4.0
     allow_no_differential_privacy: bool = False
+    show_totals: bool = False
 
 
 def _one_folder_a_process(data: tuple[DataBlock, ...]) -> tuple[DataBlock, ...]:

@@ -164,7 +164,8 @@ class Chain:
             The news before that.
 
         Raises:
-            PrivacyError: JG-privacy-025 and 027. OSError: the anchor cannot be written; the entries are there.
+            PrivacyError: JG-privacy-025 and 027; where the anchor could not be written the entries are there all the
+                same, and are news to the next look.
         """
         self.do("BEGIN IMMEDIATE")
         before = len(self._heads)
@@ -180,8 +181,10 @@ class Chain:
             raise
         try:
             self._anchor.write(self._signed(self.head))
-        except BaseException:
-            del self._heads[before:]  # they are news to the next look
+        except BaseException as error:
+            del self._heads[before:]
+            if isinstance(error, OSError):
+                raise PrivacyError("JG-privacy-027", where=self._path.name, problem=str(error)) from None
             raise
 
     def append(self, body: bytes) -> None:

@@ -105,5 +105,5 @@ def _drawing(loss: PrivacyLoss) -> dict[str, Any]:
     }
 
 
-def _figure(value: float) -> str:
-    return f"{value:.4g}"
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"

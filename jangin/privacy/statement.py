@@ -209,8 +209,8 @@ class ShownTotal(Document):
     site: str
     privacy_unit: Unit
     reading: Reading
-    campaigns: PositiveInt
-    epsilon: Epsilon
+    campaigns: NonNegativeInt
+    epsilon: Epsilon | Literal["NO DIFFERENTIAL PRIVACY"]
     delta: Delta
 
 

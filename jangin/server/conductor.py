@@ -6,7 +6,7 @@ after a crash it is done over or not at all and nothing counts twice; a round th
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any, Protocol, cast
 
@@ -15,13 +15,15 @@ import numpy as np
 from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.statement import Deployment, promise_of, state
+from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, Reading, Unit
+from jangin.privacy.statement import Deployment, ShownTotal, promise_of, state
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.rounds import Exchange, Learnt, Progress, RoundRecord, gather, rounds
 from jangin.server.store import Outcome, RoundEntry, Store
 from jangin.strategies import Strategy, build
 from jangin.strategies.base import Vector
 from jangin.training.recipe import Recipe
+from jangin.trust.commitments import peek_commitment
 
 __all__ = ["MOST_ATTEMPTS", "Conductor", "FieldExchange"]
 
@@ -137,7 +139,23 @@ class Conductor:
             rounds_charged=min(begun, plan.strategy.rounds),
         )
         promise = promise_of(recipe.mechanism, plan.strategy.rounds) if recipe.mechanism else None
-        self._checkpoints.state(state(deployment, promise))
+        shown = tuple(self._shown({site for entry in entries for site in entry.reported}))
+        self._checkpoints.state(state(deployment, promise, shown_totals=shown or None))
+
+    def _shown(self, sites: Iterable[str]) -> Iterator[ShownTotal]:
+        """The totals that sites chose to show of their ledgers; each commitment was verified when it came."""
+        for site in sorted(sites):
+            envelope = self._store.commitment(site)
+            totals = () if envelope is None else peek_commitment(envelope).totals
+            for total in totals:
+                yield ShownTotal(
+                    site=site,
+                    privacy_unit=Unit(total.unit),
+                    reading=Reading(total.reading),
+                    campaigns=total.campaigns,
+                    epsilon=NO_DIFFERENTIAL_PRIVACY if total.epsilon is None else total.epsilon,
+                    delta=total.delta,
+                )
 
     def _last(self, strategy: Strategy[Any], start: Vector) -> Stand:
         """After the last finished round."""

@@ -21,6 +21,7 @@ from jangin.privacy.releases import Cost, Reading, Unit
 from jangin.records.checks import validate
 from jangin.records.generate import generate
 from jangin.records.manifest import open_validated
+from jangin.trust.commitments import peek_commitment
 
 PRIVATE = {"epsilon": 4.0, "nominal_units": 12}
 HALF = 1.165  # noise at which two rounds take 60 % of the default budget
@@ -220,3 +221,20 @@ def test_of_recordings_with_one_content_one_takes_part(
     taking_part = allowed(manifest, keys)
     assert len(taking_part) == len(keys) < len(manifest.train)
     assert len({name.removesuffix("-again") for name in taking_part}) == len(taking_part)
+
+
+def test_totals_are_shown_only_where_the_site_chose_to(
+    enrolled: SiteFolder, server: Any, offered: Callable[..., str]
+) -> None:
+    first = offered("first-campaign")
+    desk.approve(enrolled.path, first, half)
+    assert peek_commitment(server.commitments[-1]).totals == ()
+    limits = enrolled.settings().privacy.model_copy(update={"show_totals": True})
+    enrolled.write_settings(enrolled.settings().model_copy(update={"privacy": limits}))
+    desk.approve(enrolled.path, first, half)
+    with enrolled.ledger() as ledger:
+        spent = {reading: ledger.spent(Unit.EPISODE, reading) for reading in Reading}
+    shown = peek_commitment(server.commitments[-1]).totals
+    assert {total.reading: total.epsilon for total in shown} == spent
+    assert {(total.unit, total.campaigns, total.delta) for total in shown} == {("episode", 1, 1e-5)}
+    assert "totals" in desk.status(enrolled.path).egress[-2].says["en"]
