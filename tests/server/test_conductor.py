@@ -21,6 +21,9 @@ from jangin.server.store import Outcome
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
 from jangin.training.mechanism import mechanism
+from jangin.trust import envelope
+from jangin.trust.commitments import Commitment
+from jangin.trust.keys import Identity
 
 FEDADAM = {"strategy": {"name": "fedadam", "rounds": 4, "local_steps": 2, "batch": 8, "lr": 0.05, "server_lr": 0.1}}
 SITES = ("site-0", "site-1", "site-2")
@@ -282,6 +285,20 @@ def test_a_campaign_that_ends_early_is_charged_for_what_may_have_left(world: Any
     promise = mechanism(made.privacy, made.strategy, 8)
     assert promise is not None
     assert tree["privacy_loss"]["readings"]["coalition"]["epsilon"] < promise.guarantee.epsilon
+
+
+def test_a_statement_carries_the_totals_that_sites_chose_to_show(world: Any, plan: Any, conduct: Any) -> None:
+    spent = {"unit": "episode", "reading": "coalition", "campaigns": 3, "epsilon": 5.5, "delta": 1e-5}
+    bare = spent | {"reading": "secure_sum", "epsilon": None}
+    for site, totals in (("site-0", ()), ("site-1", (spent, bare)), ("site-9", (spent,))):
+        fields = {"issued": world.now, "site": site, "entries": 4, "head": "a" * 64, "totals": totals}
+        document = Commitment.model_validate(fields)
+        signed = envelope.seal(envelope.Kind.COMMITMENT, document.payload, Identity.generate())
+        assert world.store.commit(site, 4, "a" * 64, signed)
+    conduct("private", **PRIVATE)
+    tree = stated(world, plan(campaign="private", **{**FEDADAM, **PRIVATE}))
+    shown = [(total["site"], total["reading"], total["epsilon"]) for total in tree["composition"]["shown_totals"]]
+    assert shown == [("site-1", "coalition", 5.5), ("site-1", "secure_sum", "NO DIFFERENTIAL PRIVACY")]
 
 
 def test_a_campaign_without_privacy_says_so(world: Any, plan: Any, conduct: Any) -> None:
