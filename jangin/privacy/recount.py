@@ -7,19 +7,20 @@ figure that cannot be computed anew does not hold, and one that claims less than
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from math import isfinite, log, log1p
+from typing import TypeGuard
 
 import numpy as np
 
 from jangin.errors import PrivacyError
-from jangin.privacy.releases import Reading
-from jangin.privacy.statement import SAMPLED_GAUSSIAN, PrivacyLoss, ReadingFigures, Statement, read_statement
+from jangin.privacy.releases import Charge, Cost, Reading
+from jangin.privacy.statement import SAMPLED_GAUSSIAN, Event, PrivacyLoss, ReadingFigures, Statement, read_statement
 
-__all__ = ["Figure", "Recount", "Verdict", "recount"]
+__all__ = ["Figure", "Recount", "Verdict", "confirm", "recount"]
 
 _FILTER_TOLERANCE = 1e-6
 _EPSILON_TOLERANCE = 1e-2
@@ -97,6 +98,44 @@ def recount(content: bytes, where: str = "statement") -> Recount:
         for figure in _compared(reading, stated, _released(statement, stated, where))
     )
     return Recount(Verdict.HOLDS if all(figure.holds for figure in figures) else Verdict.DOES_NOT_HOLD, figures)
+
+
+def confirm(content: bytes, cost: Cost | None, where: str = "statement") -> None:
+    """Check that a statement's events are those that a ledger reserved for its campaign.
+
+    Args:
+        content: the statement's JSON.
+        cost: of the ledger's entry; None for NO DIFFERENTIAL PRIVACY.
+        where: names the statement in messages.
+
+    Raises:
+        PrivacyError: JG-privacy-041, no statement; JG-privacy-044, other events, naming the readings.
+    """
+    loss = read_statement(content, where).privacy_loss
+    stated = {reading: _events(of.events) for reading, of in loss.readings.items()} if _is_promise(loss) else None
+    held = None if cost is None else {reading: _charged(charge) for reading, charge in cost.items()}
+    if stated != held:
+        readings = sorted(
+            reading.value for reading in Reading if stated is None or held is None or stated[reading] != held[reading]
+        )
+        raise PrivacyError("JG-privacy-044", where=where, readings=", ".join(readings))
+
+
+def _is_promise(loss: object) -> TypeGuard[PrivacyLoss]:
+    return isinstance(loss, PrivacyLoss)
+
+
+def _events(events: Iterable[Event]) -> list[tuple[str, float, float, int]]:
+    return sorted((one.when, one.noise_multiplier, one.sampling_probability, one.count) for one in events)
+
+
+def _charged(charge: Charge) -> list[tuple[str, float, float, int]]:
+    parts = {"opening": charge.opening, "each_round": charge.each_round}
+    return sorted(
+        (when, one.noise_multiplier, one.sampling_probability, one.count)
+        for when, releases in parts.items()
+        for one in releases
+    )
 
 
 def _released(statement: Statement, stated: ReadingFigures, where: str) -> Released:

@@ -303,11 +303,15 @@ def test_a_site_killed_in_training_comes_back_and_answers_the_round_asked_again(
         (worker,) = wait(lambda: workers(daemon.pid))
         daemon.kill()
         daemon.wait(10)
+        with enrolled.ledger() as ledger:
+            assert ledger.accounts[endless.plan.hash].spent == {1}  # as long as nobody looked whether anything left
         wait(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text())
         server.link.unregister("site-0")
         server.confirm(enrolled)
         daemons(enrolled)
         wait(lambda: journal.task(endless.plan.hash, 1) is Task.LOST)
+        with enrolled.ledger() as ledger:
+            assert ledger.accounts[endless.plan.hash].spent == set()
         wait(server.link.online)
         server.link.open_run("again").push("site-0", wire(endless.plan.hash, endless.train()))
         wait(lambda: journal.task(endless.plan.hash, 1) is Task.TRAINING)

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from math import exp
 from pathlib import Path
@@ -16,8 +17,8 @@ from jangin.errors import PrivacyError
 from jangin.privacy import accounting
 from jangin.privacy.accounting import epsilon_pld
 from jangin.privacy.page import best_guess, page, percent_at_most
-from jangin.privacy.recount import Verdict, recount
-from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Reading, Relation, Unit
+from jangin.privacy.recount import Verdict, confirm, recount
+from jangin.privacy.releases import Charge, GaussianRelease, Guarantee, LocalDpSgd, Reading, Relation, Unit
 from jangin.privacy.statement import Deployment, Statement, Status, promise_of, read_statement, state, wording
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "statement"
@@ -322,3 +323,32 @@ def test_every_hazard_has_one_known_treatment_and_what_is_not_known_is_not_cover
     named = {hazard.name: hazard.status for hazard in MADE.privacy_hazards}
     assert named["scaling"] is Status.CHARGED
     assert named["floating_point"] is Status.NOT_COVERED  # of M2 nothing is said
+
+
+def test_a_statement_is_of_the_releases_that_a_ledger_reserved() -> None:
+    tree = json.loads(GOLDEN)
+    loss = tree["privacy_loss"]
+
+    def released(reading: str, when: str) -> tuple[GaussianRelease, ...]:
+        return tuple(
+            GaussianRelease(one["noise_multiplier"], one["sampling_probability"], one["count"])
+            for one in loss["readings"][reading]["events"]
+            if one["when"] == when
+        )
+
+    cost = {
+        reading: Charge(
+            Unit(loss["privacy_unit"]),
+            tree["deployment"]["rounds_planned"],
+            released(reading.value, "opening"),
+            released(reading.value, "each_round"),
+        )
+        for reading in Reading
+    }
+    confirm(GOLDEN, cost)
+    first = cost[Reading.SECURE_SUM]
+    (least, *others) = first.each_round
+    more = replace(first, each_round=(replace(least, noise_multiplier=0.99 * least.noise_multiplier), *others))
+    for changed in (None, cost | {Reading.SECURE_SUM: more}, cost | {Reading.SECURE_SUM: replace(first, opening=())}):
+        with pytest.raises(PrivacyError, match=r"JG-privacy-044 .*secure_sum"):
+            confirm(GOLDEN, changed)
