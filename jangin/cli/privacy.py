@@ -28,6 +28,10 @@ _WIDTH = 110
 @privacy.command("explain")
 def explain(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.yaml", help="A training plan or a simulation.")],
+    at: Annotated[
+        Path | None,
+        typer.Option("--site", help="A site's folder: what the plan would leave there. Nothing is reserved."),
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -44,8 +48,9 @@ def explain(
         if block.epsilon == "none"
         else explained(block, strategy, _known(nominal_units, plan, "privacy.nominal_units"), sites)
     )
+    left, left_text = ({}, "") if at is None else _at_site(plan, at, talk)
     if isinstance(found, str):
-        talk.answer(found, privacy=found)
+        talk.answer(found + left_text, privacy=found, **left)
         return
     keys = {
         "epsilon": block.epsilon,
@@ -54,7 +59,7 @@ def explain(
         "batch": strategy.batch,
         "scaling_share": block.scaling_share,
     }
-    talk.answer(_explained(found, keys, talk.language), privacy=found.model_dump(mode="json"))
+    talk.answer(_explained(found, keys, talk.language) + left_text, privacy=found.model_dump(mode="json"), **left)
 
 
 @privacy.command("verify")
@@ -116,6 +121,20 @@ def _blocks(file: Path) -> tuple["StrategyBlock", "PrivacyBlock", int | None, in
         case _:
             sites = len(data.records)
     return experiment.strategy, experiment.privacy, experiment.privacy.nominal_units, sites
+
+
+def _at_site(file: Path, folder: Path, talk: Talk) -> tuple[dict[str, Any], str]:
+    """What a plan would leave at a site, as values and as text."""
+    from jangin.cli.ledger import foreseen_text
+    from jangin.client.accounts import foresee
+    from jangin.client.desk import now_utc
+    from jangin.client.state import SiteFolder
+    from jangin.codec.document import read
+    from jangin.plan.training_plan import TrainingPlan
+    from jangin.training.price import price
+
+    found = foresee(SiteFolder(folder), read(file, TrainingPlan), price, now_utc())
+    return {"site": found.model_dump(mode="json")}, f"\n{foreseen_text(found, talk)}"
 
 
 def _known(value: int | None, file: Path, key: str) -> int:

@@ -178,6 +178,40 @@ def status(
     talk.answer("\n\n".join(blocks), **head, tasks=tasks, egress=egress)
 
 
+@site.command("ledger")
+def ledger(
+    folder: Folder,
+    unit: Annotated[
+        str,
+        typer.Option(
+            help="episode or master: each unit of that kind. Else one unit: an episode's id, a master's pseudonym, "
+            "or the 64 hex digits of an episode's content."
+        ),
+    ] = "",
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """What the records of this site have spent, and what is left, after verifying every signature of its ledger."""
+    from jangin.cli.ledger import book_text, tight_epsilon, unit_text, units_text
+    from jangin.client import accounts
+    from jangin.client.state import SiteFolder
+    from jangin.privacy.releases import Unit
+
+    talk = Talk(form, lang or default_lang())
+    place = SiteFolder(folder)
+    name = place.settings().site.id
+    with place.ledger() as held:
+        if not unit:
+            book = accounts.book(held, tight_epsilon)
+            talk.answer(book_text(book, name, talk), site=name, **book.model_dump(mode="json"))
+        elif unit in (Unit.EPISODE, Unit.MASTER):
+            listed = accounts.units(held, Unit(unit), accounts.names(place))
+            talk.answer(units_text(listed, talk), site=name, units=[one.model_dump(mode="json") for one in listed])
+        else:
+            found = accounts.one_unit(held, unit, accounts.names(place), tight_epsilon)
+            talk.answer(unit_text(found, talk), site=name, **found.model_dump(mode="json"))
+
+
 @site.command("run")
 def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """Run the site's daemon until it is told to stop (Ctrl-C or SIGTERM)."""

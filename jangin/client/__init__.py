@@ -10,6 +10,7 @@
     worker     the worker itself, a process of its own
     daemon     the light process
     desk       what a person at the site does: init, enrol, look, approve
+    accounts   what the ledger says, for people; what a plan would leave
 
 The law: nothing that the server sends is run; only what a person here approved is trained; what leaves, leaves by the
 door. The light process imports neither torch, scipy, dp_accounting nor pyarrow.

@@ -47,6 +47,7 @@ __all__ = [
     "init",
     "now_utc",
     "open_api",
+    "reserve",
     "status",
     "take",
 ]
@@ -225,7 +226,7 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         if agreed:
             return None
         campaign = _named(hash_, known)
-        reservation = _reserve(campaign.plan, price, folder, ledger, clock())
+        reservation = reserve(campaign.plan, price, folder, ledger, clock())
         approval = journal.approval(campaign.hash) or _sign(folder, campaign.hash, clock())
         journal.approve(campaign.hash, approval, clock())
         api.commit(commitment(folder, ledger, clock()))
@@ -382,8 +383,13 @@ def _check_ledger(envelope: bytes, folder: SiteFolder, ledger: Ledger) -> None:
         raise PrivacyError("JG-privacy-026", where="ledger.sqlite", found=ledger.head.entries, known=given.entries)
 
 
-def _reserve(plan: TrainingPlan, price: Price, folder: SiteFolder, ledger: Ledger, now: datetime) -> Reservation:
-    """Reserve the whole of a campaign for this site's records, by the budgets of site.yaml."""
+def reserve(plan: TrainingPlan, price: Price, folder: SiteFolder, ledger: Ledger, now: datetime) -> Reservation:
+    """Reserve the whole of a campaign for this site's records, by the budgets of site.yaml.
+
+    Raises:
+        PrivacyError: JG-privacy-020..024, 028 and 031, the ledger does not grant it. SiteError: JG-site-320, no
+            validated records.
+    """
     settings = folder.settings()
     records, manifest = records_for(plan, settings, folder.path)
     limits = settings.privacy

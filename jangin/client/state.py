@@ -14,7 +14,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -290,6 +290,25 @@ class _HeadFile:
         write_whole(self.path, content)
 
 
+class _Untouched(_HeadFile):
+    """The same beside a copy of the ledger, which has no head of its own to keep."""
+
+    def write(self, content: bytes) -> None:
+        """Keep nothing."""
+
+
+def _in_memory(path: Path) -> sqlite3.Connection:
+    """A copy of a database whose file is not made where it is not there, and not added to."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", timeout=10.0, uri=True)) as file:
+            file.backup(copy)
+    except sqlite3.Error:
+        copy.close()
+        raise
+    return copy
+
+
 class SiteFolder:
     """The folder of one site."""
 
@@ -415,17 +434,31 @@ class SiteFolder:
         Raises:
             PrivacyError: JG-privacy-025 altered, 026 cut short, 027 gone or not to be used.
         """
-        if not self._head_file.exists():
-            raise PrivacyError("JG-privacy-027", where=self._head_file.name, problem="the file is gone")
-        with self._ledger(self.settings().site.id) as ledger:
+        with self._opened() as ledger:
+            yield ledger
+
+    @contextmanager
+    def ledger_copy(self) -> Iterator[Ledger]:
+        """A copy of the ledger in memory, open for a while: what is tried on it is written nowhere.
+
+        Raises:
+            PrivacyError: JG-privacy-025 altered, 026 cut short, 027 gone or not to be used.
+        """
+        with self._opened(copied=True) as ledger:
             yield ledger
 
     @property
     def _head_file(self) -> Path:
         return self.path / "ledger.head"
 
-    def _ledger(self, site: str) -> Ledger:
-        return Ledger(self.path / "ledger.sqlite", site, _LedgerKey(self.identity()), _HeadFile(self._head_file))
+    def _opened(self, *, copied: bool = False) -> Ledger:
+        if not self._head_file.exists():
+            raise PrivacyError("JG-privacy-027", where=self._head_file.name, problem="the file is gone")
+        return self._ledger(self.settings().site.id, copied=copied)
+
+    def _ledger(self, site: str, *, copied: bool = False) -> Ledger:
+        anchor, connect = (_Untouched, _in_memory) if copied else (_HeadFile, None)
+        return Ledger(self.path / "ledger.sqlite", site, _LedgerKey(self.identity()), anchor(self._head_file), connect)
 
     def drop_reply(self, campaign: str) -> None:
         """Remove a campaign's last reply: nobody may ask for it any more.

@@ -100,6 +100,7 @@ class Chain:
         self._path, self._signer, self._anchor = path, signer, anchor
         self._heads = [first_head(owner)]
         self._begin()
+        kept = anchor.read()  # before the entries: what others append meanwhile is more than it knows, not less
         try:
             self._connection = (connect or _connect)(path)
             try:
@@ -112,7 +113,7 @@ class Chain:
             raise PrivacyError("JG-privacy-027", where=path.name, problem=str(error)) from None
         try:
             self.bodies: tuple[bytes, ...] = tuple(self.news())
-            self._check_anchor()
+            self._check_anchor(kept or b"")
         except BaseException:
             self._connection.close()
             raise
@@ -228,9 +229,9 @@ class Chain:
         self._anchor.write(self._signed(self.head))
         self._path.touch(mode=0o600)
 
-    def _check_anchor(self) -> None:
-        """Whether the chain still has the head that the anchor remembers."""
-        kept = self._kept(self._anchor.read() or b"")
+    def _check_anchor(self, content: bytes) -> None:
+        """Whether the chain still has the head that the anchor remembered."""
+        kept = self._kept(content)
         if kept is None or not self.holds(kept):
             known = "no" if kept is None else kept.entries
             raise PrivacyError("JG-privacy-026", where=self._path.name, found=self.head.entries, known=known)

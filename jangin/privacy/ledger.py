@@ -172,6 +172,8 @@ class Account:
 _UP: Final = 1.0 + 1e-9
 """Sums of floats are rounded; this is more than a million terms can lose."""
 
+_NOBODY: Final = np.empty(0, np.int64)
+
 
 def unit_key(unit: Unit, name: str) -> bytes:
     """The key of a unit that is known by a name (a master's pseudonym, a site's id), 32 bytes."""
@@ -312,6 +314,22 @@ class Ledger:
         totals = self._totals(unit, reading)
         total = float(totals.max() if key is None else totals[self._sets.number(key)])
         return epsilon_at(orders[reading], total, budget.delta) if total else 0.0
+
+    def totals(self, unit: Unit, reading: Reading, campaign: str | None = None) -> dict[bytes, float]:
+        """What units of a kind have spent or reserved, by key, as Renyi divergence at the order of the filter.
+
+        Args:
+            unit: the kind.
+            reading: towards whom.
+            campaign: only units that this one charged; None: all that were ever charged.
+
+        Raises:
+            PrivacyError: JG-privacy-022, no budget for this kind of unit.
+        """
+        totals = self._totals(unit, reading)
+        members = None if campaign is None else self._accounts[campaign].members
+        numbers = np.flatnonzero(self._ever(unit)) if members is None else members.get(unit, _NOBODY)
+        return dict(zip(self._sets.keys(numbers), totals[numbers].tolist(), strict=True))
 
     def episodes(self, campaign: str) -> frozenset[bytes]:
         """The keys of the episodes that may take part in a campaign; none without a reservation."""

@@ -127,7 +127,9 @@ def test_a_site_enrols_approves_trains_two_rounds_and_stops(
     assert working <= 120
 
 
-@pytest.mark.parametrize("module", ["jangin.client.daemon", "jangin.client.desk", "jangin.cli.site"])
+@pytest.mark.parametrize(
+    "module", ["jangin.client.daemon", "jangin.client.desk", "jangin.client.accounts", "jangin.cli.site"]
+)
 def test_the_light_process_is_light(module: str) -> None:
     script = f"import sys, {module}; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
     command = [sys.executable, "-W", "ignore", "-c", script]

@@ -395,3 +395,18 @@ def test_no_unit_ever_passes_its_cap_and_what_left_is_never_forgotten(
                 counted = ledger.spent(Unit.EPISODE, SUM, key)
                 assert counted <= 8.0 + 1e-6
                 assert counted >= (epsilon_at(order, truly, 1e-5) if truly else 0.0)
+
+
+def test_an_entry_that_another_process_adds_while_the_ledger_is_opened_is_no_loss(
+    reopen: Open, tmp_path: Path, anchor: Memory
+) -> None:
+    other = reopen()
+    other.grant([EPISODES], NOON)
+
+    class Between(Memory):
+        def read(self) -> bytes | None:
+            other.reserve(wish(), NOON)
+            return anchor.read()
+
+    with Ledger(tmp_path / "ledger.sqlite", "site-0", KEY, Between()) as ledger:
+        assert ledger.head == other.head
