@@ -65,6 +65,9 @@ def explain(
 @privacy.command("verify")
 def verify(
     statement: Annotated[Path, typer.Argument(metavar="STATEMENT.json")],
+    site: Annotated[
+        Path | None, typer.Option(help="A site's folder: its ledger must have paid for these events.")
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -76,6 +79,8 @@ def verify(
         content = statement.read_bytes()
     except OSError as error:
         raise PrivacyError("JG-privacy-041", where=str(statement), problem=error.strerror) from None
+    if site is not None:
+        _confirm(site, content, str(statement))
     found = recount(content, str(statement))
     values = {"verdict": found.verdict.value, "figures": [asdict(figure) for figure in found.figures]}
     match found.verdict:
@@ -96,6 +101,21 @@ def verify(
                 talk.text(_recounted(found, talk.language))
                 talk.error(broken)
             raise typer.Exit(1)
+
+
+def _confirm(site: Path, content: bytes, where: str) -> None:
+    """Whether a site's ledger paid for the events of a statement."""
+    from jangin.client.state import SiteFolder
+    from jangin.privacy.recount import confirm
+    from jangin.privacy.statement import read_statement
+
+    campaign = read_statement(content, where).deployment.plan_hash
+    with SiteFolder(site).ledger() as ledger:
+        ledger.check()
+        account = ledger.accounts.get(campaign)
+    if account is None:
+        raise PrivacyError("JG-privacy-045", where=str(site), campaign=campaign)
+    confirm(content, account.reservation.cost, where)
 
 
 def _blocks(file: Path) -> tuple["StrategyBlock", "PrivacyBlock", int | None, int]:

@@ -181,12 +181,21 @@ class Chain:
                 self.do("ROLLBACK")
             raise
         try:
-            self._anchor.write(self._signed(self.head))
+            self._keep_head()
         except BaseException as error:
             del self._heads[before:]
             if isinstance(error, OSError):
                 raise PrivacyError("JG-privacy-027", where=self._path.name, problem=str(error)) from None
             raise
+
+    def _keep_head(self) -> None:
+        """Write the anchor, unless somebody has appended since: the newer head is theirs to keep."""
+        self.do("BEGIN IMMEDIATE")
+        try:
+            if self.do("SELECT max(number) FROM entries")[0][0] == self.head.entries:
+                self._anchor.write(self._signed(self.head))
+        finally:
+            self.do("ROLLBACK")
 
     def append(self, body: bytes) -> None:
         """Add one entry, within `alone`."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from jangin.client import desk
 from jangin.client.state import SiteFolder
 from jangin.codec.document import read
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.statement import Deployment, promise_of, state
 from jangin.records.checks import validate
 from jangin.records.generate import generate
 from jangin.records.manifest import read_manifest
+from jangin.training.mechanism import mechanism
 from jangin.training.price import price
 
 Jangin = Callable[..., Any]
@@ -143,3 +146,33 @@ def test_what_cannot_be_shown_or_tried_has_a_code(jangin: Jangin, tmp_path: Path
     assert code("privacy", "explain", dear, "--site", folder) == (1, "JG-privacy-031")
     (folder / "ledger.head").unlink()
     assert code("site", "ledger", folder) == (1, "JG-privacy-027")
+
+
+def test_a_statement_is_compared_with_the_ledger_that_paid_for_it(jangin: Jangin, tmp_path: Path, folder: Path) -> None:
+    file = planned(tmp_path)
+    plan = read(file, TrainingPlan)
+    made = mechanism(plan.privacy, plan.strategy, 50)
+    assert made is not None
+
+    def stated(hash_: str, noise: float = 1.0) -> Path:
+        deployment = Deployment(
+            kind="campaign",
+            name=plan.campaign,
+            plan_hash=hash_,
+            model_line=plan.model_line,
+            process=plan.process,
+            sites=1,
+            rounds_planned=4,
+            rounds_done=4,
+            rounds_charged=4,
+        )
+        louder = replace(made.steps, noise_multiplier=noise * made.steps.noise_multiplier)
+        promise = promise_of(replace(made, steps=louder), plan.strategy.rounds)
+        (tmp_path / "statement.json").write_bytes(state(deployment, promise).as_json())
+        return tmp_path / "statement.json"
+
+    assert "JG-privacy-045" in jangin("privacy", "verify", stated(plan.hash), "--site", folder).err
+    reserve(folder, file)
+    assert said(jangin, "privacy", "verify", stated(plan.hash), "--site", folder)["verdict"] == "holds"
+    other = jangin("privacy", "verify", stated(plan.hash, noise=1.01), "--site", folder)
+    assert (other.status, "JG-privacy-044" in other.err) == (1, True)
