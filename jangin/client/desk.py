@@ -19,6 +19,7 @@ from jangin.client.gate import plan_of, records_for
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
+from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
@@ -332,6 +333,8 @@ def take(
         _check_ledger(offer.commitment, folder, ledger)
     known = []
     for given in offer.campaigns:
+        if given.state in _OVER:
+            _end(given, folder, journal, ledger, now)
         try:
             signed = trust.plan(given.plan, now)
             campaign = _campaign(signed, plan_of(signed), given, journal)
@@ -341,12 +344,20 @@ def take(
         if journal.plan(signed.hash) is None:
             journal.keep_plan(signed.hash, given.plan)
         known.append(campaign)
-        account = ledger.accounts.get(campaign.hash)
-        if campaign.state in _OVER and account is not None and not account.ended:
-            ledger.end(campaign.hash, now)
-            journal.lose_held(campaign.hash, plan_of(signed).strategy.rounds + 1, now)
-            folder.drop_reply(campaign.hash)
     return known
+
+
+def _end(given: CampaignOffer, folder: SiteFolder, journal: Journal, ledger: Ledger, now: datetime) -> None:
+    """End a campaign that is over, also where who signed its plan may not sign any more: its rounds are free again."""
+    try:
+        campaign = cbor.digest("plan", cbor.decode(peek(given.plan, Kind.PLAN))).hex()
+    except (SiteError, ValueError):
+        return
+    account = ledger.accounts.get(campaign)
+    if account is not None and not account.ended:
+        ledger.end(campaign, now)
+        journal.lose_held(campaign, account.reservation.rounds + 1, now)
+        folder.drop_reply(campaign)
 
 
 def _check_ledger(envelope: bytes, folder: SiteFolder, ledger: Ledger) -> None:

@@ -55,7 +55,7 @@ def ask(made_records: Path) -> Ask:
             plan=payload,
             campaign=plan.hash,
             records=records,
-            episodes=manifest.train,
+            episodes={name: manifest.contents[name][name] for name in manifest.train},
             cost=price(plan),
             kind=order.kind.value,
             round=order.round,
