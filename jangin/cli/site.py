@@ -111,6 +111,25 @@ def approve(
         talk.warn(doubt)
 
 
+@site.command("decline")
+def decline(
+    folder: Folder,
+    plan: Annotated[str, typer.Argument(help="The plan's hash, or its first digits (8 or more).")],
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Take a yes back for good: no more rounds of this campaign here; what it never spent is free again."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    whole = desk.decline(folder, plan)
+    talk.answer(whole, declined=whole)
+    talk.say(
+        "What was already sent stays spent and cannot be called back.",
+        "이미 보낸 것은 되돌릴 수 없으며, 쓴 예산도 그대로입니다.",
+    )
+
+
 @site.command("status")
 def status(
     folder: Folder,

@@ -333,7 +333,7 @@ def foresee(folder: SiteFolder, plan: TrainingPlan, price: Price, now: datetime)
                 sides = [_balance(ledger, unit, reading, side.get(key, 0.0)) for side in (before[unit, reading], after)]
                 foresights.append(Foresight(unit=unit, before=sides[0], after=sides[1]))
         charged = ledger.episodes(plan.hash)
-    taking = set(allowed(manifest, charged))
+        taking = set(allowed(plan.privacy.unit, manifest, ledger.units(plan.hash), charged))
     others = {episode: digest for unit in manifest.train for episode, digest in manifest.contents[unit].items()}
     out = sorted((one, bytes.fromhex(digest) in charged) for one, digest in others.items() if one not in taking)
     return Foreseen(

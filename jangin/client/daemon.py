@@ -120,8 +120,8 @@ class Daemon:
         ):
             ledger.grant([block.budget for block in self._settings.privacy.budgets], self._clock())
             for campaign, number in journal.open_tasks():
-                kept = self._folder.kept_reply(campaign)
-                if kept is None or kept.round != number:
+                kept, last = self._folder.kept_reply(campaign), journal.last_answered(campaign)
+                if number > max(-1 if last is None else last, -1 if kept is None else kept.round):
                     self._give_back(ledger, campaign, number)  # what was never kept has never left
             try:
                 journal.lose_open_tasks(self._clock())
@@ -263,6 +263,7 @@ class Daemon:
             answered=answered,
             training=None if working is None else working.cleared.digest,
             account=session.ledger.accounts.get(wire.campaign),
+            units=session.ledger.units(wire.campaign),
             episodes=session.ledger.episodes(wire.campaign),
         )
         return clear(wire, standing, self._clock())
@@ -280,6 +281,7 @@ class Daemon:
                 self._give_back(session.ledger, *place)
                 self._abstain(work.incoming, error, session)
                 continue
+            session.ledger.refresh()
             account = session.ledger.accounts.get(place[0])
             if account is None or account.ended:  # nobody waits for it any more
                 session.journal.move(*place, Task.LOST, self._clock())
@@ -349,7 +351,7 @@ class Daemon:
                 _log.warning("%s", error)
                 reached = None if ready.sent is None else Task.LOST
             del self._ready[0]
-            if reached is not None:
+            if reached is not None and reached in MOVES[journal.task(*place)]:  # its campaign may have ended meanwhile
                 journal.move(*place, reached, self._clock())
 
     def _refresh(self, session: "_Session") -> None:

@@ -20,6 +20,7 @@ from jangin.client.gate import plan_of, records_for
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
+from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
@@ -42,6 +43,7 @@ __all__ = [
     "approve",
     "campaigns",
     "commitment",
+    "decline",
     "doubts",
     "enroll",
     "init",
@@ -234,6 +236,36 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
     return Approved(campaign, reservation)
 
 
+def decline(path: Path, hash_: str, *, clock: Clock = now_utc) -> str:
+    """Take back a yes for good: no more rounds of this campaign here, and what it never spent is free again.
+
+    Nobody is asked. What was sent cannot be called back, and stays spent.
+
+    Args:
+        path: the site's folder.
+        hash_: of the plan; the first 8 digits or more.
+        clock: the time.
+
+    Returns:
+        The whole hash.
+
+    Raises:
+        SiteError: JG-site-316, no campaign that was approved here begins so; 343, several do; 304 no site here.
+        PrivacyError: JG-privacy-025..027, the ledger.
+    """
+    folder = SiteFolder(path)
+    folder.settings()
+    with folder.journal() as journal, folder.ledger() as ledger:
+        found = [campaign for campaign in ledger.accounts if campaign.startswith(hash_)]
+        if not found or not re.fullmatch(r"[0-9a-f]{8,64}", hash_):
+            raise SiteError("JG-site-316", hash=hash_)
+        if len(found) > 1:
+            raise SiteError("JG-site-343", hash=hash_, problem=f"{len(found)} plans begin so")
+        journal.withdraw(found[0])
+        _close(found[0], folder, journal, ledger, clock())
+    return found[0]
+
+
 def commitment(folder: SiteFolder, ledger: Ledger, now: datetime) -> bytes:
     """This site's signed word of what its ledger has come to."""
     head, settings = ledger.head, folder.settings()
@@ -357,6 +389,8 @@ def take(
         _check_ledger(offer.commitment, folder, ledger)
     known = []
     for given in offer.campaigns:
+        if given.state in _OVER:
+            _end(given, folder, journal, ledger, now)
         try:
             signed = trust.plan(given.plan, now)
             campaign = _campaign(signed, plan_of(signed), given, journal)
@@ -366,12 +400,26 @@ def take(
         if journal.plan(signed.hash) is None:
             journal.keep_plan(signed.hash, given.plan)
         known.append(campaign)
-        account = ledger.accounts.get(campaign.hash)
-        if campaign.state in _OVER and account is not None and not account.ended:
-            ledger.end(campaign.hash, now)
-            journal.lose_held(campaign.hash, plan_of(signed).strategy.rounds + 1, now)
-            folder.drop_reply(campaign.hash)
     return known
+
+
+def _end(given: CampaignOffer, folder: SiteFolder, journal: Journal, ledger: Ledger, now: datetime) -> None:
+    """End a campaign that is over, also where who signed its plan may not sign any more: its rounds are free again."""
+    try:
+        campaign = cbor.digest("plan", cbor.decode(peek(given.plan, Kind.PLAN))).hex()
+    except (SiteError, ValueError):
+        return
+    if campaign in ledger.accounts:
+        _close(campaign, folder, journal, ledger, now)
+
+
+def _close(campaign: str, folder: SiteFolder, journal: Journal, ledger: Ledger, now: datetime) -> None:
+    """No more of a campaign: the ledger releases what it never spent, and its last update is removed."""
+    account = ledger.accounts[campaign]
+    if not account.ended:
+        ledger.end(campaign, now)
+        journal.lose_held(campaign, account.reservation.rounds + 1, now)
+        folder.drop_reply(campaign)
 
 
 def _check_ledger(envelope: bytes, folder: SiteFolder, ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ either new, or to be answered with what was kept: word for word the last one ans
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -69,6 +70,7 @@ class Standing:
         answered: round and digest of the last order of this campaign that was answered with an update or moments.
         training: digest of the order of this round that is being trained, or None.
         account: of this campaign in the ledger, or None.
+        units: keys of the units of the campaign that the ledger charged.
         episodes: keys of the episodes that the ledger lets take part.
     """
 
@@ -82,6 +84,7 @@ class Standing:
     answered: tuple[int, str] | None
     training: str | None
     account: Account | None = field(repr=False)
+    units: frozenset[bytes] = field(repr=False)
     episodes: frozenset[bytes] = field(repr=False)
 
 
@@ -96,7 +99,7 @@ class Cleared:
         deadline_s: seconds the site has, from receipt.
         hold: whether the update is to wait here.
         records: the folder to train on.
-        episodes: ids of those that may take part.
+        episodes: those that may take part, by their ids, each with the digest of its content.
         cost: what was reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         again: whether it is to be answered with what was kept.
     """
@@ -107,7 +110,7 @@ class Cleared:
     deadline_s: float
     hold: bool
     records: Path
-    episodes: tuple[str, ...] = field(repr=False)
+    episodes: Mapping[str, str] = field(repr=False)
     cost: Cost | None
     again: bool
 
@@ -139,7 +142,7 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
         raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
     records, manifest = records_for(plan, standing.settings, standing.folder)
     account = _reserved(standing.account, order.round, plan, charged=again or standing.training is not None)
-    episodes = allowed(manifest, standing.episodes)
+    episodes = allowed(plan.privacy.unit, manifest, standing.units, standing.episodes)
     if not episodes:
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
     cost = account.reservation.cost

@@ -115,12 +115,14 @@ class BudgetBlock(Document):
     """
 
     unit: Unit
-    secure_sum: PositiveFloat
-    coalition: PositiveFloat
+    secure_sum: Annotated[float, Field(ge=0.001)]
+    coalition: Annotated[float, Field(ge=0.001)]
     delta: Annotated[float, Field(gt=0, lt=1)]
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> Self:
+        if self.unit is Unit.SITE:
+            raise ValueError("no campaign is counted by site")
         if not self.delta <= min(0.5, self.secure_sum / 2, self.coalition / 2):
             raise ValueError("delta is at most half of either epsilon, and at most .5")
         return self

@@ -58,10 +58,18 @@ def _units(plan: TrainingPlan, manifest: Manifest) -> dict[bytes, list[bytes]]:
     return {unit_key(plan.privacy.unit, name): episodes for name, episodes in of_unit.items()}
 
 
-def allowed(manifest: Manifest, episodes: Collection[bytes]) -> tuple[str, ...]:
-    """The ids of the training episodes whose keys are among `episodes`; of one content the first."""
-    first: dict[bytes, str] = {}
+def allowed(unit: Unit, manifest: Manifest, units: Collection[bytes], episodes: Collection[bytes]) -> dict[str, str]:
+    """The training episodes that may take part, by their ids, each with its digest; of one content the first.
+
+    Args:
+        unit: of the campaign; where it is not the episode, whoever was not charged has no part in it, whatever he has.
+        manifest: of the records.
+        units: keys of the units that were charged.
+        episodes: keys of the episodes that were.
+    """
+    first: dict[str, str] = {}
     for name in manifest.train:
-        for episode, digest in sorted(manifest.contents.get(name, {}).items()):
-            first.setdefault(bytes.fromhex(digest), episode)
-    return tuple(sorted(episode for key, episode in first.items() if key in episodes))
+        if unit is Unit.EPISODE or unit_key(unit, name) in units:
+            for episode, digest in sorted(manifest.contents.get(name, {}).items()):
+                first.setdefault(digest, episode)
+    return {episode: digest for digest, episode in first.items() if bytes.fromhex(digest) in episodes}

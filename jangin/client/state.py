@@ -185,6 +185,10 @@ class Journal:
         rows = self._do("SELECT envelope FROM approvals WHERE plan = ?", plan)
         return rows[0][0] if rows else None
 
+    def withdraw(self, plan: str) -> None:
+        """Forget a person's yes to the plan of this hash: from then on nobody here approved it."""
+        self._do("DELETE FROM approvals WHERE plan = ?", plan)
+
     def task(self, campaign: str, round: int) -> Task:  # noqa: A002 - the field's word
         """Where a round stands."""
         rows = self._do(

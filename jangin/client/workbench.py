@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class Job:
         plan: canonical CBOR of the plan that was cleared.
         campaign: its hash.
         records: the validated folder.
-        episodes: ids of those that may take part.
+        episodes: those that may take part, by their ids, each with the digest of its content.
         cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         own: parameters that the site keeps for itself, as the last round left them, or None.
         kind: `scale` or `train`.
@@ -53,7 +54,7 @@ class Job:
     plan: bytes = field(repr=False)
     campaign: str
     records: Path
-    episodes: tuple[str, ...] = field(repr=False)
+    episodes: Mapping[str, str] = field(repr=False)
     cost: Cost | None
     own: bytes | None = field(repr=False)
     kind: str

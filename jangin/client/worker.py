@@ -53,6 +53,7 @@ class _Campaign:
     rule: LocalRule
     shared: int
     whole: int
+    episodes: Mapping[str, str]
 
     def own(self) -> bytes | None:
         """What the site has to keep for later rounds: its own parameters, (whole,), where any of them are its own."""
@@ -86,7 +87,8 @@ class Trainer:
 
     def _campaign(self, request: Mapping[str, Any]) -> _Campaign:
         name = request["campaign"]
-        if name not in self._campaigns:
+        held = self._campaigns.get(name)
+        if held is None or held.episodes != request["episodes"]:
             self._campaigns[name] = _open(request)
         return self._campaigns[name]
 
@@ -117,14 +119,17 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     if cost_form(cost) != request["cost"]:
         raise PrivacyError("JG-privacy-030", where=plan.campaign)
     records = Records.open(Path(request["records"]))
+    held = {episode: digest for of_unit in records.manifest.contents.values() for episode, digest in of_unit.items()}
+    if not request["episodes"].items() <= held.items():
+        raise PrivacyError("JG-privacy-032", where=plan.campaign)
     unit: SplitUnit = "master" if plan.privacy.unit is Unit.MASTER else "episode"
-    train = cut(line, records.train(request["episodes"]), read_process(line.process), unit)
+    train = cut(line, records.train(list(request["episodes"])), read_process(line.process), unit)
     learner = recipe.learner()
     site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed)
     if request["own"] is not None:
         site.keep(np.frombuffer(request["own"], "<f4"))
-    layout = learner.model.layout
-    return _Campaign(plan, recipe, site, build(plan.strategy).local, len(layout.shared), layout.size)
+    layout, rule = learner.model.layout, build(plan.strategy).local
+    return _Campaign(plan, recipe, site, rule, len(layout.shared), layout.size, request["episodes"])
 
 
 def _misfit(order: Order, campaign: _Campaign) -> str:

@@ -336,6 +336,11 @@ class Ledger:
         account = self._accounts.get(campaign)
         return frozenset(() if account is None else self._sets.keys(account.members[Unit.EPISODE]))
 
+    def units(self, campaign: str) -> frozenset[bytes]:
+        """The keys of the units of a campaign's own kind that it charged; none without a reservation."""
+        account = self._accounts.get(campaign)
+        return frozenset(() if account is None else self._sets.keys(account.members[account.reservation.unit]))
+
     def campaigns_of(self, unit: Unit, key: bytes) -> list[Account]:
         """The campaigns that charged the unit of this key, in the order of their reservations."""
         number = self._sets.number(key)
@@ -374,27 +379,35 @@ class Ledger:
         self._written.append(body)
 
     def _take(self, bodies: Iterable[bytes]) -> None:
-        """Add entries of the chain to what is known."""
-        for entry in map(cbor.decode, bodies):
-            match entry:
-                case {"kind": "spend", "campaign": campaign, "round": number}:
-                    self._accounts[campaign].spent.add(number)
-                case {"kind": "give_back", "campaign": campaign, "round": number}:
-                    self._accounts[campaign].spent.remove(number)
-                case {"kind": "end", "campaign": campaign}:
-                    self._accounts[campaign].ended = True
-                case {"kind": "reserve"}:
-                    self._accounts[entry["campaign"]] = self._account(entry)
-                case {"kind": "grant", "budgets": budgets}:
-                    for form in budgets:
-                        self._set(_budget(form))
-                case {"kind": "enrol", "time": time, "masters": masters}:
-                    self._enrolled |= dict.fromkeys(masters, datetime.fromisoformat(time))
-                case {"kind": "leave", "masters": masters}:
-                    for master in masters:
-                        del self._enrolled[master]
-                case _:
-                    raise ValueError(f"Expected an entry of the ledger: {entry!r:.80}.")
+        """Add entries of the chain to what is known; where one cannot be added, nothing here is counted on again."""
+        try:
+            for body in bodies:
+                self._add(cbor.decode(body))
+        except BaseException:
+            self._chain.close()
+            raise
+
+    def _add(self, entry: Any) -> None:
+        """Add one entry."""
+        match entry:
+            case {"kind": "spend", "campaign": campaign, "round": number}:
+                self._accounts[campaign].spent.add(number)
+            case {"kind": "give_back", "campaign": campaign, "round": number}:
+                self._accounts[campaign].spent.remove(number)
+            case {"kind": "end", "campaign": campaign}:
+                self._accounts[campaign].ended = True
+            case {"kind": "reserve"}:
+                self._accounts[entry["campaign"]] = self._account(entry)
+            case {"kind": "grant", "budgets": budgets}:
+                for form in budgets:
+                    self._set(_budget(form))
+            case {"kind": "enrol", "time": time, "masters": masters}:
+                self._enrolled |= dict.fromkeys(masters, datetime.fromisoformat(time))
+            case {"kind": "leave", "masters": masters}:
+                for master in masters:
+                    del self._enrolled[master]
+            case _:
+                raise ValueError(f"Expected an entry of the ledger: {entry!r:.80}.")
 
     def _set(self, budget: Budget) -> None:
         """The last grant before anything was charged fixes the orders."""
@@ -415,7 +428,10 @@ class Ledger:
         held = self._budgets[budget.unit][0]
         if not self._accounts:
             return budget != held
-        if budget.delta > held.delta or any(cap > held.caps[reading] for reading, cap in budget.caps.items()):
+        raised = budget.caps.keys() != held.caps.keys() or any(
+            cap > held.caps[reading] for reading, cap in budget.caps.items()
+        )
+        if raised or budget.delta > held.delta:
             raise PrivacyError("JG-privacy-021", where=budget.unit.value, asked=_caps(budget), held=_caps(held))
         return budget != held
 

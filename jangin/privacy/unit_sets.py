@@ -56,8 +56,14 @@ class UnitSets:
         return (self._keys[number].tobytes() for number in numbers)
 
     def keep(self, sets: Collection[Collection[bytes]]) -> list[bytes]:
-        """Write sets, within one transaction of the chain, and number what is new in them; their digests, 32 bytes."""
+        """Write sets, within one transaction of the chain, and number what is new in them; their digests, 32 bytes.
+
+        Raises:
+            ValueError: a key of another length: nobody could read the file again.
+        """
         new = [key for key in dict.fromkeys(key for keys in sets for key in keys) if key not in self._numbers]
+        if any(len(key) != _KEY_BYTES for key in new):
+            raise ValueError(f"Expected keys of {_KEY_BYTES} bytes.")
         numbers = self._numbers | dict(zip(new, range(len(self), len(self) + len(new)), strict=True))
         for key in new:
             self._chain.do("INSERT INTO units VALUES (?, ?)", numbers[key], key)
@@ -78,7 +84,8 @@ class UnitSets:
         """
         if digest not in self._read:
             rows = self._chain.do("SELECT members FROM sets WHERE digest = ?", digest)
-            members = np.frombuffer(rows[0][0] if rows else b"", "<i8").astype(np.int64)
+            raw = rows[0][0] if rows else b""
+            members = np.frombuffer(raw[: len(raw) // 8 * 8], "<i8").astype(np.int64)
             if members.max(initial=UNKNOWN) >= len(self):
                 self._read_units()
             known = members.min(initial=0) >= 0 and members.max(initial=UNKNOWN) < len(self)

@@ -180,7 +180,8 @@ def validate(
 
 def _contents(folder: Path, card: Card, manifest: Manifest) -> Contents:
     """What every unit of the folder holds."""
-    return contents(EpisodeView(folder, card, manifest, (*manifest.train, *manifest.holdout)), manifest.unit)
+    view = EpisodeView(folder, card, manifest, (*manifest.train, *manifest.holdout))
+    return contents(view, read_process(card.process), manifest.unit)
 
 
 def check_files(folder: Path, digests: Mapping[str, str]) -> Iterator[Finding]:

@@ -1,13 +1,14 @@
 """What an episode holds, as one digest: the name by which a privacy budget knows it.
 
-The law: the digest is over the values of the episode's streams alone - no id, no file, no folder, no label and no order
-of columns enters it - so that a recording keeps it when it is renamed, copied, relabelled or ingested anew. An episode
-without stream rows is known by its row of episodes.parquet without ids.
+The law: the digest is over the values of the episode's streams alone, of those streams and channels that its process
+demands - no id, no file, no folder, no label, no order of columns and nothing optional enters it - so that a recording
+keeps it when it is renamed, copied, relabelled, ingested anew, or told of with one sensor more or less. An episode
+without values there is known by all its streams, and one without any by its row of episodes.parquet without ids.
 Not covered: a recording that was cut, resampled or converted anew has other values, and so another digest.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from jangin.records.dataset import SPLIT_COLUMN, EpisodeView, stream_parts
 from jangin.records.manifest import Contents
+from jangin.records.process import Process
 from jangin.records.split import SplitUnit
 
 __all__ = ["contents"]
@@ -23,38 +25,57 @@ __all__ = ["contents"]
 _IDS = frozenset({"episode_id", "master", "consent_id"})
 
 
-def contents(view: EpisodeView, unit: SplitUnit) -> Contents:
-    """The digest of each episode of a view: `{unit: {episode_id: SHA-256 in hex}}`.
+def contents(view: EpisodeView, process: Process, unit: SplitUnit) -> Contents:
+    """The digest of each episode of a view of this process: `{unit: {episode_id: SHA-256 in hex}}`.
 
     Raises:
         DataError: JG-data-005, a file has changed.
     """
     rows = view.episodes.to_pylist()
     digests = {row["episode_id"]: hashlib.sha256(b"jangin/episode\0") for row in rows}
-    filled = set()
-    for stream in sorted(stream.name for stream in view.card.streams):
-        if stream_parts(view.files, stream):
-            for episode, values in _values(view.stream(stream)):
-                digests[episode].update(f"{stream}\0{values}\0".encode())
-                filled.add(episode)
+    everything = {stream.name: {channel.name for channel in stream.channels} for stream in view.card.streams}
+    empty = set(digests)
+    for chosen in (_demanded(process), everything):
+        filled = set()
+        for stream in sorted(chosen.keys() & everything.keys()) if empty else ():
+            if stream_parts(view.files, stream):
+                for episode, values in _values(view.stream(stream), chosen[stream]):
+                    if episode in empty:
+                        digests[episode].update(f"{stream}\0{values}\0".encode())
+                        filled.add(episode)
+        empty -= filled
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         episode = row["episode_id"]
-        if episode not in filled:
-            digests[episode].update(repr(sorted((key, row[key]) for key in row.keys() - _IDS)).encode())
+        if episode in empty:
+            known = sorted((name, value) for name, value in row.items() if value is not None and name not in _IDS)
+            digests[episode].update(repr(known).encode())
         found.setdefault(row[SPLIT_COLUMN[unit]], {})[episode] = digests[episode].hexdigest()
     return found
 
 
-def _values(table: pa.Table) -> Iterator[tuple[str, str]]:
-    """Each episode of a stream with the digest of its times and of the channels that it has."""
-    channels = sorted(name for name in table.column_names if name not in ("episode_id", "t"))
+def _demanded(process: Process) -> dict[str, set[str]]:
+    """What no site's records lack: the streams of a process with their channels, without the optional ones."""
+    return {
+        stream.name: {channel.name for channel in stream.channels if not channel.optional}
+        for stream in process.streams
+        if not stream.optional
+    }
+
+
+def _values(table: pa.Table, chosen: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each episode that has values in the chosen channels of a stream, with the digest of its times and of them."""
+    channels = sorted(name for name in table.column_names if name in chosen)
+    if not channels:
+        return
     times = _floats(table["t"])
     values = np.stack([_floats(table[name]) for name in channels], axis=1)
     for episode, start, stop in _runs(table["episode_id"]):
         rows = values[start:stop]
         there = np.flatnonzero(~np.isnan(rows).all(axis=0))
         names = ",".join(channels[number] for number in there)
+        if not len(there):
+            continue
         content = names.encode() + b"\0" + times[start:stop].tobytes() + rows[:, there].tobytes()
         yield episode, hashlib.sha256(content).hexdigest()
 

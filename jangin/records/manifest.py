@@ -9,7 +9,7 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,7 +40,7 @@ KEY_FILE = "holdout.key"
 _NOT_DESCRIBED = frozenset({MANIFEST_FILE, KEY_FILE, "mapping.local.yaml"})
 
 
-Contents = dict[str, dict[str, str]]
+Contents = dict[str, dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]]
 """Of each unit the digests of its episodes' content, by episode id (records/contents.py)."""
 
 

@@ -76,6 +76,7 @@ def case(
             answered=None,
             training=None,
             account=reserved(asked),
+            units=frozenset(everything),
             episodes=frozenset(everything),
         )
         return wired(asked.hash, order), replace(knows, **standing)

@@ -158,6 +158,19 @@ def test_a_campaign_that_is_over_frees_what_it_never_spent(
     assert desk.approve(enrolled.path, second, half) is not None
 
 
+def test_a_yes_that_is_taken_back_frees_what_was_never_spent_and_is_never_given_again(
+    enrolled: SiteFolder, offered: Callable[..., str]
+) -> None:
+    first, second = offered("first-campaign"), offered("second-campaign")
+    desk.approve(enrolled.path, first, half)
+    for wrong in ("", first[:7], "0" * 64, "f" * 8):
+        assert code_of(lambda wrong=wrong: desk.decline(enrolled.path, wrong)) == "JG-site-316"
+    assert desk.decline(enrolled.path, first[:8]) == desk.decline(enrolled.path, first) == first
+    assert not next(one for one in desk.campaigns(enrolled.path) if one.hash == first).approved
+    assert code_of(lambda: desk.approve(enrolled.path, first, half)) == "JG-privacy-028"
+    assert desk.approve(enrolled.path, second, half) is not None
+
+
 def test_a_ledger_put_back_with_its_anchor_is_noticed_by_what_the_server_kept(
     enrolled: SiteFolder, offered: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -216,9 +229,9 @@ def test_of_recordings_with_one_content_one_takes_part(
     desk.approve(enrolled.path, hash_, half)
     _, manifest = open_validated(records)
     with enrolled.ledger() as ledger:
-        keys = ledger.episodes(hash_)
+        keys, units = ledger.episodes(hash_), ledger.units(hash_)
         assert ledger.spent(Unit.EPISODE, Reading.SECURE_SUM) > 0
-    taking_part = allowed(manifest, keys)
+    taking_part = allowed(Unit.EPISODE, manifest, units, keys)
     assert len(taking_part) == len(keys) < len(manifest.train)
     assert len({name.removesuffix("-again") for name in taking_part}) == len(taking_part)
 

@@ -55,7 +55,7 @@ def ask(made_records: Path) -> Ask:
             plan=payload,
             campaign=plan.hash,
             records=records,
-            episodes=manifest.train,
+            episodes={name: manifest.contents[name][name] for name in manifest.train},
             cost=price(plan),
             own=None,
             kind=order.kind.value,
@@ -226,7 +226,7 @@ def test_an_episode_that_may_not_take_part_does_not(
     bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path
 ) -> None:
     job = ask(plan(campaign="some"), scale())
-    some = job.episodes[:3]
+    some = dict(list(job.episodes.items())[:3])
     done = bench.work(replace(job, episodes=some), LONG_SECONDS)
     moments = read_reply(Kind.SCALE, "site-0", done.body, done.vector).vector
     assert moments is not None

@@ -97,6 +97,20 @@ def test_a_channel_that_holds_nothing_changes_nothing(made: Path) -> None:
     assert digests(validated(made)) == digests(before)
 
 
+def test_one_sensor_more_or_less_is_the_same_recording(made: Path) -> None:
+    """Else whoever leaves out an optional channel, or a whole stream, has every old recording's budget anew."""
+    before = digests(validated(made))
+    card = Records.open(made).card
+    extra = [(stream, channel) for stream in card.streams for channel in stream.channels if channel.optional]
+    assert extra
+    for stream, channel in extra:
+        for file in (made / "streams" / stream.name).glob("*.parquet"):
+            table = pq.ParquetFile(file).read()
+            if channel.name in table.column_names:
+                pq.write_table(table.drop_columns([channel.name]), file)
+    assert digests(validated(made)) == before
+
+
 def test_masters_hold_their_episodes(made: Path) -> None:
     manifest = validated(made, "master")
     assert set(manifest.contents) == {*manifest.train, *manifest.holdout}
