@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dp_accounting.pld import PLDAccountant
 
 from jangin.privacy.accounting import calibrate, epsilon_pld
-from jangin.privacy.ledger import Budget, Ledger, Wish
+from jangin.privacy.accounts import Budget, Wish
+from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import Charge, GaussianRelease, Reading, Unit
 
 DELTA, PROBABILITY, ROUNDS = 1e-5, 128 / 10_000, 40

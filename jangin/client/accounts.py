@@ -20,7 +20,8 @@ from jangin.client.state import SiteFolder
 from jangin.codec.document import Document
 from jangin.errors import JanginError, PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.ledger import Account, Budget, Ledger, unit_key
+from jangin.privacy.accounts import Account, Budget, unit_key
+from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import GaussianRelease, Reading, Unit
 from jangin.privacy.renyi import epsilon_at, filter_budget
 from jangin.records.manifest import read_manifest

@@ -24,8 +24,9 @@ from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy.accounts import Reservation
 from jangin.privacy.chain import Head
-from jangin.privacy.ledger import Ledger, Reservation
+from jangin.privacy.ledger import Ledger
 from jangin.records.manifest import file_digest, open_validated
 from jangin.records.process import read_process
 from jangin.trust.approvals import Approval, SignedPlan

@@ -40,7 +40,7 @@ from jangin.flower_link.wire import Wire
 from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, read_order
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.ledger import Account, State
+from jangin.privacy.accounts import Account, State
 from jangin.privacy.releases import Cost, Unit
 from jangin.records.manifest import Manifest, open_validated
 from jangin.records.process import read_process

@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from jangin.codec.document import Document
-from jangin.privacy.ledger import Budget
+from jangin.privacy.accounts import Budget
 from jangin.privacy.releases import Reading, Unit
 from jangin.trust.roster import SITE_ID
 

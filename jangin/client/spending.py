@@ -9,7 +9,7 @@ from pathlib import Path
 from jangin.client.settings import PrivacyLimits
 from jangin.errors import PrivacyError, SiteError
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.ledger import Wish, unit_key
+from jangin.privacy.accounts import Wish, unit_key
 from jangin.privacy.releases import Cost, Unit
 from jangin.records.manifest import Manifest
 

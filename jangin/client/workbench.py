@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from jangin.client.frames import read_frame, write_frame
 from jangin.errors import SiteError
 from jangin.plan.messages import Kind, read_reply
-from jangin.privacy.ledger import cost_form
+from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Cost
 
 __all__ = ["MEMORY_SETTINGS", "Done", "Job", "Workbench"]

@@ -28,7 +28,7 @@ from jangin.errors import JanginError, PrivacyError
 from jangin.models.lines import cut, read_line
 from jangin.plan.messages import Kind, Order, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.ledger import cost_form
+from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Unit
 from jangin.records.dataset import Records
 from jangin.records.process import read_process

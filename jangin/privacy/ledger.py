@@ -11,12 +11,9 @@ granted (Feldman and Zrnic 2021, arXiv 2008.11193), and is judged by its own his
 knows is spent. Signing, the clock and the anchor are handed in.
 """
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -27,157 +24,30 @@ from numpy.typing import NDArray
 
 from jangin.codec import cbor
 from jangin.errors import PrivacyError
+from jangin.privacy.accounts import (
+    MOVES,
+    UP,
+    Account,
+    Budget,
+    Event,
+    Reservation,
+    Wish,
+    budget_form,
+    caps_text,
+    charge_of,
+    cost_form,
+    read_budget,
+    read_cost,
+    rounds_of,
+)
 from jangin.privacy.chain import Anchor, Chain, Head, Signer
-from jangin.privacy.releases import Charge, Cost, GaussianRelease, Reading, Unit
+from jangin.privacy.releases import Reading, Unit
 from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
-from jangin.privacy.unit_sets import Numbers, UnitSets
+from jangin.privacy.unit_sets import UnitSets
 
-__all__ = [
-    "MOVES",
-    "Account",
-    "Budget",
-    "Event",
-    "Ledger",
-    "Reservation",
-    "State",
-    "Wish",
-    "cost_form",
-    "read_cost",
-    "unit_key",
-]
-
-
-class State(StrEnum):
-    """Where the releases of one (campaign, round) stand."""
-
-    RESERVED = "reserved"
-    SPENT = "spent"
-    RELEASED = "released"
-
-
-class Event(StrEnum):
-    """What happens to a round."""
-
-    SPEND = "spend"
-    GIVE_BACK = "give_back"
-    END = "end"
-
-
-MOVES: Final[Mapping[tuple[State, Event], State]] = {
-    (State.RESERVED, Event.SPEND): State.SPENT,
-    (State.SPENT, Event.GIVE_BACK): State.RESERVED,
-    (State.RESERVED, Event.END): State.RELEASED,
-    (State.SPENT, Event.END): State.SPENT,
-}
-"""Everything that can happen to a round; what is not here is refused."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one kind of unit may spend in all, for ever.
-
-    Attributes:
-        unit: of which kind.
-        delta: of the promise.
-        caps: epsilon in each reading.
-    """
-
-    unit: Unit
-    delta: float
-    caps: Mapping[Reading, float]
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a campaign asks.
-
-    Attributes:
-        campaign: its plan's hash.
-        line: its model line.
-        data_set: what the site calls the records; for people.
-        unit: whose presence it hides.
-        rounds: of training; round 0 is what comes before.
-        cost: None where it promises NO DIFFERENTIAL PRIVACY.
-        units: the keys of the units that would take part, each with the keys of its episodes (an episode has itself).
-    """
-
-    campaign: str
-    line: str
-    data_set: str
-    unit: Unit
-    rounds: int
-    cost: Cost | None
-    units: Mapping[bytes, Collection[bytes]] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """What a campaign was granted.
-
-    Attributes:
-        campaign, line, data_set, unit, rounds, cost: of the wish.
-        time: when.
-        left_out: how many episodes have no budget left for it.
-        known: how many that take part did so in campaigns before.
-    """
-
-    campaign: str
-    line: str
-    data_set: str
-    unit: Unit
-    rounds: int
-    cost: Cost | None
-    time: datetime
-    left_out: int
-    known: int
-
-
-@dataclass
-class Account:
-    """One campaign in the ledger.
-
-    Attributes:
-        reservation: what it was granted.
-        members: numbers of the charged units of each kind.
-        spent: the rounds that were, 0 among them where something came before the first.
-        ended: whether it is over.
-    """
-
-    reservation: Reservation
-    members: Mapping[Unit, Numbers] = field(repr=False)
-    spent: set[int] = field(default_factory=set)
-    ended: bool = False
-
-    def state(self, number: int) -> State:
-        """Where a round stands."""
-        if number in self.spent:
-            return State.SPENT
-        return State.RELEASED if self.ended else State.RESERVED
-
-    def releases(self, unit: Unit, reading: Reading) -> tuple[GaussianRelease, ...] | None:
-        """What it may have released, or still may, about one unit of a kind; None: everything."""
-        charge = _charge(self.reservation.cost, unit, reading)
-        if charge is None or not self.ended:
-            return None if charge is None else charge.releases()
-        return charge.releases(len(self.spent - {0}), opened=0 in self.spent)
-
-    def divergence(self, unit: Unit, reading: Reading, order: int) -> float:
-        """The same as Renyi divergence."""
-        releases = self.releases(unit, reading)
-        if releases is None:
-            return inf if self.spent or not self.ended else 0.0
-        return renyi(releases, order) * _UP
-
-
-_UP: Final = 1.0 + 1e-9
-"""Sums of floats are rounded; this is more than a million terms can lose."""
+__all__ = ["Ledger"]
 
 _NOBODY: Final = np.empty(0, np.int64)
-
-
-def unit_key(unit: Unit, name: str) -> bytes:
-    """The key of a unit that is known by a name (a master's pseudonym, a site's id), 32 bytes."""
-    return hashlib.sha256(b"jangin/unit\0" + unit.encode() + b"\0" + name.encode()).digest()
 
 
 class Ledger:
@@ -258,7 +128,7 @@ class Ledger:
         with self._writing():
             changed = [budget for budget in budgets if self._changes(budget)]
             if changed:
-                self._append("grant", now, budgets=[_budget_form(budget) for budget in changed])
+                self._append("grant", now, budgets=[budget_form(budget) for budget in changed])
 
     def reserve(self, wish: Wish, now: datetime, *, exposed: bool = False) -> Reservation:
         """Reserve a whole campaign for the units that have budget for it; asked again, what it was granted.
@@ -400,7 +270,7 @@ class Ledger:
                 self._accounts[entry["campaign"]] = self._account(entry)
             case {"kind": "grant", "budgets": budgets}:
                 for form in budgets:
-                    self._set(_budget(form))
+                    self._set(read_budget(form))
             case {"kind": "enrol", "time": time, "masters": masters}:
                 self._enrolled |= dict.fromkeys(masters, datetime.fromisoformat(time))
             case {"kind": "leave", "masters": masters}:
@@ -422,7 +292,7 @@ class Ledger:
         if budget.unit not in self._budgets:
             if budget.unit is not Unit.EPISODE and self._accounts:
                 raise PrivacyError(
-                    "JG-privacy-021", where=budget.unit.value, asked=_caps(budget), held="nothing counted"
+                    "JG-privacy-021", where=budget.unit.value, asked=caps_text(budget), held="nothing counted"
                 )
             return True
         held = self._budgets[budget.unit][0]
@@ -432,7 +302,7 @@ class Ledger:
             cap > held.caps[reading] for reading, cap in budget.caps.items()
         )
         if raised or budget.delta > held.delta:
-            raise PrivacyError("JG-privacy-021", where=budget.unit.value, asked=_caps(budget), held=_caps(held))
+            raise PrivacyError("JG-privacy-021", where=budget.unit.value, asked=caps_text(budget), held=caps_text(held))
         return budget != held
 
     def _granted(self, unit: Unit) -> tuple[Budget, Mapping[Reading, int]]:
@@ -494,11 +364,11 @@ class Ledger:
         """In each reading, as Renyi divergence: the budget, what each unit has left (units,), what the wish asks."""
         budget, orders = self._granted(unit)
         for reading, cap in budget.caps.items():
-            charge = _charge(wish.cost, unit, reading)
+            charge = charge_of(wish.cost, unit, reading)
             if charge is not None:
                 whole = filter_budget(orders[reading], cap, budget.delta)
                 spent = self._totals(unit, reading)[[self._sets.number(key) for key in keys]]
-                yield whole, whole - spent, renyi(charge.releases(), orders[reading]) * _UP
+                yield whole, whole - spent, renyi(charge.releases(), orders[reading]) * UP
 
     def _shortage(self, wish: Wish, episodes: Collection[bytes]) -> tuple[float, float]:
         """What a refused wish asks of a budget, and what the richest unit has left of it, in percent."""
@@ -546,7 +416,7 @@ class Ledger:
     def _move(self, campaign: str, number: int | None, event: Event, now: datetime) -> None:
         with self._writing():
             account = self._accounts.get(campaign)
-            if account is None or (number is not None and number not in _rounds(account.reservation)):
+            if account is None or (number is not None and number not in rounds_of(account.reservation)):
                 raise PrivacyError("JG-privacy-028", where=campaign[:12], state="not reserved", event=event.value)
             if number is None:
                 if not account.ended:
@@ -556,59 +426,3 @@ class Ledger:
             if account.ended or (state, event) not in MOVES:
                 raise PrivacyError("JG-privacy-028", where=campaign[:12], state=state.value, event=event.value)
             self._append(event.value, now, campaign=campaign, round=number)
-
-
-def _rounds(reservation: Reservation) -> range:
-    """The rounds it may spend: 0 where something is released before the first."""
-    opens = reservation.cost is None or any(charge.opening for charge in reservation.cost.values())
-    return range(0 if opens else 1, reservation.rounds + 1)
-
-
-def _charge(cost: Cost | None, unit: Unit, reading: Reading) -> Charge | None:
-    """What a cost asks of one unit of a kind."""
-    if cost is None:
-        return None
-    return cost[reading].for_episodes() if unit is Unit.EPISODE else cost[reading]
-
-
-def _caps(budget: Budget) -> str:
-    caps = ", ".join(f"{reading.value} {cap:g}" for reading, cap in budget.caps.items())
-    return f"{caps}, delta {budget.delta:g}"
-
-
-def _budget_form(budget: Budget) -> dict[str, object]:
-    caps = {reading.value: float(cap) for reading, cap in budget.caps.items()}
-    return {"unit": budget.unit.value, "delta": float(budget.delta), "caps": caps}
-
-
-def _budget(form: Mapping[str, Any]) -> Budget:
-    caps = {Reading(reading): cap for reading, cap in form["caps"].items()}
-    return Budget(Unit(form["unit"]), form["delta"], caps)
-
-
-def cost_form(cost: Cost | None) -> dict[str, object] | None:
-    """A cost in the codec's data model, as it stands in an entry; None: NO DIFFERENTIAL PRIVACY."""
-
-    def listed(releases: Iterable[GaussianRelease]) -> list[list[float | int]]:
-        return [[float(one.noise_multiplier), float(one.sampling_probability), one.count] for one in releases]
-
-    if cost is None:
-        return None
-    return {
-        reading.value: {"opening": listed(charge.opening), "each_round": listed(charge.each_round)}
-        for reading, charge in cost.items()
-    }
-
-
-def read_cost(unit: Unit, rounds: int, form: Mapping[str, Any] | None) -> Cost | None:
-    """The cost of a form."""
-
-    def read(releases: Iterable[list[Any]]) -> tuple[GaussianRelease, ...]:
-        return tuple(GaussianRelease(*one) for one in releases)
-
-    if form is None:
-        return None
-    return {
-        Reading(reading): Charge(unit, rounds, read(charge["opening"]), read(charge["each_round"]))
-        for reading, charge in form.items()
-    }

@@ -16,7 +16,8 @@ from jangin.client.state import SiteFolder
 from jangin.errors import JanginError
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounting import epsilon_pld
-from jangin.privacy.ledger import Ledger, Wish, unit_key
+from jangin.privacy.accounts import Wish, unit_key
+from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import Cost, GaussianRelease, Reading, Unit
 from jangin.records.manifest import read_manifest, write_manifest
 

@@ -18,7 +18,8 @@ from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, order_body
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.ledger import Account, Ledger, Wish
+from jangin.privacy.accounts import Account, Wish
+from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import Unit
 from jangin.records.manifest import open_validated
 from jangin.training.price import price

@@ -22,7 +22,7 @@ from jangin.errors import LinkError, PlanError
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, order_body
 from jangin.plan.training_plan import TrainingPlan
-from jangin.privacy.ledger import cost_form
+from jangin.privacy.accounts import cost_form
 from jangin.records.manifest import open_validated, read_manifest
 from jangin.training.price import price
 from jangin.training.recipe import Recipe

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ledgers import EPISODES, MASTERS, NOON, Key, Memory, at, cost, keys, wish
 
 from jangin.errors import PrivacyError
-from jangin.privacy.ledger import MOVES, Budget, Event, Ledger, State, unit_key
+from jangin.privacy.accounts import MOVES, Budget, Event, State, unit_key
+from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import GaussianRelease, Reading, Unit
 from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
 

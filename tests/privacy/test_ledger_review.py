@@ -11,7 +11,8 @@ from ledgers import EPISODES, MASTERS, NOON, Key, Memory, cost, keys, wish
 
 from jangin.client.spending import allowed
 from jangin.errors import PrivacyError
-from jangin.privacy.ledger import Ledger, unit_key
+from jangin.privacy.accounts import unit_key
+from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import Unit
 from jangin.records.manifest import Manifest, Validation
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from jangin.privacy.ledger import Budget, Wish
+from jangin.privacy.accounts import Budget, Wish
 from jangin.privacy.releases import Charge, Cost, GaussianRelease, Reading, Unit
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
