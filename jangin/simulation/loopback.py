@@ -8,6 +8,7 @@ import ctypes
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
+from types import FrameType
 
 import yaml
 
@@ -95,9 +97,10 @@ def run_on_loopback(
     cost = price(plan)
     with ExitStack() as stack:
         stack.callback(store.close)
+        still_wanted = stack.enter_context(_signals_kept())
         server = stack.enter_context(_process("server", "run", state.path))
 
-        _wait(state.address.exists, [server], _START_SECONDS)
+        _wait(state.address.exists, [server], _START_SECONDS, still_wanted)
         url = f"https://{state.address.read_text().strip()}"
 
         # Sites join: keys of their own, a one-time token each, a roster that two people sign.
@@ -127,7 +130,7 @@ def run_on_loopback(
             progress(status.round, status.rounds)
             return status.state in _ENDED
 
-        if not _wait(over, [server, *daemons], deadline - time.monotonic(), demand=False):
+        if not _wait(over, [server, *daemons], deadline - time.monotonic(), still_wanted, demand=False):
             raise SimulationError("JG-sim-011", where="demo", state="running", reason=f"{limit_seconds:g} s are over")
         status = campaigns.status(store, campaign)
         if status.state != "finished":
@@ -194,12 +197,47 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
+@contextmanager
+def _signals_kept() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM are not forgotten meanwhile: what is yielded does again what the last of them did.
+
+    An exception that a signal's handler raises can be lost where a library's C code was just then asking for something.
+    """
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: handler for number, handler in held.items() if callable(handler)}
+    came: list[int] = []
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        earlier[signal.Signals(number)](number, frame)
+
+    def again() -> None:
+        if came:
+            earlier[signal.Signals(came[-1])](came[-1], None)
+
+    if threading.current_thread() is not threading.main_thread():
+        earlier = {}
+    for number in earlier:
+        signal.signal(number, keep)
+    try:
+        yield again
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
 def _wait(
-    met: Callable[[], bool], alive: Sequence[subprocess.Popen[bytes]], seconds: float, *, demand: bool = True
+    met: Callable[[], bool],
+    alive: Sequence[subprocess.Popen[bytes]],
+    seconds: float,
+    still_wanted: Callable[[], None],
+    *,
+    demand: bool = True,
 ) -> bool:
     """Look until a condition is met; every process has to stay alive meanwhile."""
     deadline = time.monotonic() + seconds
     while not met():
+        still_wanted()
         for child in alive:
             if child.poll() is not None:
                 raise SimulationError("JG-sim-010", where=_command(child), status=child.returncode)

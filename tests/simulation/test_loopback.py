@@ -1,5 +1,6 @@
 """Laws of the demo's federation: it trains what a simulation trains, and its processes end with it."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -14,6 +15,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from jangin import simulate
+from jangin.simulation.loopback import _signals_kept
 
 SMALL = {
     "data": {
@@ -85,6 +87,17 @@ def test_real_processes_train_what_a_simulation_trains(
     assert (tmp_path / "kept" / "records").exists() == (form == "process")
     assert contents(blows) == before
     assert below(str(tmp_path)) == []
+
+
+def test_a_ctrl_c_that_was_swallowed_is_heard_at_the_next_look() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with _signals_kept() as still_wanted:
+        still_wanted()
+        with contextlib.suppress(KeyboardInterrupt):  # as a library's C code does at times
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            still_wanted()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.kill
