@@ -28,6 +28,7 @@ LIGHT = (
     "jangin.models.layout",
     "jangin.models.lines",
     "jangin.privacy.releases",
+    "jangin.privacy.secure_sum.masks",
     "jangin.plan",
     "jangin.plan.blocks",
     "jangin.plan.messages",
