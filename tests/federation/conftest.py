@@ -1,11 +1,13 @@
 """A real federation on loopback: a server process, site daemons, and folders of sites for whatever is to go wrong."""
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +79,12 @@ def held(pid: int) -> Iterator[None]:
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def unread(pid: int) -> int:
+    """Bytes that wait at the standard input of a process, which is a pipe."""
+    with open(f"/proc/{pid}/fd/0", "rb", buffering=0) as pipe:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def eventually(holds: Callable[[], Any]) -> Any:
@@ -204,8 +212,16 @@ class Federation:
             with held(self.daemon(next(name for name in STEADY if name != site)).worker()):
                 self.start(campaign)
                 eventually(lambda: (0, "sent", "") in self.journal(site, campaign))
-                standing.enter_context(held(self.daemon(site).worker()))
+                worker = self.daemon(site).worker()
+                standing.enter_context(held(worker))
             eventually(lambda: (1, "training", "") in self.journal(site, campaign))
+            sizes = [0]
+
+            def given() -> bool:
+                sizes.append(unread(worker))
+                return 0 < sizes[-2] == sizes[-1]
+
+            eventually(given)  # it was told, and lies before it
             yield
 
     def ended(self, campaign: str) -> CampaignStatus:
