@@ -7,6 +7,7 @@
     ├── PrivacyError       a private step or promise that fails
     ├── LinkError          the connection between site and server
     ├── ServerError        a round that cannot be finished
+    ├── SumError           a secure sum that a site or the server ends
     └── SimulationError    a simulated federation
 
 A code's words live in configs/errors/<part>.yaml, in English and Korean, and its page in docs/errors/ is
@@ -39,6 +40,7 @@ __all__ = [
     "ServerError",
     "SimulationError",
     "SiteError",
+    "SumError",
     "catalogue",
     "exit_status",
 ]
@@ -209,3 +211,7 @@ class ServerError(JanginError):
 
 class SimulationError(JanginError):
     """A simulated federation that cannot run."""
+
+
+class SumError(JanginError):
+    """A message of a secure sum that is not what it has to be, or a sum that protects too little."""

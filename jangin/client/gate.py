@@ -22,7 +22,6 @@ The law: each refusal has a code; what is private about a reason stays here (`do
 either new, or to be answered with what was kept: word for word the last one answered, or its collection.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from jangin.codec.document import parse
 from jangin.errors import DataError, JanginError, SiteError
 from jangin.flower_link.wire import Wire
 from jangin.models.lines import read_line
-from jangin.plan.messages import Kind, Order, read_order
+from jangin.plan.messages import Kind, Order, order_digest, read_order
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Account, State
 from jangin.privacy.releases import Cost, Unit
@@ -136,7 +135,7 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
         raise SiteError("JG-site-311", campaign=plan.campaign, hash=signed.hash)
     _check_line(plan)
     _check_round(order, plan)
-    digest = _digest(order)
+    digest = order_digest(order).hex()
     again = _asked_again(order, digest, standing.answered, plan)
     if standing.training not in (None, digest):
         raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
@@ -189,13 +188,6 @@ def _order(wire: Wire) -> tuple[Order, float]:
     except ValueError as error:
         raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
     return order, deadline_s
-
-
-def _digest(order: Order) -> str:
-    """What an order asks, as 64 hex digits; when and how its answer is fetched is no part of that."""
-    scaling = None if order.scaling is None else [part.astype("<f8").tobytes() for part in order.scaling]
-    head = cbor.encode({"kind": order.kind.value, "round": order.round, "scaling": scaling})
-    return hashlib.sha256(head + order.vector.astype("<f4", copy=False).tobytes()).hexdigest()
 
 
 def _check_membership(standing: Standing, now: datetime) -> None:

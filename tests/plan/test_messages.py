@@ -10,7 +10,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jangin.codec import cbor
-from jangin.plan.messages import ANSWERS, Content, Kind, Order, Reply, order_body, read_order, read_reply, reply_body
+from jangin.plan.messages import (
+    ANSWERS,
+    Content,
+    Kind,
+    Order,
+    Reply,
+    Said,
+    order_body,
+    read_order,
+    read_reply,
+    read_said,
+    read_step,
+    reply_body,
+    said_body,
+    step_body,
+)
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 MOMENTS = arrays(np.float64, st.integers(0, 9), elements=FINITE)
@@ -24,7 +39,46 @@ def test_a_reply_carries_a_vector_or_a_code_and_nothing_else() -> None:
 
 
 def test_an_order_is_the_same_for_every_site() -> None:
-    assert [field.name for field in fields(Order)] == ["kind", "round", "vector", "scaling", "hold"]
+    assert [field.name for field in fields(Order)] == ["kind", "round", "vector", "scaling", "hold", "manifest"]
+
+
+def test_an_answer_to_a_step_of_a_sum_carries_a_message_a_masked_vector_or_a_code() -> None:
+    assert [field.name for field in fields(Said)] == ["site", "message", "vector", "abstained"]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_answer_to_a_step_is_taken_as_the_table_says(kind: Kind) -> None:
+    words = np.ones(3, np.uint32) if kind is Kind.MASK else None
+    for said in (Said("site-1", b"x", words), Said("site-1", None, None, "local")):
+        if (Content.SUM if said.message else Content.CODE) in ANSWERS[kind]:
+            assert read_said(kind, "site-1", said_body(said), said.vector) == said
+        else:
+            with pytest.raises(ValueError, match="answered"):
+                read_said(kind, "site-1", said_body(said), said.vector)
+
+
+@pytest.mark.parametrize(
+    ("body", "vector"),
+    [
+        ({"content": "sum", "abstained": None, "message": None}, None),
+        ({"content": "code", "abstained": "local", "message": b"x"}, None),
+        ({"content": "code", "abstained": None, "message": b"x"}, None),
+        ({"content": "sum", "abstained": None, "message": "x"}, None),
+        ({"content": "sum", "abstained": None, "message": b"x", "loss": 0.1}, None),
+        ({"content": "code", "abstained": "local", "message": None}, np.ones(3, np.uint32)),
+        ({"content": "code", "abstained": "master kim was ill", "message": None}, None),
+    ],
+)
+def test_what_is_no_answer_to_a_step_is_refused(body: object, vector: np.ndarray | None) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        read_said(Kind.MASK, "site-1", cbor.encode(body), vector)
+
+
+def test_a_step_arrives_as_it_was_sent() -> None:
+    assert read_step(step_body(b"message", 3.0)) == (b"message", 3.0)
+    for wrong in ({"deadline_s": 0.0, "message": b""}, {"deadline_s": 1.0, "message": ""}, {"message": b""}):
+        with pytest.raises(ValueError, match="Expected"):
+            read_step(cbor.encode(wrong))
 
 
 def test_messages_are_frozen() -> None:
@@ -65,7 +119,7 @@ REPLIES = {
 
 
 @pytest.mark.parametrize("kind", Kind)
-@pytest.mark.parametrize("content", Content)
+@pytest.mark.parametrize("content", REPLIES)
 def test_a_reply_is_taken_as_the_table_says(kind: Kind, content: Content) -> None:
     sent = REPLIES[content]
     assert sent.content is content

@@ -2,6 +2,7 @@
 
     pair key = HKDF(X25519(s_u, s_v), salt h1, "fsa-m/1|mask" | min(u, v) | max(u, v))   masks one vector of u, one of v
     self key = HKDF(b_u,              salt h1, "fsa-m/1|self" | u)                       masks one vector of u
+    channel key = HKDF(X25519(c_u, c_v), salt h1, "fsa-m/1|enc" | u | v)                 seals one message of u to v
 
 h1 is the digest of what the round fixed, its keys among them; a site is its place in the sorted cohort, from 1, in
 four bytes, little-endian. The law: a key has one use in one round, and no secret is in a repr, a pickle or an error.
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from jangin.privacy.randomness import SecureRandom
 
-__all__ = ["SECRET_BYTES", "Secret", "pair_key", "private_key", "public_bytes", "self_key"]
+__all__ = ["SECRET_BYTES", "Secret", "channel_keys", "pair_key", "private_key", "public_bytes", "self_key"]
 
 SECRET_BYTES = 32
 _KEY_BYTES = 16  # AES-128
@@ -80,6 +81,18 @@ def pair_key(private: X25519PrivateKey, place: int, other_public: bytes, other: 
     """
     agreed = private.exchange(X25519PublicKey.from_public_bytes(other_public))
     return _derived(agreed, salt, "mask", min(place, other), max(place, other))
+
+
+def channel_keys(
+    private: X25519PrivateKey, place: int, other_public: bytes, other: int, salt: bytes
+) -> tuple[Secret, Secret]:
+    """What seals the one message from the site at `place` to the one at `other`, and the one back; 16 bytes each.
+
+    Raises:
+        ValueError: as `pair_key`.
+    """
+    agreed = private.exchange(X25519PublicKey.from_public_bytes(other_public))
+    return _derived(agreed, salt, "enc", place, other), _derived(agreed, salt, "enc", other, place)
 
 
 def self_key(seed: Secret, place: int, salt: bytes) -> Secret:

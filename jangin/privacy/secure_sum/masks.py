@@ -15,6 +15,7 @@ and what the sum itself tells.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -61,7 +62,7 @@ class Cohort:
             raise ValueError("Expected keys that differ from site to site.")
 
 
-def masked(steps: NDArray[np.int64], cohort: Cohort, place: int, seed: Secret, private: Secret) -> Words:
+def masked(steps: NDArray[np.integer[Any]], cohort: Cohort, place: int, seed: Secret, private: Secret) -> Words:
     """What the site at `place` sends for its vector, (size,), with its seed b_u and its private key s_u.
 
     Guarantee: without the seed, or without a pair key, what is sent looks uniform and independent of the vector, as far
