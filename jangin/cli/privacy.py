@@ -188,6 +188,8 @@ def _explained(found: "Explanation", keys: dict[str, Any], lang: str) -> str:
             units=found.nominal_units,
         ),
     ]
+    if found.honest_shares is not None:
+        lines.append(say("shares", honest=found.honest_shares, n_plan=found.n_plan, c_max=found.c_max))
     if found.scaling_noise_multiplier is not None:
         lines.append(say("opening", noise=found.scaling_noise_multiplier))
     first = next(iter(found.readings.values()))

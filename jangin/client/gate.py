@@ -118,7 +118,7 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     """Judge one order.
 
     Raises:
-        SiteError: as in the table above. PlanError: JG-plan-001..003 and 020..023, a plan that cannot hold together.
+        SiteError: as in the table above. PlanError: JG-plan-001..003 and 020..035, a plan that cannot hold together.
     """
     order, deadline_s = _order(wire)
     if standing.envelope is None:
@@ -152,7 +152,7 @@ def plan_of(signed: SignedPlan) -> TrainingPlan:
     """The plan of a payload whose signatures hold.
 
     Raises:
-        PlanError: JG-plan-001..003 and 020..023, it cannot hold together, or asks for what is not built.
+        PlanError: JG-plan-001..003 and 020..035, it cannot hold together.
         SiteError: JG-site-309, it is not written out in full: a default that somebody else's version fills in is no
             promise.
     """

@@ -42,7 +42,7 @@ def wish(plan: TrainingPlan, cost: Cost | None, manifest: Manifest, records: Pat
         line=plan.model_line,
         data_set=records.name,
         unit=plan.privacy.unit,
-        rounds=plan.strategy.rounds,
+        rounds=plan.charged_rounds,
         cost=cost,
         units=_units(plan, manifest),
     )

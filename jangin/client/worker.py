@@ -115,7 +115,7 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     """A campaign's model and this site's training records for it."""
     plan = parse(cbor.decode(request["plan"]), TrainingPlan, "plan")
     recipe, line = Recipe.of(plan), read_line(plan.model_line)
-    cost = None if recipe.mechanism is None else recipe.mechanism.cost(plan.strategy.rounds)
+    cost = None if recipe.mechanism is None else recipe.mechanism.cost(plan.charged_rounds)
     if cost_form(cost) != request["cost"]:
         raise PrivacyError("JG-privacy-030", where=plan.campaign)
     records = Records.open(Path(request["records"]))
@@ -125,7 +125,8 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     unit: SplitUnit = "master" if plan.privacy.unit is Unit.MASTER else "episode"
     train = cut(line, records.train(list(request["episodes"])), read_process(line.process), unit)
     learner = recipe.learner()
-    site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed)
+    encoding = recipe.encoding if recipe.summing else None
+    site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed, encoding=encoding)
     if request["own"] is not None:
         site.keep(np.frombuffer(request["own"], "<f4"))
     layout, rule = learner.model.layout, build(plan.strategy).local

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
@@ -33,8 +34,6 @@ __all__ = [
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(ge=1e-3, le=100)]
-
-_OF_M3 = {"c_max", "n_plan", "coalition_epsilon"}
 
 
 class LocalSteps(Document):
@@ -111,19 +110,23 @@ class PrivacyBlock(Document):
     Attributes:
         unit: whose presence is hidden.
         epsilon: from 0.001 to 100, for one site's releases together; `none` for NO DIFFERENTIAL PRIVACY.
-        delta: at most 1 / (10 * nominal_units); M3: 1 / (10 * n_plan * nominal_units).
+        delta: at most 1 / (10 * nominal_units); M2, M3: 1 / (10 * n_plan * nominal_units).
         clip: L2 bound of one unit's gradient.
         nominal_units: public number of training units of a site; sets sampling probability and divisor.
         windows_per_episode: most examples that a unit gives to one step.
         scaling_share: part of epsilon and delta for the moments from which features and targets are scaled; 0 scales
             by public ranges alone.
-        mechanism: M1, noise in every step inside the site; M3, one clipped vector of every master in a secret sum over
-            sites, which share its noise (unit master; `batch` then counts a master's examples in one local step).
-        c_max: M3: most sites that may tell the server what they added to a sum.
-        n_plan: M3: public number of sites without which no round starts; noise is shared among them.
-        coalition_epsilon: M3: from 0.001 to 100, most epsilon against the server and all other sites together; it
-            sets the least noise of one site, whatever their number.
+        mechanism: M1, noise in every step inside the site; M2, one clipped sum of gradients a round in a secret sum
+            over sites, which share its noise (unit episode, one local step); M3, one clipped vector of every master in
+            such a sum (unit master; `batch` then counts a master's examples in one local step).
         secure_aggregation: whether the server may see single updates (`none`) or only sums (`required`).
+        c_max: of sums: most sites that may tell the server what they added to one.
+        n_plan: of sums: public number of sites without which no round starts; M2, M3: noise is shared among them.
+        n_min_final: of sums: fewest sites whose sum is opened; floor(2 n_plan / 3) + 1 where not given.
+        coalition_epsilon: M2, M3: from 0.001 to 100, most epsilon against the server and all other sites together; it
+            sets the least noise of one site, whatever their number.
+        spare_rounds: secure aggregation: rounds that may fail after vectors have left and are charged and done anew.
+        update_clip: secure aggregation of updates (M1, or no epsilon): L2 bound of a site's update, no promise.
     """
 
     unit: Unit = Unit.EPISODE
@@ -133,24 +136,70 @@ class PrivacyBlock(Document):
     nominal_units: PositiveInt | None = None
     windows_per_episode: PositiveInt = 4
     scaling_share: Share = 0.1
-    mechanism: Literal["M1", "M3"] = "M1"
+    mechanism: Literal["M1", "M2", "M3"] = "M1"
     c_max: PositiveInt = 3
     n_plan: PositiveInt | None = None
+    n_min_final: PositiveInt | None = None
     coalition_epsilon: Epsilon = 50.0
+    spare_rounds: NonNegativeInt = 2
+    update_clip: Annotated[float, Field(ge=1e-12)] = 10.0
     secure_aggregation: Literal["none", "required"] = "none"
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether each site adds only a share of the noise (M2, M3)."""
+        return self.mechanism != "M1"
+
+    @property
+    def sharing_sites(self) -> int:
+        """How many share the noise of a sum; 1 where each site adds its own."""
+        return self.n_plan or 1 if self.shares_noise else 1
+
+    @property
+    def sums_only(self) -> bool:
+        """Whether the server may see sums only."""
+        return self.secure_aggregation == "required"
+
+    def charged_rounds(self, rounds: int) -> int:
+        """The most rounds that are charged, of a strategy's `rounds`: the spare ones with them."""
+        return rounds + self.spare_rounds if self.sums_only else rounds
+
+    def among(self, sites: int) -> Self:
+        """The block of a simulation of so many sites: no sum begins without all of them where it does not say."""
+        if self.n_plan is not None or not (self.shares_noise or self.sums_only):
+            return self
+        return self.model_copy(update={"n_plan": sites})
+
+    @property
+    def _read(self) -> dict[str, tuple[bool, str]]:
+        """The keys that something else has to ask for: whether it does, and what that is."""
+        updates = self.sums_only and (self.mechanism == "M1" or self.epsilon == "none")
+        summed = self.shares_noise or self.sums_only
+        return {
+            "c_max": (summed, "mechanism M2 or M3, or secure_aggregation: required"),
+            "n_plan": (summed, "mechanism M2 or M3, or secure_aggregation: required"),
+            "n_min_final": (summed, "mechanism M2 or M3, or secure_aggregation: required"),
+            "coalition_epsilon": (self.shares_noise, "mechanism M2 or M3"),
+            "spare_rounds": (self.sums_only, "secure_aggregation: required"),
+            "update_clip": (updates, "secure_aggregation: required with mechanism M1 or epsilon: none"),
+        }
 
     @model_validator(mode="after")
     def _constants_of_its_own(self) -> Self:
-        foreign = sorted(_OF_M3 & self.model_fields_set)
-        if self.mechanism != "M3" and foreign:
-            raise ValueError(f"{', '.join(foreign)} belong to mechanism M3")
+        for key, (read, by) in self._read.items():
+            if key in self.model_fields_set and not read:
+                raise ValueError(f"{key} belongs to {by}")
+        if self.n_plan is not None and self.n_min_final is not None and self.n_min_final > self.n_plan:
+            raise ValueError(f"n_min_final {self.n_min_final} is more than the {self.n_plan} of n_plan")
         return self
 
     @model_serializer(mode="wrap")
     def _written_out(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What M3 alone has is no part of other documents, nor of their hash."""
+        """What nothing reads is no part of a document, nor of its hash; nor is an `n_min_final` that is not given."""
         keys: dict[str, Any] = written(self)
-        return {key: value for key, value in keys.items() if self.mechanism == "M3" or key not in _OF_M3}
+        silent = {key for key, (read, _) in self._read.items() if not read}
+        silent |= {"n_min_final"} if self.n_min_final is None else set()
+        return {key: value for key, value in keys.items() if key not in silent}
 
 
 def check_delta(delta: float, nominal_units: int) -> None:

@@ -99,12 +99,13 @@ class Reply:
 
     Attributes:
         site: its name.
-        vector: the update, shape (shared values,), float32; or moments, float64; None when abstaining or held.
+        vector: the update, shape (shared values,), float32; or moments, float64; None when abstaining or held. In a
+            simulation of sums in which nobody masks, either of them in whole steps, uint32.
         abstained: the code of a polite refusal, or None.
     """
 
     site: str
-    vector: NDArray[np.float32] | NDArray[np.float64] | None
+    vector: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.uint32] | None
     abstained: str | None = None
 
     @property

@@ -125,8 +125,16 @@ class TrainingPlan(Document):
 
     @model_validator(mode="after")
     def _keeps_sums_secret(self) -> "TrainingPlan":
-        if self.privacy.mechanism == "M3":
-            raise PlanError("JG-plan-025", where="privacy.mechanism")
+        n_plan, invited = self.privacy.n_plan, len(self.sites.invite)
+        if self.privacy.shares_noise:
+            if not self.privacy.sums_only:
+                raise PlanError("JG-plan-032", where="privacy.secure_aggregation", mechanism=self.privacy.mechanism)
+            if n_plan is None:
+                raise ValueError(
+                    "privacy.n_plan is needed where sites share noise: it is public and sizes their shares"
+                )
+        if n_plan is not None and n_plan > invited:
+            raise PlanError("JG-plan-034", where="privacy.n_plan", n_plan=n_plan, sites=invited)
         return self
 
     @model_validator(mode="after")
@@ -134,13 +142,19 @@ class TrainingPlan(Document):
         shares = self.privacy.scaling_share + (self.evaluate.epsilon_share if self.evaluate else 0.0)
         if shares >= 1.0:
             raise ValueError(f"scaling_share and epsilon_share add up to {shares:g}: nothing is left for training")
-        if self.privacy.epsilon != "none":
-            if self.privacy.nominal_units is None:
-                raise ValueError(
-                    "privacy.nominal_units is needed with an epsilon: it is public and nobody else's to guess"
-                )
-            check_delta(self.privacy.delta, self.privacy.nominal_units)
+        if self.privacy.nominal_units is None and (self.privacy.epsilon != "none" or self.privacy.sums_only):
+            raise ValueError(
+                "privacy.nominal_units is needed with an epsilon or with secure_aggregation: required: it is public "
+                "and nobody else's to guess"
+            )
+        if self.privacy.epsilon != "none" and self.privacy.nominal_units is not None:
+            check_delta(self.privacy.delta, self.privacy.sharing_sites * self.privacy.nominal_units)
         return self
+
+    @property
+    def charged_rounds(self) -> int:
+        """The most rounds that are charged: those of the strategy, and spare ones."""
+        return self.privacy.charged_rounds(self.strategy.rounds)
 
     @property
     def hash(self) -> str:
@@ -152,7 +166,7 @@ def read_plan(path: Path) -> TrainingPlan:
     """Read and check a training plan.
 
     Raises:
-        PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody; JG-plan-025 for M3,
-            as long as secure aggregation is not built.
+        PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody; JG-plan-032 for
+            shares of noise without secure aggregation, JG-plan-034 for more sites than are invited.
     """
     return read(path, TrainingPlan)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease
 
-__all__ = ["means_and_deviations", "moment_clip", "moment_sum", "noise_deviation"]
+__all__ = ["clipped_moment_sum", "means_and_deviations", "moment_clip", "moment_sum", "noise_deviation"]
 
 Columns = NDArray[np.float64]
 
@@ -40,6 +40,30 @@ def moment_sum(
     Raises:
         ValueError: a release without a source of randomness.
     """
+    if release is None:
+        total: Columns = _moments(values, units).sum(axis=0)
+        return total
+    if random is None:
+        raise ValueError("Expected a source of randomness beside a release.")
+    noised: Columns = clipped_moment_sum(values, units)
+    noised += random.gaussian(len(noised)) * release.noise_multiplier * moment_clip(values.shape[1])
+    return noised
+
+
+def clipped_moment_sum(values: Columns, units: NDArray[np.int64]) -> Columns:
+    """The units' moments as in `moment_sum`, each clipped and all summed, without noise; shape (1 + 2 * columns,).
+
+    Sensitivity: one unit moves it by at most `moment_clip`.
+    """
+    moments, bound = _moments(values, units), moment_clip(values.shape[1])
+    norms = np.linalg.norm(moments, axis=1, keepdims=True)
+    moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
+    total: Columns = moments.sum(axis=0)
+    return total
+
+
+def _moments(values: Columns, units: NDArray[np.int64]) -> Columns:
+    """Every unit's own, shape (units, 1 + 2 * columns); zeros where a value is not finite."""
     over_time = tuple(range(2, values.ndim))
     _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
     moments = np.ones((len(sizes), 1 + 2 * values.shape[1]))
@@ -48,17 +72,7 @@ def moment_sum(
         np.add.at(sums, of_example, columns.mean(axis=over_time))
         moments[:, start : start + values.shape[1]] = sums / sizes[:, None]
     moments[~np.isfinite(moments).all(axis=1)] = 0.0
-    if release is None:
-        total: Columns = moments.sum(axis=0)
-        return total
-    if random is None:
-        raise ValueError("Expected a source of randomness beside a release.")
-    bound = moment_clip(values.shape[1])
-    norms = np.linalg.norm(moments, axis=1, keepdims=True)
-    moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
-    noise = random.gaussian(moments.shape[1]) * release.noise_multiplier * bound
-    noised: Columns = moments.sum(axis=0) + noise
-    return noised
+    return moments
 
 
 def noise_deviation(release: GaussianRelease | None, columns: int, units: float, sites: int) -> float:

@@ -7,7 +7,7 @@ figure that cannot be computed anew does not hold, and one that claims less than
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -96,7 +96,7 @@ def recount(content: bytes, where: str = "statement") -> Recount:
         figure
         for reading, stated in loss.readings.items()
         for figure in _compared(reading, stated, _released(statement, stated, where))
-    )
+    ) + tuple(_shares(loss))
     return Recount(Verdict.HOLDS if all(figure.holds for figure in figures) else Verdict.DOES_NOT_HOLD, figures)
 
 
@@ -150,6 +150,25 @@ def _released(statement: Statement, stated: ReadingFigures, where: str) -> Relea
     if not released:
         raise PrivacyError("JG-privacy-041", where=where, problem="events: nothing was released")
     return tuple(released)
+
+
+def _shares(loss: PrivacyLoss) -> Iterator[Figure]:
+    """Where noise is shared: H from the plan's constants, and the server's noise from H shares of the coalition's.
+
+    H = max(floor(2 n / 3) + 1, n_min_final) - c_max, at least 1; n sites begin a sum, more than two thirds open it.
+    """
+    of = loss.mechanism
+    if of.honest_shares is None:
+        return
+    honest = None
+    if of.n_plan is not None and of.c_max is not None:
+        honest = max(1, max(of.n_plan * 2 // 3 + 1, of.n_min_final or 0) - of.c_max)
+    yield _near(Reading.SECURE_SUM, "honest shares", of.honest_shares, honest, 0.0)
+    summed, single = (_events(loss.readings[reading].events) for reading in (Reading.SECURE_SUM, Reading.COALITION))
+    alike = [(when, q, count) for when, _, q, count in summed] == [(when, q, count) for when, _, q, count in single]
+    for (when, noise, _, _), (_, share, _, _) in zip(summed, single, strict=False):
+        together = share * of.honest_shares**0.5 if alike else None
+        yield _near(Reading.SECURE_SUM, f"noise of the honest shares, {when}", noise, together, _FILTER_TOLERANCE)
 
 
 def _compared(reading: Reading, stated: ReadingFigures, released: Released) -> list[Figure]:

@@ -23,9 +23,12 @@ __all__ = [
     "Mechanism",
     "Reading",
     "Relation",
+    "SharedNoise",
+    "SharedSum",
     "Unit",
     "honest_shares",
     "together",
+    "two_thirds",
 ]
 
 NO_DIFFERENTIAL_PRIVACY: Final = "NO DIFFERENTIAL PRIVACY"
@@ -181,27 +184,25 @@ class LocalDpSgd:
 
 
 @dataclass(frozen=True)
-class MasterSum:
-    """Mechanism M3: in every round each enrolled master gives one vector, clipped, to a secret sum over all sites.
+class SharedNoise:
+    """What M2 and M3 have in common: a secret sum over sites each of which adds a share of its noise, never all of it.
 
-    McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1, with every master in every round (q = 1), equal weights and a
-    public divisor. No site adds the whole noise: each adds a share (Dwork et al. 2006, EUROCRYPT, "Our Data,
-    Ourselves"), and the shares of the `honest` sites alone carry the promise, whatever the others add.
+    Dwork et al. 2006 (EUROCRYPT, "Our Data, Ourselves", Section 1): shares of the `honest` sites alone carry the
+    promise, whatever the others add.
 
-    Guarantee: everything starts from the public parameters of the round, so one master moves its sum by at most
-    `clip`. Towards a server that sees sums only, `c_max` sites of which tell it what they added, a round is a Gaussian
-    release of sqrt(honest) shares' noise; against that server and every other site together, one of a single share.
-    An episode has half of a master's noise (`Charge.for_episodes`).
+    Guarantee: one unit moves its site's vector by at most `clip`. Towards a server that sees sums only, `c_max` sites
+    of which tell it what they added, a round is a release with sqrt(honest) shares' noise; against that server and
+    every other site together, one with a single share. A round counts as released once the site's vector has left.
 
-    Not covered: a server that sees a site's vector by itself; a master at two sites, who is charged at both; that a
-    site takes part, and when; timing, which grows with the number of masters.
+    Not covered: a server that sees a site's vector by itself, for which the second reading is what holds; a unit at two
+    sites, which is charged at both; that a site takes part, and when; timing.
 
     Attributes:
-        clip: L2 bound of one master's vector.
-        share: one site's noise in the sums of the whole campaign.
-        masters: public number of masters of a site, by which its sum is divided.
+        clip: L2 bound of one unit's vector.
+        share: one site's noise in the sums of the whole campaign, spare ones with them.
         sites: public number of sites without which no round starts, n_plan.
         c_max: most sites that tell the server what they added.
+        n_min_final: fewest sites whose sum is opened.
         scaling: one site's share in the release of moments before training, if any.
         guarantee: towards the server that sees sums only.
         coalition: against it and every other site together.
@@ -209,9 +210,9 @@ class MasterSum:
 
     clip: float
     share: GaussianRelease
-    masters: int
     sites: int
     c_max: int
+    n_min_final: int
     scaling: GaussianRelease | None
     guarantee: Guarantee
     coalition: Guarantee
@@ -219,10 +220,10 @@ class MasterSum:
     @property
     def honest(self) -> int:
         """The fewest honest shares of a sum, as `honest_shares` counts them."""
-        return honest_shares(self.sites, self.c_max)
+        return honest_shares(self.sites, self.c_max, self.n_min_final)
 
     def cost(self, rounds: int) -> Cost:
-        """What it asks of a master over `rounds` rounds, in each reading.
+        """What it asks of a unit over `rounds` rounds, in each reading.
 
         Raises:
             ValueError: another number of rounds than that of the noised sums.
@@ -232,22 +233,64 @@ class MasterSum:
 
         def charge(shares: int) -> Charge:
             opening = () if self.scaling is None else (together(self.scaling, shares),)
-            return Charge(Unit.MASTER, rounds, opening, (replace(together(self.share, shares), count=1),))
+            each = replace(together(self.share, shares), count=1)
+            return Charge(self.guarantee.unit, rounds, opening, (each,))
 
         return {Reading.SECURE_SUM: charge(self.honest), Reading.COALITION: charge(1)}
 
 
-Mechanism = LocalDpSgd | MasterSum
+@dataclass(frozen=True)
+class SharedSum(SharedNoise):
+    """Mechanism M2: in every round one clipped sum of gradients from each site, at the round's public parameters.
+
+    Abadi et al. 2016 (arXiv 1607.00133), Algorithm 1, one step a round: every site draws its episodes in secret with
+    the share's sampling probability, clips the mean gradient of each and gives their sum; steps and momentum are the
+    server's. After a second local step an episode would have moved everybody's gradients in it: there is none.
+
+    Guarantee: that of `SharedNoise` with sampled Gaussian releases, adding or removing one episode.
+
+    Attributes:
+        divisor: public number by which a site's sum is divided, in units: the lot L = q * nominal_units.
+        windows: most examples of one episode in one draw.
+    """
+
+    divisor: float
+    windows: int
+
+
+@dataclass(frozen=True)
+class MasterSum(SharedNoise):
+    """Mechanism M3: in every round each enrolled master gives one clipped vector, to a secret sum over all sites.
+
+    McMahan et al. 2018 (arXiv 1710.06963), Algorithm 1, with every master in every round (q = 1), equal weights and a
+    public divisor.
+
+    Guarantee: that of `SharedNoise`: everything starts from the public parameters of the round. An episode has half of
+    a master's noise (`Charge.for_episodes`). Timing, which is not covered, grows with the number of masters.
+
+    Attributes:
+        masters: public number of masters of a site, by which its sum is divided.
+    """
+
+    masters: int
+
+
+Mechanism = LocalDpSgd | SharedSum | MasterSum
 """How a campaign keeps its promise."""
 
 
-def honest_shares(sites: int, c_max: int) -> int:
-    """H = floor(2 n / 3) + 1 - c_max, and at least 1.
+def two_thirds(sites: int) -> int:
+    """floor(2 n / 3) + 1: so many of the n sites that began a sum open it."""
+    return 2 * sites // 3 + 1
 
-    A sum is opened by more than two thirds of the n sites that began it, of which at most `c_max` are not honest. A
-    site that keeps this promise is honest itself, so its own share is always there.
+
+def honest_shares(sites: int, c_max: int, n_min_final: int = 0) -> int:
+    """H = max(floor(2 n / 3) + 1, n_min_final) - c_max, and at least 1.
+
+    A sum is opened by more than two thirds of the n sites that began it, and by no fewer than `n_min_final`; at most
+    `c_max` of them are not honest. A site that keeps this promise is honest itself, so its own share is always there.
     """
-    return max(1, 2 * sites // 3 + 1 - c_max)
+    return max(1, max(two_thirds(sites), n_min_final) - c_max)
 
 
 def together(share: GaussianRelease, shares: int) -> GaussianRelease:

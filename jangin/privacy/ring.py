@@ -4,6 +4,7 @@ The law: rounding is inside the sensitivity by which noise is measured, and what
 promise: the box is applied to the sum before its noise and brings no two sums further apart.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from math import sqrt
 
@@ -37,7 +38,7 @@ class Grid:
         scale: steps in one unit of the vector.
         clip: most that one privacy unit moves a vector, L2.
         box: most of any coordinate, by absolute value; beyond it is cut.
-        noise_multiplier: deviation of one site's noise over the sensitivity.
+        noise_multiplier: deviation of one site's noise over the sensitivity; 0 where what is added up needs none here.
         size: number of values.
     """
 
@@ -54,12 +55,29 @@ class Grid:
         It solves n (s box + 1) + 7 sqrt(n) z (s clip (1 + 1e-5) + sqrt(d)) = 2**31 - 1 for s.
 
         Raises:
-            PrivacyError: JG-privacy-017, so coarse that rounding costs more than a hundredth of the clip.
+            PrivacyError: JG-privacy-017, so coarse that rounding costs more than a hundredth of the clip; it says how
+                many sites, or values, would not be too many.
         """
-        tail = _TAIL * sqrt(sites) * noise_multiplier
-        scale = (_LARGEST - sites - tail * sqrt(size)) / (sites * box + tail * clip * (1 + ROUNDING))
-        if scale * clip < _FINEST_ENOUGH * sqrt(size):
-            raise PrivacyError("JG-privacy-017", where="privacy.clip", steps=scale * clip, size=size, sites=sites)
+
+        def finest(sites: int, size: float) -> float:
+            tail = _TAIL * sqrt(sites) * noise_multiplier
+            return (_LARGEST - sites - tail * sqrt(size)) / (sites * box + tail * clip * (1 + ROUNDING))
+
+        def enough(sites: int, size: float) -> bool:
+            return finest(sites, size) * clip >= _FINEST_ENOUGH * sqrt(size)
+
+        scale = finest(sites, size)
+        if not enough(sites, size):
+            raise PrivacyError(
+                "JG-privacy-017",
+                where="privacy.clip",
+                steps=scale * clip,
+                least=_FINEST_ENOUGH * sqrt(size),
+                size=size,
+                sites=sites,
+                most_size=bisect_right(range(1, size), False, key=lambda few: not enough(sites, few)),
+                most_sites=bisect_right(range(1, sites), False, key=lambda few: not enough(few, size)),
+            )
         return cls(scale, clip, box, noise_multiplier, size)
 
     @property
@@ -70,14 +88,15 @@ class Grid:
     def released(self, total: NDArray[np.float64], random: SecureRandom) -> NDArray[np.int64]:
         """A sum of clipped vectors, (size,), in the box, rounded and noised; (size,), in steps.
 
-        Guarantee: one Gaussian release of `noise_multiplier`.
+        A value that is not a number counts as 0.
+
+        Guarantee: one Gaussian release of `noise_multiplier`; none where that is 0.
         """
-        boxed = total.clip(-self.box, self.box) * self.scale
-        rounded = np.floor(boxed + random.uniform(self.size)).astype(np.int64)
-        noised: NDArray[np.int64] = rounded + random.rounded_gaussian(
-            self.size, self.noise_multiplier * self.sensitivity
-        )
-        return noised
+        boxed = np.nan_to_num(total, nan=0.0).clip(-self.box, self.box) * self.scale
+        steps = np.floor(boxed + random.uniform(self.size)).astype(np.int64)
+        if self.noise_multiplier:
+            steps += random.rounded_gaussian(self.size, self.noise_multiplier * self.sensitivity)
+        return steps
 
     def value(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """A vector or a sum of them, (size,), from its steps."""

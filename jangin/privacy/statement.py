@@ -31,6 +31,8 @@ from jangin.privacy.releases import (
     MasterSum,
     Reading,
     Relation,
+    SharedNoise,
+    SharedSum,
     Unit,
 )
 from jangin.privacy.renyi import epsilon_at, filter_order, renyi
@@ -182,6 +184,9 @@ class Mechanism(Document):
         divisor: public number by which a noised sum is divided, in units.
         windows_per_unit: most examples of one unit in one draw; None where a unit trains by itself.
         c_max: most sites that may conspire with the server where noise is shared; None where it is not.
+        n_plan: sites without which no such sum begins.
+        n_min_final: fewest sites whose sum is opened.
+        honest_shares: shares of noise that the promise towards the server counts on, H.
     """
 
     name: str
@@ -189,6 +194,9 @@ class Mechanism(Document):
     divisor: PositiveFloat
     windows_per_unit: PositiveInt | None = None
     c_max: PositiveInt | None = None
+    n_plan: PositiveInt | None = None
+    n_min_final: PositiveInt | None = None
+    honest_shares: PositiveInt | None = None
 
 
 class PrivacyLoss(Document):
@@ -275,7 +283,7 @@ class Promise:
     trust: str
 
 
-def promise_of(mechanism: LocalDpSgd | MasterSum, rounds: int) -> Promise:
+def promise_of(mechanism: LocalDpSgd | SharedNoise, rounds: int) -> Promise:
     """What a mechanism promises over so many rounds.
 
     Raises:
@@ -286,11 +294,23 @@ def promise_of(mechanism: LocalDpSgd | MasterSum, rounds: int) -> Promise:
         case LocalDpSgd(divisor=divisor, windows=windows):
             constants = Mechanism(name="M1", clip=clip, divisor=divisor, windows_per_unit=windows)
             return Promise(cost, guarantee, constants, "local")
-        case MasterSum(masters=masters, c_max=c_max):
-            constants = Mechanism(name="M3", clip=clip, divisor=masters, c_max=c_max)
+        case SharedSum(divisor=divisor, windows=windows):
+            constants = Mechanism(name="M2", clip=clip, divisor=divisor, windows_per_unit=windows, **_shares(mechanism))
+            return Promise(cost, guarantee, constants, "secure_sum")
+        case MasterSum(masters=masters):
+            constants = Mechanism(name="M3", clip=clip, divisor=masters, **_shares(mechanism))
             return Promise(cost, guarantee, constants, "secure_sum")
         case _:
             raise TypeError(f"Expected a mechanism: {mechanism!r}.")
+
+
+def _shares(mechanism: SharedNoise) -> dict[str, int]:
+    return {
+        "c_max": mechanism.c_max,
+        "n_plan": mechanism.sites,
+        "n_min_final": mechanism.n_min_final,
+        "honest_shares": mechanism.honest,
+    }
 
 
 def state(

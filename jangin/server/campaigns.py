@@ -74,8 +74,8 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
     """Sign a plan as an operator; the campaign's hash.
 
     Raises:
-        PlanError: JG-plan-003, -010..013 and -020..023, a plan that cannot run.
-        DataError: JG-data-063..071, a model line that cannot be used. PrivacyError: JG-privacy-002..005.
+        PlanError: JG-plan-003, -010..013, -020..027, -031..035, a plan that cannot run.
+        DataError: JG-data-063..071, a model line that cannot be used. PrivacyError: JG-privacy-002..005, -016, -017.
         SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
             JG-server-352, it invites sites that are not on the roster.
     """

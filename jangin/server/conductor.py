@@ -136,9 +136,9 @@ class Conductor:
             sites=len({site for entry in entries for site in entry.reported}),
             rounds_planned=plan.strategy.rounds,
             rounds_done=max((entry.round for entry in entries if entry.outcome is Outcome.FINISHED), default=0),
-            rounds_charged=min(begun, plan.strategy.rounds),
+            rounds_charged=min(begun, plan.charged_rounds),
         )
-        promise = promise_of(recipe.mechanism, plan.strategy.rounds) if recipe.mechanism else None
+        promise = promise_of(recipe.mechanism, plan.charged_rounds) if recipe.mechanism else None
         shown = tuple(self._shown({site for entry in entries for site in entry.reported}))
         self._checkpoints.state(state(deployment, promise, shown_totals=shown or None))
 

@@ -15,6 +15,7 @@ from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered, Vector
+from jangin.training.summing import Encoding
 
 __all__ = ["Exchange", "Learnt", "Progress", "RoundRecord", "gather", "rounds"]
 
@@ -83,6 +84,7 @@ def rounds(
     *,
     scaling: Learnt | None = None,
     quorum: int = 1,
+    encoding: Encoding | None = None,
 ) -> Iterator[tuple[RoundRecord, Progress]]:
     """Run the rounds up to number `count`; yields each one's record and where the campaign stands after it.
 
@@ -93,20 +95,27 @@ def rounds(
         count: rounds of the whole campaign.
         scaling: means and deviations, each (columns,), that every site is to use.
         quorum: fewest sites that have to report, >= 1.
+        encoding: of updates that come in whole steps; None for updates as they are.
 
     Raises:
         ServerError: JG-server-001, a round in which fewer sites reported.
     """
     while progress.round < count:
         order = Order(Kind.TRAIN, progress.round + 1, progress.parameters, scaling)
-        record, gathered = gather(exchange, order, quorum=quorum, single=strategy.consumes == "updates")
+        record, gathered = gather(
+            exchange, order, quorum=quorum, single=strategy.consumes == "updates", encoding=encoding
+        )
         parameters, state = strategy.update(progress.state, gathered, len(record.reported))
         progress = Progress(order.round, parameters, state)
         yield record, progress
 
 
-def gather(exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = False) -> tuple[RoundRecord, Gathered]:
+def gather(
+    exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = False, encoding: Encoding | None = None
+) -> tuple[RoundRecord, Gathered]:
     """Ask every site and add up what they send, in float64; with `single`, one row a site instead.
+
+    With an `encoding` they send whole steps, uint32, which are added modulo 2**32 and read as signed.
 
     A site counts once: a second reply, or one that nobody asked for, is left aside.
 
@@ -115,6 +124,7 @@ def gather(exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = 
         order: what they are asked.
         quorum: fewest sites that have to report, >= 1.
         single: whether every vector is kept.
+        encoding: of what is sent; None where it is sent as it is.
 
     Returns:
         Who took part, and the sum of their vectors (d,) or the vectors (reported sites, d) in the order of arrival.
@@ -126,7 +136,7 @@ def gather(exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = 
     exchange.push(order, cohort)
     reported: list[str] = []
     abstained: dict[str, str] = {}
-    rows: list[Gathered] = []
+    rows: list[NDArray[Any]] = []
     waiting = dict.fromkeys(cohort)
     for reply in exchange.pull():
         if reply.site not in waiting:
@@ -135,7 +145,7 @@ def gather(exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = 
         if reply.vector is None:
             abstained[reply.site] = reply.abstained or ""
         elif single or not rows:
-            rows.append(reply.vector.astype(np.float64))
+            rows.append(reply.vector.astype(np.float64 if encoding is None else np.uint32, casting="safe"))
             reported.append(reply.site)
         else:
             rows[0] += reply.vector
@@ -150,4 +160,5 @@ def gather(exchange: Exchange, order: Order, *, quorum: int = 1, single: bool = 
             abstained=abstained,
             missing=missing,
         )
-    return RoundRecord(order.round, tuple(reported), abstained, missing), np.stack(rows) if single else rows[0]
+    gathered = np.stack(rows) if single else rows[0] if encoding is None else encoding.total(rows[0].view(np.int32))
+    return RoundRecord(order.round, tuple(reported), abstained, missing), gathered

@@ -88,7 +88,11 @@ def stated(setting: Setting) -> Statement:
         rounds_done=rounds,
         rounds_charged=rounds,
     )
-    return state(deployment, promise_of(mechanism, rounds) if mechanism else None, runs=experiment.seeds)
+    return state(
+        deployment,
+        promise_of(mechanism, experiment.privacy.charged_rounds(rounds)) if mechanism else None,
+        runs=experiment.seeds,
+    )
 
 
 def _peak_rss_mb() -> float | None:

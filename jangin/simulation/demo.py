@@ -62,15 +62,15 @@ def run_demo(
         keep: a new folder that takes records, logs, history, plots and model.
         progress: told how far each kind of work is.
         file: another simulation; its data is a process or records.
-        secure_aggregation: refused, as long as it is not built.
+        secure_aggregation: whether the plan asks for it.
 
     Returns:
         The last line of `jangin demo --format json`, and the result behind it. `local`, `local_trees`, `federated`,
         `pooled` and `constant` are on the union of hold-outs, `*_own` on each site's own.
 
     Raises:
-        PlanError: JG-plan-003, no such demo, a model line that is a file, or `sites` for records; JG-plan-022, secure
-            aggregation; JG-plan-024, an npz set.
+        PlanError: JG-plan-003, no such demo, a model line that is a file, or `sites` for records; JG-plan-024, an npz
+            set.
         SimulationError: JG-sim-010 and -011, a federation that broke off. Also what `simulate` raises.
     """
     started = time.perf_counter()

@@ -68,7 +68,7 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
             class numbers that are not 0, 1, ...; JG-data-082, several targets without ranges; JG-data-083, a
             hold-out drawn by episode where the unit is master.
         PlanError: JG-plan-003, ranges or a model line that do not fit the data.
-        PrivacyError: JG-privacy-006, a private regression without a public range of its targets.
+        PrivacyError: JG-privacy-006, a regression in private or in sums without a public range of its targets.
     """
     match experiment.data:
         case NpzData() as data:
@@ -94,7 +94,8 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
             raise TypeError(f"Expected a data block: {experiment.data!r}.")
     if experiment.data.one_class_sites == "refuse":
         _refuse_one_class(federation)
-    if experiment.privacy.epsilon != "none" and federation.task is Task.REGRESSION and federation.targets is None:
+    bounded = experiment.privacy.epsilon != "none" or experiment.privacy.sums_only
+    if bounded and federation.task is Task.REGRESSION and federation.targets is None:
         raise PrivacyError("JG-privacy-006", where="data.y_range")
     return federation
 

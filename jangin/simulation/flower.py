@@ -11,6 +11,7 @@ from jangin.flower_link.in_process import InProcessGrid, client_app
 from jangin.flower_link.wire import Wire, unpack
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply, order_body, read_order, read_reply, reply_body
+from jangin.simulation.sequential import answered
 from jangin.strategies import Strategy
 from jangin.training.site import Site
 
@@ -46,6 +47,9 @@ class FlowerExchange:
         """The replies, each made as it is taken."""
         for site, message in zip(self._pending.values(), self._grid.pull_messages(self._pending), strict=True):
             wire = unpack(message.content)
+            if not wire.body:
+                yield Reply(site, None if wire.vector is None else wire.vector.astype(np.uint32, casting="safe"))
+                continue
             vector = None if wire.vector is None else wire.vector.astype(np.float32)
             yield read_reply(Kind(wire.kind), site, wire.body, vector)
         self._pending = {}
@@ -53,5 +57,7 @@ class FlowerExchange:
     def _answer(self, partition: int, asked: Wire) -> Wire:
         vector = None if asked.vector is None else asked.vector.astype(np.float32)
         order, _ = read_order(asked.kind, asked.round, asked.body, vector)
-        reply = self._sites[partition].answer(order, self._block, self._rule)
+        reply = answered(self._sites[partition], order, self._block, self._rule)
+        if reply.vector is not None and reply.vector.dtype == np.uint32:  # as masked vectors are: beside no body
+            return Wire(asked.kind, asked.campaign, asked.round, b"", reply.vector.astype(np.uint32, copy=False))
         return Wire(asked.kind, asked.campaign, asked.round, reply_body(reply), reply.update)

@@ -9,7 +9,15 @@ import numpy as np
 
 from jangin.errors import CodedText, Language
 from jangin.models.layout import ParameterLayout, Vector
-from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, LocalDpSgd, MasterSum, Mechanism, together
+from jangin.privacy.releases import (
+    NO_DIFFERENTIAL_PRIVACY,
+    LocalDpSgd,
+    MasterSum,
+    Mechanism,
+    SharedNoise,
+    SharedSum,
+    together,
+)
 from jangin.training.metrics import Metric
 from jangin.training.scaling import Scaling
 
@@ -110,8 +118,9 @@ def promise(mechanism: Mechanism | None, runs: int) -> Mapping[str, Any] | str:
 
     Returns:
         unit, epsilon, delta, noise_multiplier (noise over clip), mechanism and relation of one site's releases in
-        one of the `runs` (every seed is a run of its own). Under M3 they are towards a server that sees sums only, and
-        beside them stand c_max and epsilon_coalition, against it and every other site together. Without a mechanism
+        one of the `runs` (every seed is a run of its own). Under M2 and M3 they are towards a server that sees
+        sums only, and beside them stand c_max, n_plan, honest_shares (H) and epsilon_coalition, against it and every
+        other site together. Without a mechanism
         NO DIFFERENTIAL PRIVACY.
     """
     beside: dict[str, Any] = {}
@@ -120,11 +129,19 @@ def promise(mechanism: Mechanism | None, runs: int) -> Mapping[str, Any] | str:
             return NO_DIFFERENTIAL_PRIVACY
         case LocalDpSgd():
             name, noise = "M1", mechanism.steps
+        case SharedSum():
+            name, noise = "M2", together(mechanism.share, mechanism.honest)
         case MasterSum():
             name, noise = "M3", together(mechanism.share, mechanism.honest)
-            beside = {"epsilon_coalition": mechanism.coalition.epsilon, "c_max": mechanism.c_max}
         case _:
             raise TypeError(f"Expected a mechanism: {mechanism!r}.")
+    if isinstance(mechanism, SharedNoise):
+        beside = {
+            "epsilon_coalition": mechanism.coalition.epsilon,
+            "c_max": mechanism.c_max,
+            "n_plan": mechanism.sites,
+            "honest_shares": mechanism.honest,
+        }
     guarantee = mechanism.guarantee
     return {
         "unit": guarantee.unit.value,

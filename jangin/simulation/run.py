@@ -100,12 +100,14 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
 
     # 2. Sites, and the scaling they learn together from one clipped (and noised) sum.
     scaling = public = recipe.public_scaling()
-    sites = [Site(silo.name, silo.train, public, learner, seed) for silo in silos]
+    encoding = recipe.encoding if recipe.summing else None
+    sites = [Site(silo.name, silo.train, public, learner, seed, encoding=encoding) for silo in silos]
     strategy = build_strategy(block)
     exchange = _ENGINES[setting.engine](sites, block, strategy)
     learnt = None
     if recipe.learns_scaling:
-        record, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)))
+        steps = recipe.encoding(Kind.SCALE, 1 + 2 * len(public.center))
+        record, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)), encoding=steps)
         scaling = recipe.learned_scaling(total, len(record.reported))
         learnt = scaling.mean, scaling.deviation
 
@@ -122,7 +124,8 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     round_seconds = 0.0
     clock = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # what diverges is refused here, in words
-        for record, progress in rounds(strategy, exchange, start, block.rounds, scaling=learnt):
+        steps = recipe.encoding(Kind.TRAIN, len(shared))
+        for record, progress in rounds(strategy, exchange, start, block.rounds, scaling=learnt, encoding=steps):
             seconds = time.perf_counter() - clock
             if not np.isfinite(progress.parameters).all():
                 raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)

@@ -4,10 +4,15 @@ from collections.abc import Iterator, Sequence
 
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Order, Reply
-from jangin.strategies import Strategy
+from jangin.strategies import LocalRule, Strategy
 from jangin.training.site import Site
 
-__all__ = ["SequentialExchange"]
+__all__ = ["SequentialExchange", "answered"]
+
+
+def answered(site: Site, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
+    """A site's answer; where vectors are added up in the ring, what it gives to the sum, which nobody masks."""
+    return Reply(site.name, site.contribution(order, block, rule)) if site.sums else site.answer(order, block, rule)
 
 
 class SequentialExchange:
@@ -31,5 +36,5 @@ class SequentialExchange:
     def pull(self) -> Iterator[Reply]:
         """Train and answer, site by site."""
         for site, order in self._pending:
-            yield site.answer(order, self._block, self._rule)
+            yield answered(site, order, self._block, self._rule)
         self._pending = []

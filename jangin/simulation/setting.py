@@ -10,15 +10,17 @@ from jangin.errors import CodedText, PlanError
 from jangin.models.layout import Vector
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock, check_delta
-from jangin.privacy.releases import MasterSum, Mechanism
+from jangin.privacy.releases import Mechanism, SharedNoise
 from jangin.records.examples import Examples
 from jangin.simulation.experiment import Experiment
 from jangin.simulation.federation import Advance, Federation
 from jangin.simulation.result import Scores
+from jangin.strategies.check import check
 from jangin.training.mechanism import mechanism as calibrated
 from jangin.training.mechanism import refuse_noise
 from jangin.training.metrics import METRICS, Metric
 from jangin.training.recipe import Recipe
+from jangin.training.summing import Summing
 
 __all__ = ["Setting", "joined", "prepare"]
 
@@ -69,6 +71,7 @@ class Setting:
             targets=self.federation.targets,
             nominal_units=self.nominal_units,
             seed=seed,
+            summing=Summing.of(self.experiment.privacy, len(self.federation.silos), self.nominal_units),
         )
 
     def score(self, predict: Callable[[int, Examples], Vector], *, common: bool) -> Scores:
@@ -118,12 +121,14 @@ def prepare(
         problem = f"for {federation.task.value} there are {fitting}"
         raise PlanError("JG-plan-003", where="metric", value=metric_name, problem=problem)
     nominal_units, warnings = _nominal_units(experiment, federation)
-    mechanism = calibrated(_planned(experiment.privacy, federation), experiment.strategy, nominal_units)
-    if isinstance(mechanism, MasterSum):
+    privacy = _planned(experiment, federation)
+    mechanism = calibrated(privacy, experiment.strategy, nominal_units)
+    if isinstance(mechanism, SharedNoise) and not privacy.sums_only:
         warnings.append(
             CodedText(
                 "JG-privacy-018",
-                where="privacy.mechanism",
+                where="privacy.secure_aggregation",
+                mechanism=experiment.privacy.mechanism,
                 sites=mechanism.sites,
                 honest=mechanism.honest,
                 c_max=mechanism.c_max,
@@ -139,19 +144,18 @@ def prepare(
     return replace(setting, warnings=(*federation.warnings, *warnings))
 
 
-def _planned(privacy: PrivacyBlock, federation: Federation) -> PrivacyBlock:
-    """Under M3 the block with the number of sites that take part; all of them where it names none.
+def _planned(experiment: Experiment, federation: Federation) -> PrivacyBlock:
+    """The privacy block with the number of sites that share noise and open sums.
 
     Raises:
-        PlanError: JG-plan-003, fewer sites than the noise is shared among.
+        PlanError: JG-plan-033, too few of them; JG-plan-034, more than there are.
     """
     there = len(federation.silos)
-    if privacy.mechanism != "M3":
-        return privacy
-    if privacy.n_plan is not None and privacy.n_plan > there:
-        problem = f"{there} sites take part, and no round starts with fewer than n_plan"
-        raise PlanError("JG-plan-003", where="privacy.n_plan", value=privacy.n_plan, problem=problem)
-    return privacy if privacy.n_plan else privacy.model_copy(update={"n_plan": there})
+    planned = experiment.privacy.among(there)
+    if planned.n_plan is not None and planned.n_plan > there:
+        raise PlanError("JG-plan-034", where="privacy.n_plan", n_plan=planned.n_plan, sites=there)
+    check(experiment.strategy, planned)
+    return planned
 
 
 def _nominal_units(experiment: Experiment, federation: Federation) -> tuple[int, list[CodedText]]:

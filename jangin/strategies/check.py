@@ -9,35 +9,71 @@ from jangin.strategies import build
 
 __all__ = ["check"]
 
-_FROM_ONE_START = [
-    str(get_args(b.model_fields["name"].annotation)[0]) for b in (FedAdamBlock, FedAvgBlock, FedProxBlock)
-]
-_SUMS = ", ".join([*_FROM_ONE_START, str(get_args(MrMtlBlock.model_fields["name"].annotation)[0])])
+
+def _names(*blocks: type[StrategyBlock]) -> list[str]:
+    return [str(get_args(block.model_fields["name"].annotation)[0]) for block in blocks]
+
+
+_OF_ONE_STEP = _names(FedAdamBlock, FedAvgBlock)
+_FROM_ONE_START = [*_OF_ONE_STEP, *_names(FedProxBlock)]
+_SUMS = [*_FROM_ONE_START, *_names(MrMtlBlock)]
 
 
 def check(strategy: StrategyBlock, privacy: PrivacyBlock) -> None:
     """Refuse a pair of blocks that cannot hold together.
 
     Raises:
-        PlanError: JG-plan-021, single updates under secure aggregation; JG-plan-022, secure aggregation, which is
-            not built yet; JG-plan-023, M1 for the unit site; JG-plan-026, M3 for another unit than the master, or a
-            strategy that needs more than sums from one public start; JG-plan-027, a pull that goes past the mean.
+        PlanError: JG-plan-021, single updates under secure aggregation; JG-plan-023, M1 for the unit site; JG-plan-026,
+            M3 for another unit than the master, or M2 or M3 with a strategy that needs more than sums from one public
+            start; JG-plan-027, a pull that goes past the mean; JG-plan-031, M2 for another unit than the episode;
+            JG-plan-033, so few sites that those on the server's side could open two sums; JG-plan-035, M2 with several
+            local steps.
     """
-    if privacy.secure_aggregation == "required":
+    if privacy.sums_only:
         if build(strategy).consumes == "updates":
-            raise PlanError("JG-plan-021", where="strategy.name", strategy=strategy.name, sums=_SUMS)
-        raise PlanError("JG-plan-022", where="privacy.secure_aggregation")
+            raise PlanError("JG-plan-021", where="strategy.name", strategy=strategy.name, sums=", ".join(_SUMS))
+        _check_cohort(privacy)
     if isinstance(strategy, MrMtlBlock) and strategy.lr * strategy.lam > 1:
         raise PlanError("JG-plan-027", where="strategy.lam", lam=strategy.lam, lr=strategy.lr, most=1 / strategy.lr)
     if privacy.epsilon == "none":
         return
-    if privacy.mechanism == "M3":
-        if privacy.unit is not Unit.MASTER:
-            raise PlanError(
-                "JG-plan-026", where="privacy.unit", value=f"unit {privacy.unit}", sums=", ".join(_FROM_ONE_START)
-            )
-        if strategy.name not in _FROM_ONE_START:
-            value, those = f"strategy {strategy.name}", ", ".join(_FROM_ONE_START)
-            raise PlanError("JG-plan-026", where="strategy.name", value=value, sums=those)
-    elif privacy.unit is Unit.SITE:
-        raise PlanError("JG-plan-023", where="privacy.unit")
+    match privacy.mechanism:
+        case "M1":
+            if privacy.unit is Unit.SITE:
+                raise PlanError("JG-plan-023", where="privacy.unit")
+        case "M2":
+            if privacy.unit is not Unit.EPISODE:
+                raise PlanError("JG-plan-031", where="privacy.unit", unit=privacy.unit.value)
+            if strategy.local_steps > 1:
+                steps, rounds = strategy.local_steps, strategy.rounds * strategy.local_steps
+                raise PlanError("JG-plan-035", where="strategy.local_steps", steps=steps, rounds=rounds)
+            _check_start(strategy, privacy, _OF_ONE_STEP)
+        case "M3":
+            if privacy.unit is not Unit.MASTER:
+                _refuse("privacy.unit", f"unit {privacy.unit}", privacy, _FROM_ONE_START)
+            _check_start(strategy, privacy, _FROM_ONE_START)
+        case _:
+            raise ValueError(f"Expected a mechanism: {privacy.mechanism!r}.")
+
+
+def _check_cohort(privacy: PrivacyBlock) -> None:
+    """Two sums over different sites take more than a third of those who began them, who would have to sign both."""
+    n_plan, c_max = privacy.n_plan, privacy.c_max
+    if n_plan is not None and n_plan < 3 * c_max + 1:
+        raise PlanError(
+            "JG-plan-033",
+            where="privacy.n_plan",
+            n_plan=n_plan,
+            c_max=c_max,
+            least=3 * c_max + 1,
+            most=(n_plan - 1) // 3,
+        )
+
+
+def _check_start(strategy: StrategyBlock, privacy: PrivacyBlock, those: list[str]) -> None:
+    if strategy.name not in those:
+        _refuse("strategy.name", f"strategy {strategy.name}", privacy, those)
+
+
+def _refuse(where: str, value: str, privacy: PrivacyBlock, sums: list[str]) -> None:
+    raise PlanError("JG-plan-026", where=where, mechanism=privacy.mechanism, value=value, sums=", ".join(sums))

@@ -17,13 +17,12 @@ from jangin.privacy.releases import (
     Charge,
     GaussianRelease,
     LocalDpSgd,
-    MasterSum,
     Reading,
     Unit,
 )
 from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
 from jangin.privacy.statement import BUDGETS, promise_of
-from jangin.training.mechanism import MASTERS_NOISE_LIMIT, NOISE_LIMIT, mechanism, noise_to_signal
+from jangin.training.mechanism import NOISE_LIMIT, mechanism, noise_limit, noise_to_signal
 
 __all__ = ["Explanation", "Group", "ReadingCost", "RoundCost", "Thresholds", "explain", "group_promise"]
 
@@ -108,16 +107,17 @@ class Explanation(Document):
         sites: that are invited.
         nominal_units: public number of units of a site.
         rounds: of the plan.
-        steps: noised sums of a site, T.
+        steps: noised sums of a site, T; spare rounds with them.
         sampling_probability: q.
-        noise_multiplier: sigma of a step; of one site's share under M3.
+        noise_multiplier: sigma of a step; of one site's share under M2 and M3.
         scaling_noise_multiplier: of the release before the first round; None where there is none.
         readings: what a unit pays, towards whom.
         groups: what somebody with many units may read from it; none where the unit is the person or the site.
         noise_ratio: noise over signal of the whole run (`mechanism.noise_to_signal`).
         noise_limit: above it the plan yields only noise.
         learns: whether it is not above.
-        thresholds: of its knobs; None for M3, which is judged by its number of masters.
+        thresholds: of its knobs; None under M2 and M3, where sites share noise.
+        c_max, n_plan, honest_shares: M2, M3: by which noise is shared (`releases.SharedNoise`); else None.
     """
 
     unit: Unit
@@ -138,6 +138,9 @@ class Explanation(Document):
     noise_limit: float
     learns: bool
     thresholds: Thresholds | None
+    c_max: int | None = None
+    n_plan: int | None = None
+    honest_shares: int | None = None
 
 
 def explain(
@@ -148,19 +151,17 @@ def explain(
     Raises:
         PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
     """
+    privacy = privacy.among(sites)
     made = mechanism(privacy, strategy, nominal_units)
     if made is None:
         return NO_DIFFERENTIAL_PRIVACY
-    promise, ratio = promise_of(made, strategy.rounds), noise_to_signal(made, sites)
+    promise, ratio = promise_of(made, privacy.charged_rounds(strategy.rounds)), noise_to_signal(made, sites)
     guarantee = promise.guarantee
-    thresholds = None
-    match made:
-        case LocalDpSgd(steps=steps):
-            limit, thresholds = NOISE_LIMIT, _Knobs(privacy, strategy, nominal_units, sites).thresholds(made)
-        case MasterSum(share=steps):
-            limit = MASTERS_NOISE_LIMIT
-        case _:
-            raise TypeError(f"Expected a mechanism: {made!r}.")
+    thresholds = (
+        _Knobs(privacy, strategy, made, nominal_units, sites).thresholds() if isinstance(made, LocalDpSgd) else None
+    )
+    steps = made.steps if isinstance(made, LocalDpSgd) else made.share
+    constants, limit = promise.mechanism, noise_limit(made)
     return Explanation(
         unit=guarantee.unit,
         mechanism=promise.mechanism.name,
@@ -182,6 +183,9 @@ def explain(
         noise_limit=limit,
         learns=ratio <= limit,
         thresholds=thresholds,
+        c_max=constants.c_max,
+        n_plan=constants.n_plan,
+        honest_shares=constants.honest_shares,
     )
 
 
@@ -221,14 +225,14 @@ def _by_rounds(charge: Charge, delta: float) -> tuple[tuple[int, float], ...]:
 class _Knobs:
     """The keys of a plan, each turned alone until the noise is small enough."""
 
-    def __init__(self, privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int, sites: int) -> None:
+    def __init__(self, privacy: PrivacyBlock, strategy: LocalSteps, made: LocalDpSgd, units: int, sites: int) -> None:
         self._epsilon, self._delta, self._share = float(privacy.epsilon), privacy.delta, privacy.scaling_share
-        self._units, self._sites = nominal_units, sites
-        self._batch, self._steps = strategy.batch, strategy.rounds * strategy.local_steps
+        self._units, self._sites, self._made = units, sites, made
+        self._batch, self._steps = strategy.batch, made.steps.count
 
-    def thresholds(self, made: LocalDpSgd) -> Thresholds:
+    def thresholds(self) -> Thresholds:
         """Of each key; that of sites follows from the noise that the plan has."""
-        noise_of_a_site = made.steps.noise_multiplier / (made.divisor * sqrt(self._steps))
+        noise_of_a_site = self._made.steps.noise_multiplier / (self._made.divisor * sqrt(self._steps))
         return Thresholds(
             epsilon=_lowest(lambda value: self._learns(epsilon=value)),
             sites=max(1, ceil((noise_of_a_site / NOISE_LIMIT) ** 2)),

@@ -12,7 +12,7 @@ from jangin.models.flat import FlatModel
 from jangin.models.layout import Vector
 from jangin.models.tasks import Task, predict, row_losses
 from jangin.privacy.randomness import SecureRandom
-from jangin.privacy.releases import LocalDpSgd, MasterSum, Mechanism
+from jangin.privacy.releases import GaussianRelease, LocalDpSgd, MasterSum, Mechanism, SharedNoise, SharedSum
 from jangin.privacy.sampling import UnitIndex
 from jangin.privacy.step import noised_mean, private_step
 from jangin.privacy.step.interface import refuse_mixing
@@ -33,18 +33,23 @@ class Learner:
 
         Raises:
             PrivacyError: JG-privacy-003 or -004, a model that cannot be trained privately.
-            PlanError: JG-plan-026, a part that stays at the site under M3, whose rounds start from what is public.
+            PlanError: JG-plan-026, a part that stays at the site under M2 or M3, whose rounds start from what is
+                public.
         """
         self.model, self.task, self.mechanism = model, task, mechanism
+        if isinstance(mechanism, SharedNoise) and len(model.layout.shared) < model.layout.size:
+            name = "M2" if isinstance(mechanism, SharedSum) else "M3"
+            raise PlanError(
+                "JG-plan-026", where="model.personal", mechanism=name, value="a personal part", sums="any of them"
+            )
         match mechanism:
-            case LocalDpSgd():
+            case LocalDpSgd() | SharedSum():
                 self._step = private_step(
                     model.module, lambda outputs, targets: row_losses(task, outputs, targets), mechanism.clip
                 )
+                self._windows = mechanism.windows
             case MasterSum():
                 refuse_mixing(model.module, mechanism.clip)
-                if len(model.layout.shared) < model.layout.size:
-                    raise PlanError("JG-plan-026", where="model.personal", value="a personal part", sums="any of them")
 
     def seeded_gradients(
         self, inputs: Tensor, targets: Tensor, batch: int, steps: int, *key: object
@@ -72,10 +77,30 @@ class Learner:
         if not isinstance(self.mechanism, LocalDpSgd):
             raise ValueError(f"Expected mechanism M1: {self.mechanism!r}.")
         for _ in range(steps):
-            draw = units.draw(self.mechanism.steps.sampling_probability, self.mechanism.windows, random)
-            rows = torch.from_numpy(draw.rows)
-            total = self._step.clipped_sum(inputs[rows], targets[rows], draw)
+            total = self._clipped_sum(inputs, targets, units, self.mechanism.steps, random)
             yield torch.from_numpy(noised_mean(total, self.mechanism, random).astype(np.float32))
+
+    def clipped_sum(
+        self, inputs: Tensor, targets: Tensor, units: UnitIndex, random: SecureRandom
+    ) -> NDArray[np.float64]:
+        """One secret draw's clipped gradients under M2, summed, (parameters,), at the parameters of the moment.
+
+        Sensitivity: one unit moves it by at most clip * (1 + 1e-5) in L2; nothing is noised here. An empty draw: zeros.
+
+        Raises:
+            ValueError: a learner without that mechanism.
+        """
+        if not isinstance(self.mechanism, SharedSum):
+            raise ValueError(f"Expected mechanism M2: {self.mechanism!r}.")
+        total: NDArray[np.float64] = self._clipped_sum(inputs, targets, units, self.mechanism.share, random).numpy()
+        return total
+
+    def _clipped_sum(
+        self, inputs: Tensor, targets: Tensor, units: UnitIndex, release: GaussianRelease, random: SecureRandom
+    ) -> Tensor:
+        draw = units.draw(release.sampling_probability, self._windows, random)
+        rows = torch.from_numpy(draw.rows)
+        return self._step.clipped_sum(inputs[rows], targets[rows], draw)
 
     def descend(
         self, gradients: Iterator[Tensor], lr: float, rule: LocalRule | None = None, anchor: Vector | None = None

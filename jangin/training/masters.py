@@ -1,4 +1,4 @@
-"""Mechanism M3 inside a site: one clipped vector of every enrolled master, their sum on the grid with its noise.
+"""Mechanism M3 inside a site: one clipped vector of every enrolled master, and their sum.
 
 The law: a master's vector is made of the round's public parameters and his own episodes, and of nothing that another
 master's episodes have touched; who has none, or ends with a value that is not finite, gives zeros.
@@ -13,28 +13,11 @@ from torch import Tensor, from_numpy
 from jangin.models.layout import Vector
 from jangin.plan.blocks import LocalSteps
 from jangin.privacy.randomness import SecureRandom
-from jangin.privacy.releases import MasterSum
-from jangin.privacy.ring import Grid
 from jangin.privacy.sampling import UnitIndex
 from jangin.strategies.base import LocalRule
 from jangin.training.loop import Learner
 
-__all__ = ["grid", "master_sum", "noised_sum"]
-
-
-def grid(mechanism: MasterSum, size: int) -> Grid:
-    """The grid of a campaign's sums of `size` values; the box holds a site of as many masters as are public."""
-    box = mechanism.masters * mechanism.clip
-    return Grid.fitting(mechanism.clip, box, mechanism.share.noise_multiplier, size, mechanism.sites)
-
-
-def noised_sum(total: NDArray[np.float64], mechanism: MasterSum, random: SecureRandom) -> Vector:
-    """What a site gives to the sum of a round, (size,), over the public number of its masters.
-
-    Guarantee: one site's share in one of the `mechanism.share.count` releases.
-    """
-    on_grid = grid(mechanism, len(total))
-    return (on_grid.value(on_grid.released(total, random)) / mechanism.masters).astype(np.float32)
+__all__ = ["clipped", "master_sum"]
 
 
 def master_sum(
@@ -68,7 +51,7 @@ def master_sum(
             inputs, targets = (values[from_numpy(rows)] for values in data)
             learner.model.load(start)
             learner.descend(learner.gradients(inputs, targets, _draws(len(rows), block, random)), block.lr, rule)
-            total += _clipped(learner.model.read().astype(np.float64) - start, clip)
+            total += clipped(learner.model.read().astype(np.float64) - start, clip)
     return total
 
 
@@ -78,6 +61,7 @@ def _draws(examples: int, block: LocalSteps, random: SecureRandom) -> Iterator[N
     return (own.draw(1.0, block.batch, random).rows for _ in range(block.local_steps))
 
 
-def _clipped(change: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+def clipped(change: NDArray[np.float64], clip: float) -> NDArray[np.float64]:
+    """A vector, (size,), shortened to `clip` in L2 where it is longer; zeros where it is not finite."""
     norm = float(np.linalg.norm(change))
     return change * min(1.0, clip / max(norm, clip)) if np.isfinite(norm) else np.zeros(len(change))

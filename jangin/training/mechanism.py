@@ -14,15 +14,18 @@ from jangin.privacy.releases import (
     MasterSum,
     Mechanism,
     Relation,
+    SharedNoise,
+    SharedSum,
     Unit,
     honest_shares,
     together,
+    two_thirds,
 )
 
-__all__ = ["MASTERS_NOISE_LIMIT", "NOISE_LIMIT", "mechanism", "noise_to_signal", "refuse_noise"]
+__all__ = ["MASTERS_NOISE_LIMIT", "NOISE_LIMIT", "mechanism", "noise_limit", "noise_to_signal", "refuse_noise"]
 
 NOISE_LIMIT = 0.07
-"""Most `noise_to_signal` of a plan that is run without asking; measured in docs/decisions/0006."""
+"""Most `noise_to_signal` of a plan that is run without asking; measured in docs/decisions/0006 for M1, 0018 for M2."""
 MASTERS_NOISE_LIMIT = 0.008
 """The same for M3; measured in docs/decisions/0015."""
 
@@ -32,30 +35,34 @@ def mechanism(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int) -
     """The mechanism of these blocks; None where epsilon is none.
 
     The scaling release is calibrated to its share of epsilon and delta alone; the rest then to what the whole,
-    composed with it, leaves. M1: sigma from (q, T, epsilon, delta), q = min(1, batch / nominal_units),
-    T = rounds * local_steps. M3: z from (1, rounds, epsilon, delta), of which each site adds the share
-    max(z / sqrt(H), floor) of H = `honest_shares`; the floor keeps `coalition_epsilon` with a single share.
+    composed with it, leaves; spare rounds are counted. M1: sigma from (q, T, epsilon, delta),
+    q = min(1, batch / nominal_units), T = rounds * local_steps. M2, M3: z from (q, rounds, epsilon, delta), with q = 1
+    under M3, of which each site adds the share max(z / sqrt(H), floor) of H = `honest_shares`; the floor keeps
+    `coalition_epsilon` with a single share.
 
     Raises:
         PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
     """
     if privacy.epsilon == "none":
         return None
+    check_delta(privacy.delta, privacy.sharing_sites * nominal_units)
     match privacy.mechanism:
         case "M1":
-            check_delta(privacy.delta, nominal_units)
             return _local(privacy, strategy, nominal_units, privacy.epsilon)
+        case "M2":
+            q = min(1.0, strategy.batch / nominal_units)
+            shared = _shared(privacy, Unit.EPISODE, q, strategy.rounds, privacy.epsilon)
+            return SharedSum(**vars(shared), divisor=q * nominal_units, windows=privacy.windows_per_episode)
         case "M3":
-            sites = privacy.n_plan or 1
-            check_delta(privacy.delta, sites * nominal_units)
-            return _summed(privacy, strategy.rounds, nominal_units, sites, privacy.epsilon)
+            shared = _shared(privacy, Unit.MASTER, 1.0, strategy.rounds, privacy.epsilon)
+            return MasterSum(**vars(shared), masters=nominal_units)
         case _:
             raise ValueError(f"Expected a mechanism: {privacy.mechanism!r}.")
 
 
 def _local(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int, epsilon: float) -> LocalDpSgd:
     q = min(1.0, strategy.batch / nominal_units)
-    steps, scaling = _calibrated(privacy, epsilon, q, strategy.rounds * strategy.local_steps)
+    steps, scaling = _calibrated(privacy, epsilon, q, privacy.charged_rounds(strategy.rounds) * strategy.local_steps)
     return LocalDpSgd(
         unit=privacy.unit,
         clip=privacy.clip,
@@ -67,23 +74,26 @@ def _local(privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int, epsi
     )
 
 
-def _summed(privacy: PrivacyBlock, rounds: int, masters: int, sites: int, epsilon: float) -> MasterSum:
-    honest = honest_shares(sites, privacy.c_max)
-    whole, whole_scaling = _calibrated(privacy, epsilon, 1.0, rounds)
-    least, least_scaling = _calibrated(privacy, privacy.coalition_epsilon, 1.0, rounds)
+def _shared(privacy: PrivacyBlock, unit: Unit, q: float, rounds: int, epsilon: float) -> SharedNoise:
+    """Shares of noise that keep epsilon with H of them and `coalition_epsilon` with one."""
+    sites, count = privacy.sharing_sites, privacy.charged_rounds(rounds)
+    n_min_final = privacy.n_min_final or two_thirds(sites)
+    honest = honest_shares(sites, privacy.c_max, n_min_final)
+    whole, whole_scaling = _calibrated(privacy, epsilon, q, count)
+    least, least_scaling = _calibrated(privacy, privacy.coalition_epsilon, q, count)
     share = _share(whole, honest, least)
     scaling = _share(whole_scaling, honest, least_scaling) if whole_scaling and least_scaling else None
 
     def promised(epsilon: float, shares: int) -> Guarantee:
         opening = together(scaling, shares) if scaling else None
-        return _promised(privacy, Unit.MASTER, epsilon, together(share, shares), opening)
+        return _promised(privacy, unit, epsilon, together(share, shares), opening)
 
-    return MasterSum(
+    return SharedNoise(
         clip=privacy.clip,
         share=share,
-        masters=masters,
         sites=sites,
         c_max=privacy.c_max,
+        n_min_final=n_min_final,
         scaling=scaling,
         guarantee=promised(epsilon, honest),
         coalition=promised(privacy.coalition_epsilon, 1),
@@ -117,18 +127,25 @@ def noise_to_signal(mechanism: Mechanism, sites: int) -> float:
     """Noise over the largest signal of a whole run along any one direction: sigma / (L sqrt(n T)).
 
     The mean of T releases of n sites carries noise of deviation sigma C / (L sqrt(n T)) in every coordinate, and a
-    vector of norm C at most; under M3 sigma is one site's share and L the public number of its masters. The number of
-    parameters does not enter: models of 43, 705 and 6,977 parameters were measured to fail at the same value
-    (docs/decisions/0006).
+    vector of norm C at most; under M2 and M3 sigma is one site's share, and under M3 L the public number of its
+    masters. The number of parameters does not enter: models of 43, 705 and 6,977 parameters were measured to fail at
+    the same value (docs/decisions/0006).
     """
     match mechanism:
         case LocalDpSgd():
             release, divisor = mechanism.steps, mechanism.divisor
+        case SharedSum():
+            release, divisor = mechanism.share, mechanism.divisor
         case MasterSum():
             release, divisor = mechanism.share, float(mechanism.masters)
         case _:
             raise TypeError(f"Expected a mechanism: {mechanism!r}.")
     return release.noise_multiplier / (divisor * sqrt(sites * release.count))
+
+
+def noise_limit(mechanism: Mechanism) -> float:
+    """The most `noise_to_signal` of a plan that is run without asking."""
+    return MASTERS_NOISE_LIMIT if isinstance(mechanism, MasterSum) else NOISE_LIMIT
 
 
 def refuse_noise(mechanism: Mechanism, sites: int) -> None:
@@ -138,17 +155,13 @@ def refuse_noise(mechanism: Mechanism, sites: int) -> None:
         PrivacyError: JG-privacy-005, `noise_to_signal` above `NOISE_LIMIT`; JG-privacy-016, under M3 above
             `MASTERS_NOISE_LIMIT`.
     """
-    ratio = noise_to_signal(mechanism, sites)
+    ratio, limit = noise_to_signal(mechanism, sites), noise_limit(mechanism)
+    if ratio <= limit:
+        return
     if isinstance(mechanism, MasterSum):
-        if ratio > MASTERS_NOISE_LIMIT:
-            raise PrivacyError(
-                "JG-privacy-016",
-                where="privacy",
-                ratio=ratio,
-                masters=mechanism.masters,
-                sites=sites,
-                limit=MASTERS_NOISE_LIMIT,
-                enough=ceil(ratio * mechanism.masters * sites / MASTERS_NOISE_LIMIT),
-            )
-    elif ratio > NOISE_LIMIT:
-        raise PrivacyError("JG-privacy-005", where="privacy", ratio=ratio, sites=sites, limit=NOISE_LIMIT)
+        enough = ceil(ratio * mechanism.masters * sites / limit)
+        masters = mechanism.masters
+        raise PrivacyError(
+            "JG-privacy-016", where="privacy", ratio=ratio, masters=masters, sites=sites, limit=limit, enough=enough
+        )
+    raise PrivacyError("JG-privacy-005", where="privacy", ratio=ratio, sites=sites, limit=limit)

@@ -16,4 +16,4 @@ def price(plan: TrainingPlan) -> Cost | None:
         PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
     """
     asked = mechanism(plan.privacy, plan.strategy, plan.privacy.nominal_units or 1)
-    return None if asked is None else asked.cost(plan.strategy.rounds)
+    return None if asked is None else asked.cost(plan.charged_rounds)

@@ -14,6 +14,7 @@ from jangin.models.networks import build
 from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
 from jangin.plan.blocks import StrategyBlock
+from jangin.plan.messages import Kind
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.moments import noise_deviation
 from jangin.privacy.releases import Mechanism
@@ -22,6 +23,7 @@ from jangin.records.process import read_process
 from jangin.training.loop import Learner
 from jangin.training.mechanism import mechanism
 from jangin.training.scaling import Columns, Scaling
+from jangin.training.summing import Encoding, Summing
 
 __all__ = ["Recipe"]
 
@@ -41,6 +43,7 @@ class Recipe:
         targets: public range of a regression's targets, or None.
         nominal_units: public number of training units of a site.
         seed: of initial weights, and of batches where there is no mechanism.
+        summing: how vectors are added up in the ring; None where they are sent as they are.
     """
 
     model: ModelSpec
@@ -53,6 +56,7 @@ class Recipe:
     targets: PublicRange | None
     nominal_units: int
     seed: int
+    summing: Summing | None = None
 
     @classmethod
     def of(cls, plan: TrainingPlan) -> "Recipe":
@@ -76,7 +80,16 @@ class Recipe:
             targets=target_range(line) if line.task == "regression" else None,
             nominal_units=nominal_units,
             seed=plan.seed,
+            summing=Summing.of(plan.privacy, len(plan.sites.invite), nominal_units),
         )
+
+    def encoding(self, kind: Kind, size: int) -> Encoding | None:
+        """How vectors of `size` values that answer orders of this kind go into a sum; None: they are sent as they are.
+
+        Raises:
+            PrivacyError: JG-privacy-017, more sites or values than a grid that is fine enough holds.
+        """
+        return None if self.summing is None else self.summing.encoding(kind, self.mechanism, self.strategy.lr, size)
 
     def initial(self) -> FlatModel:
         """The model with its initial weights.
@@ -90,15 +103,20 @@ class Recipe:
         """The model with its initial weights, ready to train.
 
         Raises:
-            PlanError: as `initial`. PrivacyError: JG-privacy-003 or -004, a model that cannot be trained privately.
+            PlanError: as `initial`; JG-plan-026, a personal part under M2 or M3. PrivacyError: JG-privacy-003 or -004,
+                a model that cannot be trained privately; JG-privacy-017, one of too many values for its sums.
         """
-        return Learner(self.initial(), self.task, self.mechanism)
+        learner = Learner(self.initial(), self.task, self.mechanism)
+        self.encoding(Kind.TRAIN, len(learner.model.layout.shared))
+        if self.learns_scaling:
+            self.encoding(Kind.SCALE, 1 + 2 * len(self.public_scaling().center))
+        return learner
 
     def public_scaling(self) -> Scaling:
         """The scaling by public ranges alone."""
         targets = np.empty((0, self.outputs), np.float32) if self.task is Task.REGRESSION else np.empty(0, np.int64)
         nobody = Examples(np.empty((0, *self.input_shape), np.float32), targets, np.empty(0, np.int64))
-        private = self.mechanism is not None
+        private = self.mechanism is not None or self.summing is not None  # a box holds bounded columns only
         return Scaling.public(nobody, self.task, self.inputs, self.targets, private)
 
     @property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jangin.models.tasks import Task
-from jangin.privacy.moments import means_and_deviations, moment_sum
+from jangin.privacy.moments import clipped_moment_sum, means_and_deviations, moment_sum
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease
 from jangin.records.examples import Examples, PublicRange
@@ -82,13 +82,11 @@ class Scaling:
 
         Shape (1 + 2 * columns,); inputs over time count with all their samples. Guarantee and errors: `moment_sum`'s.
         """
-        values = self._mapped(examples.inputs, slice(None, self.inputs))
-        if self.task is Task.REGRESSION:
-            targets = self._mapped(examples.targets, slice(self.inputs, None))
-            targets = targets.reshape(targets.shape + (1,) * (values.ndim - 2))
-            constant = np.broadcast_to(targets, targets.shape[:2] + values.shape[2:])
-            values = np.concatenate([values, constant], axis=1)
-        return moment_sum(values, examples.units, release, random)
+        return moment_sum(self._columns(examples), examples.units, release, random)
+
+    def clipped_moments(self, examples: Examples) -> Columns:
+        """The same without noise, for a sum that gets its noise elsewhere: `clipped_moment_sum`."""
+        return clipped_moment_sum(self._columns(examples), examples.units)
 
     def learned(self, total: Columns, noise: float = 0.0) -> "Scaling":
         """The scaling whose mean and deviation come from the sites' summed moments; `noise` as in moments.py."""
@@ -129,6 +127,16 @@ class Scaling:
             "deviation": self.deviation.tolist(),
             "inputs": self.inputs,
         }
+
+    def _columns(self, examples: Examples) -> NDArray[np.float64]:
+        """The publicly mapped columns, (examples, columns, ...)."""
+        values = self._mapped(examples.inputs, slice(None, self.inputs))
+        if self.task is Task.REGRESSION:
+            targets = self._mapped(examples.targets, slice(self.inputs, None))
+            targets = targets.reshape(targets.shape + (1,) * (values.ndim - 2))
+            constant = np.broadcast_to(targets, targets.shape[:2] + values.shape[2:])
+            values = np.concatenate([values, constant], axis=1)
+        return values
 
     def _mapped(self, values: NDArray[Any], columns: slice) -> NDArray[np.float64]:
         broadcast = (1, -1) + (1,) * (values.ndim - 2)

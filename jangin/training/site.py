@@ -1,7 +1,10 @@
 """One site: its examples, what it keeps between rounds, and its answers to orders.
 
-The law: what an answer carries is an update, or moments, and nothing else; with a mechanism both are noised here.
+The law: what an answer carries is an update, or moments, and nothing else; with a mechanism both are noised here, and
+where vectors are added up in secret they leave as a contribution to a sum and in no other form.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +14,15 @@ from jangin.models.layout import Vector
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.privacy.randomness import SecureRandom
-from jangin.privacy.releases import MasterSum
+from jangin.privacy.releases import MasterSum, SharedNoise
 from jangin.privacy.sampling import UnitIndex
 from jangin.records.examples import Examples
 from jangin.strategies.base import LocalRule
 from jangin.strategies.finetune import FineTune
 from jangin.training.loop import Learner
-from jangin.training.masters import master_sum, noised_sum
+from jangin.training.masters import clipped, master_sum
 from jangin.training.scaling import Scaling
+from jangin.training.summing import Encoding
 
 __all__ = ["Site"]
 
@@ -34,8 +38,11 @@ class Site:
         learner: Learner,
         seed: int,
         enrolled: NDArray[np.int64] | None = None,
+        encoding: Callable[[Kind, int], Encoding | None] | None = None,
     ) -> None:
         """Take what a site has before the campaign: its training examples and the public scaling.
+
+        `encoding` is that of the campaign's recipe; None where nothing is added up in the ring.
 
         Under M3 `enrolled`, (masters,), are the unit numbers of those who are enrolled, with or without examples, and
         examples of others are left aside; None where everybody with examples is.
@@ -44,7 +51,7 @@ class Site:
             masters = np.unique(train.units if enrolled is None else enrolled)
             train = train[np.isin(train.units, masters)]
             self._masters = [np.flatnonzero(train.units == master) for master in masters]
-        self.name = name
+        self.name, self._encoding = name, encoding
         self._train, self._learner, self._seed = train, learner, seed
         self._units = UnitIndex(train.units)
         self._random = SecureRandom() if learner.mechanism else None
@@ -52,28 +59,63 @@ class Site:
         self._kept: Vector | None = None
         self.use(scaling)
 
+    @property
+    def sums(self) -> bool:
+        """Whether what it gives is added up in the ring."""
+        return self._encoding is not None
+
     def use(self, scaling: Scaling) -> None:
         """Scale the examples anew."""
         self.scaling = scaling
         self._inputs, self._targets = scaling.apply(self._train)
 
     def answer(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
-        """Carry out one order.
+        """Carry out one order; the answer is for the server's eyes.
 
         Raises:
-            PrivacyError: JG-privacy-007, moments for which no noise was calibrated. ValueError: no order at all.
+            PrivacyError: JG-privacy-007, moments for which no noise was calibrated; JG-privacy-033, a vector that only
+                its sum may show. ValueError: no order at all.
         """
+        if self.sums or isinstance(self._learner.mechanism, SharedNoise):
+            raise PrivacyError("JG-privacy-033", where=self.name)
+        return Reply(self.name, self._vector(order, block, rule))
+
+    def contribution(self, order: Order, block: StrategyBlock, rule: LocalRule) -> NDArray[np.uint32]:
+        """Carry out one order; what the site gives to a secret sum, in whole steps modulo 2**32, shape (d,).
+
+        Guarantee: under M2 and M3 one site's share in one release of the campaign, fresh in every call; under M1 the
+        noise that its update has anyway.
+
+        Raises:
+            PrivacyError: JG-privacy-007, moments for which no noise was calibrated; JG-privacy-017, no grid is fine
+                enough. ValueError: no order at all, or a campaign whose vectors are sent as they are.
+        """
+        vector = self._vector(order, block, rule).astype(np.float64)
+        encoding = self._encoding(order.kind, len(vector)) if self._encoding else None
+        if encoding is None:
+            raise ValueError("Expected a campaign that adds up in the ring.")
+        if order.kind is Kind.TRAIN and not isinstance(self._learner.mechanism, SharedNoise):
+            vector = clipped(vector, encoding.grid.clip)
+        return encoding.grid.released(vector, self._random or SecureRandom()).astype(np.uint32)
+
+    def _vector(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector | NDArray[np.float64]:
+        """What an order asks for, (d,): under M2 and M3 without any noise yet."""
         match order.kind:
             case Kind.SCALE:
                 mechanism = self._learner.mechanism
                 release = mechanism.scaling if mechanism else None
                 if mechanism and release is None:
                     raise PrivacyError("JG-privacy-007", where=self.name)
-                return Reply(self.name, self.scaling.moments(self._train, release, self._random))
+                if isinstance(mechanism, SharedNoise):
+                    return self.scaling.clipped_moments(self._train)
+                return self.scaling.moments(self._train, release, self._random)
             case Kind.TRAIN:
                 if order.scaling is not None and not self._uses(*order.scaling):
                     self.use(self.scaling.standardised(*order.scaling))
-                return Reply(self.name, self._update(order, block, rule))
+                mechanism = self._learner.mechanism
+                if isinstance(mechanism, SharedNoise):
+                    return self._clipped_sum(mechanism, order, block, rule)
+                return self._update(order, block, rule)
             case _:
                 raise ValueError(f"Expected an order: {order.kind!r}.")
 
@@ -114,14 +156,18 @@ class Site:
     def _uses(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> bool:
         return np.array_equal(self.scaling.mean, mean) and np.array_equal(self.scaling.deviation, deviation)
 
+    def _clipped_sum(
+        self, mechanism: SharedNoise, order: Order, block: StrategyBlock, rule: LocalRule
+    ) -> NDArray[np.float64]:
+        """The sum over units of their clipped vectors, (size,), at the public parameters of the round."""
+        learner, data, random = self._learner, (self._inputs, self._targets), self._random or SecureRandom()
+        if isinstance(mechanism, MasterSum):
+            return master_sum(learner, mechanism.clip, order.vector, data, self._masters, block, rule, random)
+        learner.model.load(order.vector)
+        return learner.clipped_sum(*data, self._units, random)
+
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self._learner
-        if self._random is not None and isinstance(learner.mechanism, MasterSum):
-            data = self._inputs, self._targets
-            total = master_sum(
-                learner, learner.mechanism.clip, order.vector, data, self._masters, block, rule, self._random
-            )
-            return noised_sum(total, learner.mechanism, self._random)
         learner.model.load(self.begin(order.vector, rule))
         if self._random is None:
             gradients = learner.seeded_gradients(

@@ -52,6 +52,17 @@ def test_a_plan_is_explained_in_words(jangin: Jangin, tmp_path: Path, lang: str,
     assert all(word in said.out for word in (*words, "ε = 1.99", "δ = 0.0001", "nominal_units"))
 
 
+@pytest.mark.parametrize(("lang", "words"), [("en", "of which H = 11 count"), ("ko", "H = 11 몫만 셈")])
+def test_shared_noise_is_explained_with_the_shares_that_count(
+    jangin: Jangin, tmp_path: Path, lang: str, words: str
+) -> None:
+    tree = simulated(MADE | {"sites": 20}, PRIVACY | {"mechanism": "M2", "delta": 1e-5})
+    tree["strategy"] = tree["strategy"] | {"local_steps": 1}
+    said = jangin("privacy", "explain", written(tmp_path, tree), "--lang", lang)
+    assert (said.status, said.err) == (0, "")
+    assert all(word in said.out for word in (words, "n_plan = 20", "c_max = 3", "M2"))
+
+
 def test_a_simulation_costs_what_the_plan_of_its_blocks_costs(jangin: Jangin, tmp_path: Path) -> None:
     told = []
     for tree in (PLAN, simulated(MADE, PRIVACY), simulated(RECORDS, PRIVACY)):
@@ -83,7 +94,7 @@ def test_a_plan_without_privacy_says_so(jangin: Jangin, tmp_path: Path, tree: di
         (simulated({"npz": "set.npz", "task": "regression"}, PRIVACY), "JG-privacy-043", 1),
         (simulated(MADE, {"epsilon": 2, "delta": 1e-4}), "JG-privacy-043", 1),
         (PLAN | {"privacy": PRIVACY | {"delta": 0.1}}, "JG-plan-020", 2),
-        (PLAN | {"privacy": PRIVACY | {"secure_aggregation": "required"}}, "JG-plan-022", 2),
+        (PLAN | {"privacy": PRIVACY | {"secure_aggregation": "required", "n_plan": 2}}, "JG-plan-033", 2),
         (PLAN | {"privcy": {}}, "JG-plan-001", 2),
     ],
 )

@@ -241,7 +241,13 @@ def test_a_plan_that_leaves_a_promise_to_a_default_is_refused(
         (lambda tree: tree.pop("privacy"), "JG-plan-002"),
         (lambda tree: tree.update(fab="code"), "JG-plan-001"),
         (lambda tree: tree["privacy"].update(epsilon=1.0, delta=0.5, nominal_units=10), "JG-plan-020"),
-        (lambda tree: tree["privacy"].update(secure_aggregation="required"), "JG-plan-022"),
+        (
+            lambda tree: tree["privacy"].update(
+                secure_aggregation="required", n_plan=1, c_max=1, spare_rounds=2, update_clip=10.0, nominal_units=50
+            ),
+            "JG-plan-033",
+        ),
+        (lambda tree: tree["privacy"].update(mechanism="M2", c_max=1, n_plan=1, coalition_epsilon=9.0), "JG-plan-032"),
     ],
 )
 def test_a_signed_plan_that_cannot_hold_together_is_refused(

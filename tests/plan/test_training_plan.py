@@ -79,7 +79,10 @@ def test_a_plan_is_read_from_its_file(file: Path) -> None:
 
 
 def test_the_hash_of_a_plan_never_changes(file: Path) -> None:
-    assert read_plan(file).hash == "7573b7ea967328d6bca6e1d8c0b9ac802d18ffe2dc4f5f690185ab52a9913e00"
+    """Without sums it is that of the time before there were any: approvals and ledgers know a plan by it."""
+    in_clear = plan(**{"privacy.secure_aggregation": "none"})
+    assert in_clear.hash == "e70e64ff98884617b10f4b534a45c55fa19e8255d345788630ed1c54a68acb4d"
+    assert read_plan(file).hash == "dd4038bfd2aadc2f2c51f42dfe8cdde9f4216bbf753c6a67a36e5fed21ba8760"
 
 
 def test_the_hash_is_the_same_in_another_process(file: Path) -> None:
@@ -169,7 +172,10 @@ def test_the_delta_that_the_hint_names_is_accepted(units: int) -> None:
 def test_a_plan_with_an_epsilon_says_how_many_units_are_public() -> None:
     with pytest.raises(PlanError, match=r"JG-plan-003 .*privacy\.nominal_units is needed"):
         plan(**{"privacy.nominal_units": None})
-    assert plan(**{"privacy.nominal_units": None, "privacy.epsilon": "none"}).privacy.nominal_units is None
+    with pytest.raises(PlanError, match="or with secure_aggregation"):
+        plan(**{"privacy.nominal_units": None, "privacy.epsilon": "none"})
+    bare = {"privacy.nominal_units": None, "privacy.epsilon": "none", "privacy.secure_aggregation": "none"}
+    assert plan(**bare).privacy.nominal_units is None
 
 
 def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
@@ -231,16 +237,87 @@ def test_the_plan_in_the_documents_can_be_carried_out(tmp_path: Path) -> None:
     check(shown.strategy, shown.privacy)
 
 
-def test_in_the_field_m3_waits_for_secure_aggregation() -> None:
-    with pytest.raises(PlanError, match=r"JG-plan-025 privacy\.mechanism"):
-        plan(**{"privacy.mechanism": "M3", "privacy.unit": "master"})
+def shared(mechanism: str, **changes: object) -> TrainingPlan:
+    """A plan of twelve sites that share noise."""
+    sites = {"sites.invite": [f"site-{number}" for number in range(12)], "sites.min_sites": 10}
+    privacy = {"privacy.mechanism": mechanism, "privacy.secure_aggregation": "required", "privacy.n_plan": 10}
+    return plan(**(sites | privacy | changes))
 
 
-def test_constants_of_m3_stand_with_m3_alone_so_that_no_other_plan_or_hash_knows_them() -> None:
-    with pytest.raises(PlanError, match="c_max, n_plan belong to mechanism M3"):
-        plan(**{"privacy.c_max": 2, "privacy.n_plan": 10})
-    said = {"mechanism": "M3", "n_plan": 10}
-    for asked, known in (({}, set()), (said, {"c_max", "n_plan", "coalition_epsilon"})):
-        written = parse(asked, PrivacyBlock, "plan.yaml").model_dump(mode="json")
-        assert {"c_max", "n_plan", "coalition_epsilon"} & set(written) == known
-        assert parse(written, PrivacyBlock, "plan.yaml") == parse(asked, PrivacyBlock, "plan.yaml")
+@pytest.mark.parametrize("mechanism", ["M2", "M3"])
+def test_in_the_field_noise_is_shared_under_secure_aggregation_alone(mechanism: str) -> None:
+    assert shared(mechanism).privacy.shares_noise
+    with pytest.raises(PlanError, match=rf"JG-plan-032 privacy\.secure_aggregation: mechanism {mechanism}"):
+        shared(mechanism, **{"privacy.secure_aggregation": "none"})
+
+
+@pytest.mark.parametrize("mechanism", ["M2", "M3"])
+def test_a_share_of_noise_needs_the_public_number_of_those_who_share(mechanism: str) -> None:
+    unsaid = {"privacy.mechanism": mechanism, "privacy.secure_aggregation": "required"}
+    with pytest.raises(PlanError, match=r"JG-plan-003 .*privacy\.n_plan is needed"):
+        plan(**unsaid)
+
+
+def test_noise_is_not_shared_among_more_sites_than_are_invited() -> None:
+    assert shared("M2", **{"privacy.n_plan": 12}).privacy.n_plan == 12
+    with pytest.raises(PlanError, match=r"JG-plan-034 privacy\.n_plan: .*fewer than 13 sites, and there are 12"):
+        shared("M2", **{"privacy.n_plan": 13})
+
+
+def test_no_sum_is_opened_by_more_sites_than_begin_it() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-003 .*n_min_final 11 is more than the 10"):
+        shared("M2", **{"privacy.n_min_final": 11})
+
+
+def test_delta_counts_the_units_of_all_sites_that_share_noise() -> None:
+    units = {"privacy.nominal_units": 200, "privacy.delta": 1e-4}
+    assert plan(**units).privacy.delta == 1e-4
+    with pytest.raises(PlanError, match="JG-plan-020"):
+        shared("M2", **units)
+
+
+def test_spare_rounds_are_charged_with_the_others_where_sums_may_be_done_anew() -> None:
+    rounds = plan().strategy.rounds
+    assert plan(**{"privacy.secure_aggregation": "none"}).charged_rounds == rounds
+    assert shared("M2").charged_rounds == rounds + 2
+    assert shared("M2", **{"privacy.spare_rounds": 0}).charged_rounds == rounds
+    assert plan(**{"privacy.secure_aggregation": "required", "privacy.spare_rounds": 5}).charged_rounds == rounds + 5
+
+
+SUMS = {"c_max", "n_plan", "n_min_final"}
+OF_SUMS = {*SUMS, "coalition_epsilon", "spare_rounds", "update_clip"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ({}, set()),
+        ({"epsilon": 4.0}, set()),
+        ({"mechanism": "M2"}, SUMS | {"coalition_epsilon"}),
+        ({"mechanism": "M3"}, SUMS | {"coalition_epsilon"}),
+        ({"secure_aggregation": "required"}, SUMS | {"spare_rounds", "update_clip"}),
+        ({"secure_aggregation": "required", "epsilon": 4.0}, SUMS | {"spare_rounds", "update_clip"}),
+        ({"secure_aggregation": "required", "epsilon": 4.0, "mechanism": "M2"}, OF_SUMS - {"update_clip"}),
+        ({"secure_aggregation": "required", "mechanism": "M2"}, OF_SUMS),
+    ],
+    ids=str,
+)
+def test_constants_stand_where_they_are_read_and_in_no_other_plan_or_hash(
+    asked: dict[str, object], read: set[str]
+) -> None:
+    for key in OF_SUMS:
+        whole = asked | {key: 7}
+        if key in read:
+            parse(whole, PrivacyBlock, "plan.yaml")
+        else:
+            with pytest.raises(PlanError, match=rf"JG-plan-003 .*{key} belongs to "):
+                parse(whole, PrivacyBlock, "plan.yaml")
+    block = parse(asked, PrivacyBlock, "plan.yaml")
+    written = block.model_dump(mode="json")
+    assert OF_SUMS & set(written) == read - {"n_min_final"}
+    assert parse(written, PrivacyBlock, "plan.yaml") == block
+
+
+def test_the_hash_of_a_simulation_of_masters_has_not_changed_with_the_other_sums() -> None:
+    block = parse({"mechanism": "M3", "n_plan": 75}, PrivacyBlock, "plan.yaml")
+    assert block.digest("privacy") == "d5c8b990ef3887d90bd22406b46598bd52fce68a3078ee6ba3cb60dcf60208de"

@@ -78,6 +78,26 @@ def test_the_noise_is_the_multiple_of_the_sensitivity_that_was_priced() -> None:
     assert on_grid.sensitivity < 1.01 * on_grid.scale * CLIP
 
 
+def test_without_noise_of_its_own_a_grid_rounds_and_nothing_else() -> None:
+    bare = Grid.fitting(CLIP, CLIP, 0.0, 4, SITES)
+    total = np.array([0.1, -0.2, np.nan, np.inf])
+    steps = bare.released(total, Tape(0))
+    np.testing.assert_allclose(bare.value(steps), [0.1, -0.2, 0.0, CLIP], atol=1 / bare.scale)
+
+
+def test_a_grid_that_is_too_coarse_says_how_many_values_or_sites_would_not_be_too_many() -> None:
+    size, sites = 100_000_000, 500
+    with pytest.raises(PrivacyError, match="JG-privacy-017") as refused:
+        grid(size, sites)
+    values = refused.value.coded.values
+    assert values["steps"] < values["least"] == 100 * sqrt(size)
+    for fewer in ((values["most_size"], sites), (size, values["most_sites"])):
+        on_grid = grid(*fewer)
+        assert on_grid.scale * CLIP >= 100 * sqrt(fewer[0])
+        with pytest.raises(PrivacyError, match="JG-privacy-017"):
+            grid(fewer[0] + (fewer[0] != size), fewer[1] + (fewer[1] != sites))
+
+
 def test_a_grid_on_which_rounding_would_cost_more_than_a_hundredth_is_refused() -> None:
     grid(100_000_000, sites=10)
     with pytest.raises(PrivacyError, match="JG-privacy-017"):

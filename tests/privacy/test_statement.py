@@ -18,7 +18,17 @@ from jangin.privacy import accounting
 from jangin.privacy.accounting import epsilon_pld
 from jangin.privacy.page import best_guess, page, percent_at_most
 from jangin.privacy.recount import Verdict, confirm, recount
-from jangin.privacy.releases import Charge, GaussianRelease, Guarantee, LocalDpSgd, Reading, Relation, Unit
+from jangin.privacy.releases import (
+    Charge,
+    GaussianRelease,
+    Guarantee,
+    LocalDpSgd,
+    MasterSum,
+    Reading,
+    Relation,
+    SharedSum,
+    Unit,
+)
 from jangin.privacy.statement import Deployment, Statement, Status, promise_of, read_statement, state, wording
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "statement"
@@ -62,7 +72,7 @@ def changed() -> Callable[..., bytes]:
     return change
 
 
-SUM = "privacy_loss/readings/secure_sum"
+SUM, SHARED = "privacy_loss/readings/secure_sum", "privacy_loss/mechanism"
 
 
 def numbers(value: Any) -> Any:
@@ -97,7 +107,10 @@ def test_an_honest_statement_holds_to_a_millionth_in_the_filter_and_one_percent_
         below = by_name["epsilon, PRV from below", reading]
         assert below.recounted is not None
         assert 0.99 * below.stated < below.recounted <= below.stated
-    assert len(found.figures) == 2 * (6 + 10)
+    assert len(found.figures) == 2 * (6 + 10) + 3
+    shares = {figure.name: (figure.stated, figure.recounted) for figure in found.figures if "shares" in figure.name}
+    assert shares["honest shares"] == (4, 4)
+    assert shares["noise of the honest shares, each_round"] == (2.0, pytest.approx(2.0))
 
 
 def test_the_recount_uses_nothing_of_our_own_accounting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +143,12 @@ def test_the_recount_uses_nothing_of_our_own_accounting(monkeypatch: pytest.Monk
         (f"{SUM}/filter/epsilon", lambda epsilon: epsilon * (1 - 2e-6), "filter: epsilon"),
         (f"{SUM}/filter/order", lambda order: order + 1, "filter: Renyi divergence"),
         (f"{SUM}/curve/3/epsilon", lambda epsilon: 0.98 * epsilon, "curve at 1e-07, PLD"),
+        (f"{SHARED}/honest_shares", lambda honest: honest + 1, "honest shares"),
+        (f"{SHARED}/honest_shares", lambda honest: honest - 1, "noise of the honest shares, opening"),
+        (f"{SHARED}/n_plan", lambda n_plan: n_plan + 3, "honest shares"),
+        (f"{SHARED}/c_max", lambda c_max: c_max + 1, "honest shares"),
+        (f"{SHARED}/n_min_final", lambda least: least + 1, "honest shares"),
+        (f"{SHARED}/n_plan", lambda n_plan: None, "honest shares"),
     ],
 )
 def test_one_changed_value_flips_the_verdict(
@@ -161,6 +180,36 @@ def test_what_a_mechanism_states_holds(mechanism: LocalDpSgd) -> None:
         epsilons = [point["epsilon"] for point in figures["curve"]]
         assert epsilons == sorted(epsilons, reverse=True)
     assert loss["privacy_unit"] == mechanism.unit
+
+
+@pytest.mark.parametrize("kind", [SharedSum, MasterSum])
+def test_what_is_stated_of_shared_noise_holds_in_both_readings_and_names_the_shares(
+    kind: type[SharedSum | MasterSum],
+) -> None:
+    unit, q = (Unit.EPISODE, 0.2) if kind is SharedSum else (Unit.MASTER, 1.0)
+    promise = Guarantee(unit, Relation.ADD_OR_REMOVE, 1.0, 1e-5)
+    common: dict[str, Any] = {
+        "clip": 1.0,
+        "share": GaussianRelease(1.5, q, 4),
+        "sites": 20,
+        "c_max": 3,
+        "n_min_final": 15,
+        "scaling": GaussianRelease(4.0, 1.0, 1),
+        "guarantee": promise,
+        "coalition": promise,
+    }
+    mechanism = SharedSum(**common, divisor=10.0, windows=4) if kind is SharedSum else MasterSum(**common, masters=6)
+    stated = state(deployment(), promise_of(mechanism, 4))
+    found = recount(stated.as_json())
+    assert (found.verdict, found.failed) == (Verdict.HOLDS, ())
+    loss = json.loads(stated.as_json())["privacy_loss"]
+    constants = {key: loss["mechanism"][key] for key in ("name", "c_max", "n_plan", "n_min_final", "honest_shares")}
+    name = "M2" if kind is SharedSum else "M3"
+    assert constants == {"name": name, "c_max": 3, "n_plan": 20, "n_min_final": 15, "honest_shares": 12}
+    for reading, shares in (("secure_sum", 12), ("coalition", 1)):
+        releases = [GaussianRelease(1.5 * shares**0.5, q, 4), GaussianRelease(4.0 * shares**0.5, 1.0, 1)]
+        assert loss["readings"][reading]["epsilon"] == pytest.approx(epsilon_pld(releases, 1e-5), rel=1e-6)
+    assert loss["sampling"]["secret"] == (kind is SharedSum)
 
 
 def test_a_campaign_that_ended_early_is_charged_for_the_rounds_that_began() -> None:

@@ -125,7 +125,10 @@ def test_signatures_are_looked_at_again_at_the_start(world: Any, life: Any) -> N
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"privacy.secure_aggregation": "required"}, "JG-plan-022"),
+        (
+            {"privacy.secure_aggregation": "required", "privacy.n_plan": 2, "privacy.nominal_units": 50},
+            "JG-plan-033",
+        ),
         ({"model_line": "national-weld"}, "JG-plan-003 model_line: .*is installed; the nearest: national-"),
         ({"model_line": str(INSTALLED)}, "JG-plan-003 model_line: .*never a file"),
         ({"model_line": "../lines/national-bof-blow.yaml"}, "JG-plan-003 model_line: .*never a file"),

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order, Reply
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.ring import Grid
 from jangin.server.rounds import Progress, RoundRecord, gather, rounds
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
 from jangin.strategies.median import Median
+from jangin.training.summing import Encoding
 
 START = np.array([1.0, -2.0, 0.5], np.float32)
 ORDER = Order(Kind.TRAIN, 4, START)
@@ -54,6 +57,34 @@ def ran(
 ) -> Iterator[tuple[RoundRecord, NDArray[np.float32]]]:
     start = Progress.start(strategy, parameters)
     return ((record, progress.parameters) for record, progress in rounds(strategy, exchange, start, count))
+
+
+ON_RING = Encoding(Grid.fitting(1.0, 1.0, 0.0, 3, 50), -0.25)
+
+
+@given(st.integers(1, 50), st.integers(0, 2**32))
+def test_whole_steps_are_added_modulo_2_to_the_32_and_read_as_signed(sites: int, seed: int) -> None:
+    steps = np.random.default_rng(seed).integers(-int(ON_RING.grid.scale), int(ON_RING.grid.scale), (sites, 3))
+    replies = [Reply(f"site-{number}", row.astype(np.uint32)) for number, row in enumerate(steps)]
+    record, total = gather(Memory(replies), ORDER, encoding=ON_RING)
+    assert len(record.reported) == sites
+    np.testing.assert_array_equal(total, steps.sum(axis=0) / ON_RING.grid.scale * -0.25)
+
+
+def test_a_round_in_whole_steps_is_the_round_of_the_updates_that_they_are() -> None:
+    given = np.array([[0.5, -1.0, 0.25], [0.25, 0.75, -0.5]])
+    replies = [
+        Reply(f"site-{number}", ON_RING.grid.released(vector, SecureRandom()).astype(np.uint32))
+        for number, vector in enumerate(given)
+    ]
+    start = Progress.start(FedAvg(), START)
+    ((_, stepped),) = rounds(FedAvg(), Memory(replies), start, 1, encoding=ON_RING)
+    np.testing.assert_allclose(stepped.parameters, START - 0.25 * given.mean(axis=0), atol=1e-6)
+
+
+def test_what_is_no_whole_step_is_added_to_none() -> None:
+    with pytest.raises(TypeError, match="safe"):
+        gather(Memory([Reply("site-0", START)]), ORDER, encoding=ON_RING)
 
 
 def vectors(number: int, seed: int = 0) -> NDArray[np.float32]:

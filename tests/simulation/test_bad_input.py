@@ -106,8 +106,15 @@ CASES = {
         *("JG-plan-021", ("strategy.name", "median", "fedavg"), 2),
         {"strategy.name": "median", "privacy.secure_aggregation": "required"},
     ),
-    "secure aggregation": Case(
-        "JG-plan-022", ("privacy.secure_aggregation",), 2, {"privacy.secure_aggregation": "required"}
+    "too few sites for sums": Case(
+        *("JG-plan-033", ("privacy.n_plan", "3 sites", "c_max 3"), 2),
+        {"privacy.secure_aggregation": "required", "data.y_range": [-40, 40]},
+    ),
+    "a sum of targets without a range": Case(
+        "JG-privacy-006", ("data.y_range",), 1, {"privacy.secure_aggregation": "required"}
+    ),
+    "several local steps of shared noise": Case(
+        "JG-plan-035", ("strategy.local_steps", "not 2"), 2, PRIVATE | {"privacy.mechanism": "M2"}
     ),
     "unit site": Case("JG-plan-023", ("privacy.unit",), 2, PRIVATE | {"privacy.unit": "site"}),
     "private without range": Case("JG-privacy-006", ("data.y_range",), 1, PRIVATE | {"data.y_range": None}),

@@ -31,9 +31,46 @@ def test_single_updates_and_secure_aggregation_exclude_each_other_and_the_way_ou
 
 
 @pytest.mark.parametrize("name", SUMS)
-def test_a_plan_that_asks_for_secure_aggregation_does_not_run_without_it(name: str) -> None:
-    with pytest.raises(PlanError, match=r"JG-plan-022 privacy\.secure_aggregation"):
-        check(strategy(name), privacy(secure_aggregation="required"))
+def test_a_strategy_on_sums_passes_with_secure_aggregation(name: str) -> None:
+    for epsilon in ("none", 4):
+        check(strategy(name, local_steps=3), privacy(epsilon=epsilon, secure_aggregation="required"))
+
+
+def test_sites_that_could_open_two_sums_are_too_many_and_what_would_work_is_named() -> None:
+    check(strategy("fedavg"), privacy(secure_aggregation="required", n_plan=10, c_max=3))
+    with pytest.raises(PlanError, match=r"JG-plan-033 privacy\.n_plan: 12 sites are too few for c_max 4") as caught:
+        check(strategy("fedavg"), privacy(secure_aggregation="required", n_plan=12, c_max=4))
+    for n_plan, c_max in ((caught.value.coded.values["least"], 4), (12, caught.value.coded.values["most"])):
+        check(strategy("fedavg"), privacy(secure_aggregation="required", n_plan=n_plan, c_max=c_max))
+        with pytest.raises(PlanError, match="JG-plan-033"):
+            check(strategy("fedavg"), privacy(secure_aggregation="required", n_plan=n_plan, c_max=c_max + 1))
+
+
+@pytest.mark.parametrize("unit", ["master", "site"])
+def test_m2_hides_episodes_and_no_other_unit(unit: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-031 privacy\.unit: .*unit {unit}"):
+        check(strategy("fedavg"), privacy(epsilon=4, unit=unit, mechanism="M2"))
+
+
+def test_m2_has_one_local_step_and_m1_is_named_for_more() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-035 strategy\.local_steps: .*not 5") as caught:
+        check(strategy("fedavg", rounds=8, local_steps=5), privacy(epsilon=4, mechanism="M2"))
+    assert "privacy.mechanism: M1" in str(caught.value)
+    check(strategy("fedavg", rounds=caught.value.coded.values["rounds"]), privacy(epsilon=4, mechanism="M2"))
+    check(strategy("fedavg", rounds=8, local_steps=5), privacy(epsilon=4, mechanism="M1"))
+
+
+@pytest.mark.parametrize("name", ["median", "mrmtl", "fedprox"])
+def test_m2_refuses_what_its_one_step_from_one_start_makes_no_sense_of(name: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-026 strategy\.name: mechanism M2 .*strategy {name}") as caught:
+        check(strategy(name), privacy(epsilon=4, mechanism="M2"))
+    assert caught.value.coded.values["sums"] == "fedadam, fedavg"
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedadam"])
+def test_m2_passes_with_steps_and_momentum_of_the_server(name: str) -> None:
+    check(strategy(name), privacy(epsilon=4, mechanism="M2"))
+    check(strategy(name), privacy(epsilon=4, mechanism="M2", secure_aggregation="required", n_plan=10))
 
 
 @pytest.mark.parametrize("name", [*SUMS, "median"])

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from jangin.plan.blocks import FedAvgBlock, PrivacyBlock
 from jangin.privacy.accounting import epsilon_pld
-from jangin.privacy.releases import Reading
+from jangin.privacy.releases import Reading, SharedSum
 from jangin.training.explanation import Explanation, explain, group_promise
 from jangin.training.mechanism import NOISE_LIMIT, mechanism, noise_to_signal
 
@@ -48,6 +48,22 @@ def test_what_is_explained_is_what_would_run() -> None:
         assert cost.filter_epsilon >= found.epsilon
     assert found.readings[Reading.SECURE_SUM].budget_epsilon == 8
     assert found.readings[Reading.SECURE_SUM].budget_share < 1
+
+
+@pytest.mark.parametrize("n_plan", [20, None])
+def test_shared_noise_is_explained_by_its_share_and_the_shares_that_count(n_plan: int | None) -> None:
+    sharing = {"mechanism": "M2", "n_plan": n_plan, "delta": 1e-5, "secure_aggregation": "required"}
+    block, one_step = PRIVACY.model_copy(update=sharing), STRATEGY.model_copy(update={"local_steps": 1})
+    found, made = explain(block, one_step, UNITS, 20), mechanism(block.among(20), one_step, UNITS)
+    assert isinstance(found, Explanation)
+    assert isinstance(made, SharedSum)
+    assert (found.mechanism, found.trust, found.noise_multiplier) == ("M2", "secure_sum", made.share.noise_multiplier)
+    assert (found.c_max, found.n_plan, found.honest_shares) == (3, 20, 11)
+    assert (found.rounds, found.steps) == (8, 10)  # two of them spare
+    assert (found.noise_limit, found.learns, found.thresholds) == (NOISE_LIMIT, True, None)
+    for reading, said in ((Reading.SECURE_SUM, made.guarantee), (Reading.COALITION, made.coalition)):
+        assert found.readings[reading].by_rounds[-1].epsilon == pytest.approx(said.epsilon, rel=1e-3)
+    assert found.readings[Reading.COALITION].budget_epsilon == 50
 
 
 def test_at_each_threshold_the_plan_learns_and_just_beside_it_there_is_only_noise() -> None:

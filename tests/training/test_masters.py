@@ -6,6 +6,7 @@ at most the clip, one episode of his by at most twice that, and rounding to the 
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -29,9 +30,10 @@ from jangin.records.examples import Examples
 from jangin.strategies import LocalRule
 from jangin.strategies.fedprox import FedProx
 from jangin.training.loop import Learner
-from jangin.training.masters import grid, master_sum
+from jangin.training.masters import master_sum
 from jangin.training.scaling import Scaling
 from jangin.training.site import Site
+from jangin.training.summing import Summing
 
 CHANNELS, LENGTH, CLIP = 2, 16, 0.5
 BLOCK = FedAvgBlock(name="fedavg", rounds=3, local_steps=4, batch=2, lr=0.05)
@@ -45,8 +47,19 @@ MODELS: Mapping[str, tuple[ModelSpec, tuple[int, ...]]] = {
 }
 PROMISE = Guarantee(Unit.MASTER, Relation.ADD_OR_REMOVE, 1.0, 1e-5)
 MECHANISM = MasterSum(
-    CLIP, GaussianRelease(0.5, 1.0, 3), 8, 20, 3, GaussianRelease(0.4, 1.0, 1), PROMISE, replace(PROMISE, epsilon=9.0)
+    clip=CLIP,
+    share=GaussianRelease(0.5, 1.0, 3),
+    sites=20,
+    c_max=3,
+    n_min_final=14,
+    scaling=GaussianRelease(0.4, 1.0, 1),
+    guarantee=PROMISE,
+    coalition=replace(PROMISE, epsilon=9.0),
+    masters=8,
 )
+
+
+ON_GRID = Summing(20, 1.0, 8).encoding(Kind.TRAIN, MECHANISM, BLOCK.lr, 3)
 
 
 class Still(SecureRandom):
@@ -89,15 +102,16 @@ def rounds_of(name: str, rows: Examples, random: Callable[[], SecureRandom] = St
 def site(rows: Examples, mechanism: MasterSum = MECHANISM, enrolled: list[int] | None = None) -> Site:
     public = Scaling.public(rows, Task.REGRESSION, None, None, private=True)
     learner = learner_of("linear", mechanism)
-    return Site("site-0", rows, public, learner, 0, None if enrolled is None else np.array(enrolled))
+    encoding = partial(Summing(20, 1.0, 8).encoding, mechanism=mechanism, lr=BLOCK.lr)
+    own = None if enrolled is None else np.array(enrolled)
+    return Site("site-0", rows, public, learner, 0, own, lambda kind, size: encoding(kind, size=size))
 
 
 def update(trained: Site, random: SecureRandom | None = None, rule: LocalRule = NO_RULE) -> NDArray[np.float64]:
     trained._random = random or Still()
     start = np.linspace(-1, 1, 3, dtype=np.float32)
-    found = trained.answer(Order(Kind.TRAIN, 1, start), BLOCK, rule).update
-    assert found is not None
-    return found.astype(np.float64)
+    steps = trained.contribution(Order(Kind.TRAIN, 1, start), BLOCK, rule)
+    return ON_GRID.total(steps.view(np.int32))
 
 
 @pytest.mark.parametrize("loud", [1e-4, 1.0, 30.0])
@@ -140,8 +154,7 @@ def test_one_master_moves_what_leaves_the_site_by_at_most_the_sensitivity_of_the
     rows.inputs[rows.units == 3] *= loud
     whole, without = (update(site(some)) for some in (rows, rows[rows.units != 3]))
     moved = float(np.linalg.norm(whole - without)) * MECHANISM.masters
-    on_grid = grid(MECHANISM, 3)
-    assert moved <= (on_grid.sensitivity / on_grid.scale) + 1e-7
+    assert moved <= ON_GRID.grid.sensitivity / ON_GRID.grid.scale
     assert (moved == 0.0) == bool(np.isnan(loud))
 
 
@@ -159,10 +172,15 @@ def test_moments_are_of_enrolled_masters_one_vector_each_with_a_share_of_the_noi
     rows, asked = records((CHANNELS,)), Order(Kind.SCALE, 0, np.empty(0, np.float32))
     trained, alone = site(rows, enrolled=[0, 1, 77]), site(rows[rows.units < 2])
     trained._random = alone._random = Still()
-    moments, theirs = (some.answer(asked, BLOCK, NO_RULE).moments for some in (trained, alone))
-    np.testing.assert_array_equal(moments, theirs)
+    encoding = Summing(20, 1.0, 8).encoding(Kind.SCALE, MECHANISM, BLOCK.lr, 7)
+
+    def moments(some: Site) -> NDArray[np.float64]:
+        return encoding.total(some.contribution(asked, BLOCK, NO_RULE).view(np.int32))
+
+    still = moments(trained)
+    np.testing.assert_array_equal(still, moments(alone))
     trained._random = SecureRandom()
-    noise = np.stack([trained.answer(asked, BLOCK, NO_RULE).moments for _ in range(500)]) - moments
+    noise = np.stack([moments(trained) for _ in range(500)]) - still
     assert noise.std() == pytest.approx(0.4 * moment_clip(3), rel=5 / sqrt(2 * noise.size))
 
 
@@ -192,7 +210,7 @@ def test_a_rule_pulls_inside_the_clip() -> None:
     for rule in (NO_RULE, FedProx(1.0, block.mu).local):
         trained = site(rows)
         trained._random = Still()
-        changes.append(trained.answer(Order(Kind.TRAIN, 1, start), block, rule).vector)
+        changes.append(trained.contribution(Order(Kind.TRAIN, 1, start), block, rule).view(np.int32).astype(float))
     assert np.linalg.norm(changes[1]) < np.linalg.norm(changes[0])
 
 
@@ -200,6 +218,13 @@ def test_a_model_that_keeps_statistics_of_records_is_refused() -> None:
     model = FlatModel(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1)))
     with pytest.raises(PrivacyError, match="JG-privacy-003"):
         Learner(model, Task.REGRESSION, MECHANISM)
+
+
+def test_what_carries_a_share_of_the_noise_is_shown_to_nobody_by_itself() -> None:
+    start = np.linspace(-1, 1, 3, dtype=np.float32)
+    for order in (Order(Kind.TRAIN, 1, start), Order(Kind.SCALE, 0, np.empty(0, np.float32))):
+        with pytest.raises(PrivacyError, match="JG-privacy-033"):
+            site(records((CHANNELS,))).answer(order, BLOCK, NO_RULE)
 
 
 def test_a_part_that_stays_at_the_site_is_refused() -> None:

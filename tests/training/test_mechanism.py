@@ -18,6 +18,7 @@ from jangin.privacy.releases import (
     Mechanism,
     Reading,
     Relation,
+    SharedSum,
     Unit,
     honest_shares,
 )
@@ -46,6 +47,17 @@ def m1(found: Mechanism | None) -> LocalDpSgd:
 def summed() -> MasterSum:
     found = mechanism(asked(mechanism="M3", epsilon=8.0, n_plan=60, scaling_share=0.2), STRATEGY, 5)
     assert isinstance(found, MasterSum)
+    return found
+
+
+ONE_STEP = FedAvgBlock(name="fedavg", rounds=30, local_steps=1, batch=20, lr=0.1)
+
+
+@pytest.fixture(scope="module")
+def gradients() -> SharedSum:
+    settings = {"unit": "episode", "mechanism": "M2", "epsilon": 2.0, "n_plan": 20, "scaling_share": 0.2, "clip": 0.7}
+    found = mechanism(asked(**settings), ONE_STEP, UNITS)
+    assert isinstance(found, SharedSum)
     return found
 
 
@@ -187,6 +199,104 @@ def test_a_site_by_itself_adds_all_of_the_noise(summed: MasterSum) -> None:
     refuse_noise(enough, 1)
     with pytest.raises(PrivacyError, match="JG-privacy-016"):
         refuse_noise(replace(enough, masters=enough.masters - 1), 1)
+
+
+def by_dp_accounting(noises: dict[float, int], q: float, delta: float) -> tuple[float, float]:
+    """Epsilon from below and above by privacy loss distributions on a grid of our own choice, of 1e-3.
+
+    Args:
+        noises: of the sampled releases, with how often; the one of moments, q = 1, is at 0.
+        q: of the others.
+        delta: at which.
+    """
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    bounds = []
+    for pessimistic in (False, True):
+        whole = pld.identity(1e-3, pessimistic_estimate=pessimistic)
+        for number, (noise, count) in enumerate(noises.items()):
+            one = pld.from_gaussian_mechanism(
+                noise,
+                pessimistic_estimate=pessimistic,
+                value_discretization_interval=1e-3,
+                sampling_prob=q if number else 1.0,
+                use_connect_dots=pessimistic,
+            )
+            whole = whole.compose(one.self_compose(count))
+        bounds.append(float(whole.get_epsilon_for_delta(delta)))
+    return bounds[0], bounds[1]
+
+
+@pytest.mark.parametrize("reading", Reading)
+def test_both_readings_of_m2_are_sampled_gaussians_of_the_shares_that_count(
+    gradients: SharedSum, reading: Reading
+) -> None:
+    """PoissonSampled(q, Gaussian(sqrt(H) z_site)) towards the server, PoissonSampled(q, Gaussian(z_site)) for all."""
+    shares = {Reading.SECURE_SUM: 11, Reading.COALITION: 1}[reading]
+    said = {Reading.SECURE_SUM: gradients.guarantee, Reading.COALITION: gradients.coalition}[reading]
+    assert gradients.scaling is not None
+    opening = gradients.scaling.noise_multiplier * sqrt(shares)
+    each = gradients.share.noise_multiplier * sqrt(shares)
+    low, high = by_dp_accounting({opening: 1, each: ONE_STEP.rounds}, 20 / UNITS, said.delta)
+    assert low <= said.epsilon <= 1.01 * high
+    charge = gradients.cost(ONE_STEP.rounds)[reading]
+    assert (charge.unit, said.unit, said.relation) == (Unit.EPISODE, Unit.EPISODE, Relation.ADD_OR_REMOVE)
+    assert charge.for_episodes() == charge
+    (first,), (one,) = charge.opening, charge.each_round
+    assert (first.noise_multiplier, first.sampling_probability, first.count) == (pytest.approx(opening), 1.0, 1)
+    assert (one.noise_multiplier, one.sampling_probability, one.count) == (pytest.approx(each), 20 / UNITS, 1)
+
+
+def test_constants_of_m2_follow_from_the_plan_and_its_share_from_the_tighter_reading(gradients: SharedSum) -> None:
+    assert (gradients.clip, gradients.windows, gradients.divisor) == (0.7, 4, 20.0)
+    assert (gradients.sites, gradients.c_max, gradients.n_min_final, gradients.honest) == (20, 3, 14, 11)
+    assert 0.98 * 2.0 <= gradients.guarantee.epsilon <= 2.0
+    settings = {"unit": "episode", "mechanism": "M2", "epsilon": 50.0, "n_plan": 20, "scaling_share": 0}
+    tight = mechanism(asked(**settings, coalition_epsilon=2.0), ONE_STEP, UNITS)
+    assert isinstance(tight, SharedSum)
+    assert 0.98 * 2.0 <= tight.coalition.epsilon <= 2.0
+    assert tight.guarantee.epsilon < 2.0
+
+
+def test_m2_spares_a_site_the_root_of_the_honest_shares_of_the_noise_that_m1_adds() -> None:
+    settings = {"unit": "episode", "epsilon": 1.0, "scaling_share": 0}
+    alone = m1(mechanism(asked(**settings), ONE_STEP, UNITS))
+    shared = mechanism(asked(**settings, mechanism="M2", n_plan=20), ONE_STEP, UNITS)
+    assert isinstance(shared, SharedSum)
+    assert alone.steps.noise_multiplier / shared.share.noise_multiplier == pytest.approx(sqrt(11), rel=1e-9)
+    assert noise_to_signal(alone, 20) / noise_to_signal(shared, 20) == pytest.approx(sqrt(11), rel=1e-9)
+
+
+def test_spare_rounds_are_part_of_what_is_calibrated() -> None:
+    settings = {"unit": "episode", "epsilon": 2.0, "scaling_share": 0, "secure_aggregation": "required"}
+    found = mechanism(asked(**settings, mechanism="M2", n_plan=20), ONE_STEP, UNITS)
+    assert isinstance(found, SharedSum)
+    assert found.share.count == 30 + 2
+    found.cost(32)
+    with pytest.raises(ValueError, match="30"):
+        found.cost(30)
+    alone = m1(mechanism(asked(**settings, spare_rounds=4), STRATEGY, UNITS))
+    assert alone.steps.count == (6 + 4) * 5
+    assert alone.cost(10)[Reading.SECURE_SUM].each_round[0].count == 5
+
+
+@pytest.mark.parametrize(("n_min_final", "honest"), [(1, 4), (7, 4), (9, 6), (10, 7)])
+def test_a_higher_floor_of_survivors_promises_more_honest_shares(n_min_final: int, honest: int) -> None:
+    assert honest_shares(10, 3, n_min_final) == honest
+
+
+def test_delta_of_m2_counts_the_episodes_of_all_sites() -> None:
+    settings = {"unit": "episode", "mechanism": "M2", "scaling_share": 0}
+    with pytest.raises(PlanError, match="JG-plan-020"):
+        mechanism(asked(**settings, delta=1e-4, n_plan=20), ONE_STEP, UNITS)
+    mechanism(asked(**settings, delta=1e-4, n_plan=5), ONE_STEP, UNITS)
+
+
+def test_a_plan_of_m2_that_could_only_yield_noise_is_refused_by_the_limit_of_gradients(gradients: SharedSum) -> None:
+    noise = NOISE_LIMIT * gradients.divisor * sqrt(20 * ONE_STEP.rounds)
+    refuse_noise(replace(gradients, share=replace(gradients.share, noise_multiplier=0.999 * noise)), 20)
+    with pytest.raises(PrivacyError, match="JG-privacy-005"):
+        refuse_noise(replace(gradients, share=replace(gradients.share, noise_multiplier=1.001 * noise)), 20)
 
 
 def test_delta_of_m3_counts_the_masters_of_all_sites() -> None:

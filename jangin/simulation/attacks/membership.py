@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jangin.models.layout import Vector
-from jangin.privacy.releases import MasterSum
+from jangin.privacy.releases import SharedNoise
 from jangin.simulation.attacks.gradients import losses_at, of_rows
 from jangin.training.loop import Learner
 
@@ -62,8 +62,8 @@ def update_scores(
         TypeError: a mechanism that clips something else than gradients.
     """
     mechanism = learner.mechanism
-    if isinstance(mechanism, MasterSum):
-        raise TypeError("Expected a mechanism of clipped gradients: M1.")
+    if isinstance(mechanism, SharedNoise):
+        raise TypeError("Expected noise of a site by itself: M1.")
     each = of_rows(learner.model, learner.task, torch.from_numpy(start), inputs, targets)
     total = torch.from_numpy(update).double() / -lr
     if mechanism is None:

@@ -31,7 +31,16 @@ def made() -> Statement:
     promise = Promise(
         {Reading.SECURE_SUM: charge(2.0), Reading.COALITION: charge(1.0)},
         Guarantee(Unit.EPISODE, Relation.ADD_OR_REMOVE, 2.0, DELTA),
-        Mechanism(name="M2", clip=0.5, divisor=100.0, windows_per_unit=4, c_max=3),
+        Mechanism(
+            name="M2",
+            clip=0.5,
+            divisor=100.0,
+            windows_per_unit=4,
+            c_max=3,
+            n_plan=10,
+            n_min_final=7,
+            honest_shares=4,
+        ),
         "secure_sum",
     )
     shown = ShownTotal(
