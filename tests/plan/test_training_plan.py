@@ -300,7 +300,7 @@ OF_SUMS = {*SUMS, "coalition_epsilon", "spare_rounds", "update_clip"}
         ({"secure_aggregation": "required", "epsilon": 4.0, "mechanism": "M2"}, OF_SUMS - {"update_clip"}),
         ({"secure_aggregation": "required", "mechanism": "M2"}, OF_SUMS),
     ],
-    ids=str,
+    ids=lambda keys: " ".join(sorted(keys)) or "none",
 )
 def test_constants_stand_where_they_are_read_and_in_no_other_plan_or_hash(
     asked: dict[str, object], read: set[str]
