@@ -71,9 +71,14 @@ def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption
     from jangin.client import desk
 
     talk = Talk(form, lang or default_lang())
-    known = [_campaign(campaign) for campaign in desk.campaigns(folder)]
+    listed = desk.campaigns(folder)
+    known = [_campaign(campaign) for campaign in listed]
     blocks = ["\n".join(f"{key}: {_shown(value, talk)}" for key, value in campaign.items()) for campaign in known]
     talk.answer("\n\n".join(blocks), campaigns=known)
+    for campaign in listed:
+        for doubt in (campaign.obstacle.coded if campaign.obstacle else None, campaign.doubt):
+            if doubt is not None:
+                talk.warn(doubt)
     if not known:
         talk.say("no campaign invites this site", "이 사업장을 초대한 캠페인 없음")
 
@@ -106,9 +111,9 @@ def approve(
             f"{count} episodes were in earlier campaigns: what they spent there counts on.",
             f"에피소드 {count}개는 이전 캠페인에 참여했으며, 그때 쓴 예산이 이어집니다.",
         )
-    doubt = None if campaign is None else desk.doubts(folder, campaign)
-    if doubt is not None:
-        talk.warn(doubt)
+    for doubt in () if campaign is None else (campaign.doubt, desk.doubts(folder, campaign)):
+        if doubt is not None:
+            talk.warn(doubt)
 
 
 @site.command("decline")
@@ -194,7 +199,19 @@ def status(
             talk,
         ),
     ]
-    talk.answer("\n\n".join(blocks), **head, tasks=tasks, egress=egress)
+    sums = [
+        {"campaign": one.campaign, "round": one.round, "attempt": one.attempt, "state": one.state.value}
+        for one in stands.sums
+    ]
+    if sums:
+        rows = [
+            (one.campaign[:12], str(one.round), str(one.attempt), talk.word(one.state.value, _SUMS[one.state.value]))
+            for one in stands.sums
+        ]
+        title = talk.word("Open secure sums", "열린 안전 합산")
+        columns = talk.word("campaign, round, attempt, state", "캠페인, 라운드, 시도, 상태")
+        blocks.insert(1, _block(title, columns, rows, False, talk))
+    talk.answer("\n\n".join(blocks), **head, tasks=tasks, egress=egress, sums=sums)
 
 
 @site.command("ledger")
@@ -266,8 +283,10 @@ def _campaign(campaign: "Campaign") -> dict[str, object]:
         "unit": plan.privacy.unit.value,
         "epsilon": plan.privacy.epsilon,
         "delta": plan.privacy.delta,
+        "secure_aggregation": plan.privacy.secure_aggregation,
         "purposes": list(plan.governance.purposes),
         "prohibited": list(plan.governance.prohibited),
+        **({} if campaign.obstacle is None else {"obstacle": campaign.obstacle.code}),
     }
 
 
@@ -279,6 +298,15 @@ _STATES = {
     "sent": "보냄",
     "abstained": "기권",
     "lost": "잃음",
+}
+
+
+_SUMS = {
+    "begun": "학습 중",
+    "advertised": "키를 알림",
+    "shared": "조각을 나눔",
+    "masked": "가린 벡터를 보냄",
+    "certified": "목록에 서명함",
 }
 
 

@@ -1,8 +1,9 @@
-"""The light process: it listens, judges, hands work to the worker and answers; it never trains.
+"""The light process: it listens, judges, hands work to the worker and answers; it never trains. It masks.
 
 One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
-journalled as lost; an unreachable server is waited for without end, with one line in the log a change of state.
+journalled as lost; an unreachable server is waited for without end, with one line in the log a change of state. Where a
+plan adds up in secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not.
 """
 
 import logging
@@ -13,26 +14,30 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
 import numpy as np
 
 from jangin.client.api import SiteApi
-from jangin.client.desk import commitment, open_api, take
+from jangin.client.desk import commitment, open_api, over, take
 from jangin.client.door import Door, outward
-from jangin.client.gate import Cleared, Standing, clear
+from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.lock import alone
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
-from jangin.client.workbench import Done, Job, Workbench
-from jangin.errors import JanginError, LinkError, PrivacyError, SiteError
+from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
+from jangin.client.workbench import Contribution, Done, Job, Workbench
+from jangin.errors import JanginError, LinkError, PrivacyError, SiteError, SumError
 from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Reply, reply_body
+from jangin.plan.messages import Reply, Said, reply_body
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
+from jangin.privacy.secure_sum.site import Answer
 
 __all__ = ["Daemon"]
+
+J = TypeVar("J")
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +48,8 @@ _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
 _WORKING_SHARE: Final = 0.9
 _MOST_TRIES: Final = 5
+_DAY: Final = timedelta(days=1)
+_OTHER_ROSTER: Final = "JG-sum-003", "roster"
 _UNREADABLE, _OVER, _TOO_LATE, _NO_ANSWER = "JG-site-210", "JG-site-208", "JG-site-209", "JG-site-207"
 
 
@@ -52,7 +59,7 @@ class _Work:
 
     incoming: Incoming
     cleared: Cleared
-    future: Future[Done]
+    future: Future[Done | Contribution]
 
 
 @dataclass
@@ -116,29 +123,37 @@ class Daemon:
             alone(self._folder.path),
             self._folder.journal() as journal,
             self._folder.ledger() as ledger,
+            SumJournal(self._folder.database_file) as noted,
             ThreadPoolExecutor(1, "jangin-worker") as trainer,
         ):
             ledger.grant([block.budget for block in self._settings.privacy.budgets], self._clock())
+            sums = Sums(self._settings.site.id, self._identity, noted, ledger, self._folder.keep_own, self._clock)
             for campaign, number in journal.open_tasks():
+                if noted.last(campaign) != NOTHING_NOTED:
+                    continue  # a sum is charged by another number than its round's
                 kept, last = self._folder.kept_reply(campaign), journal.last_answered(campaign)
                 if number > max(-1 if last is None else last, -1 if kept is None else kept.round):
                     self._give_back(ledger, campaign, number)  # what was never kept has never left
             try:
                 journal.lose_open_tasks(self._clock())
-                self._keep_connected(journal, ledger, trainer)
+                self._keep_connected(journal, ledger, trainer, sums, noted)
             finally:
                 self._bench.stop()
+                for campaign in sums.campaigns:
+                    self._end_sum(campaign, sums, journal)
                 for campaign, number in self._working:
                     self._give_back(ledger, campaign, number)
                     journal.move(campaign, number, Task.LOST, self._clock())
         self._say(logging.INFO, "stopped")
 
-    def _keep_connected(self, journal: Journal, ledger: Ledger, trainer: ThreadPoolExecutor) -> None:
+    def _keep_connected(
+        self, journal: Journal, ledger: Ledger, trainer: ThreadPoolExecutor, sums: Sums, noted: SumJournal
+    ) -> None:
         """Connect, by the roots as they are on the disk by then, whenever there is no connection."""
         while not self._stopping:
             try:
                 with open_api(self._folder, journal, self._clock) as api:
-                    session = _Session(journal, ledger, api, Door(journal, self._clock), trainer)
+                    session = _Session(journal, ledger, api, Door(journal, self._clock), trainer, sums, noted)
                     self._refresh(session)
                     with self._link() as link:
                         self._say(logging.INFO, f"connected to {self._address}")
@@ -193,20 +208,28 @@ class Daemon:
             return None
 
     def _take(self, incoming: Incoming, session: "_Session") -> None:
-        """Judge one order; hand it on, answer it from what was kept, or abstain."""
+        """Judge one message; hand an order on, answer what can be answered at once, or abstain."""
+        if incoming.wire.kind in STEPS:
+            self._step(incoming, session)
+            return
         wire, journal, now = incoming.wire, session.journal, self._clock()
         place = wire.campaign, wire.round
         try:
             cleared = self._clear(wire, session)
-            working = self._working.get(place)
-            if working is not None:
+            joining, working = cleared.joining, self._working.get(place)
+            if working is not None and (joining is None or cleared.again):
                 working.incoming, working.cleared = incoming, cleared
+                return
+            if joining is not None and cleared.again:
+                self._tell(incoming, session.sums.advert(joining.manifest), session)
                 return
             kept = self._folder.kept_reply(wire.campaign) if cleared.again else None
             own = self._folder.own(wire.campaign)
         except JanginError as error:
             self._abstain(incoming, error, session)
             return
+        if joining is not None:
+            self._end_sum(wire.campaign, session.sums, journal)
         journal.move(*place, Task.GATED, now)
         if kept is not None:
             journal.move(*place, Task.TRAINED, now)
@@ -214,8 +237,11 @@ class Daemon:
             return
         journal.lose_held(*place, now)
         try:
-            session.ledger.spend(*place, now)
-        except PrivacyError as error:
+            if joining is None:
+                session.ledger.spend(*place, now)
+            else:
+                session.sums.begin(joining)
+        except JanginError as error:
             self._abstain(incoming, error, session)
             return
         journal.move(*place, Task.TRAINING, now)
@@ -235,24 +261,55 @@ class Daemon:
             round=wire.round,
             body=wire.body,
             vector=vector,
+            summed=joining is not None,
         )
         future = session.trainer.submit(lambda: self._bench.work(job, max(until - time.monotonic(), 0.0)))
         future.add_done_callback(lambda _: self._bell.put(None))
         self._working[place] = _Work(incoming, cleared, future)
 
+    def _step(self, incoming: Incoming, session: "_Session") -> None:
+        """Answer a later step of an open sum at once; whatever is wrong with one ends its sum."""
+        wire, sums = incoming.wire, session.sums
+        try:
+            step, message = self._judged(admit, wire, session)
+            answer = sums.answer(wire.campaign, step, message)
+        except JanginError as error:
+            held = sums.manifest(wire.campaign)
+            if held is not None and held.round == wire.round:
+                self._end_sum(wire.campaign, sums, session.journal)
+            self._abstain(incoming, error, session)
+            return
+        self._tell(incoming, answer, session)
+        if answer.vector is None and sums.is_aborted(wire.campaign):  # by a complaint
+            self._end_sum(wire.campaign, sums, session.journal)
+
     def _clear(self, wire: Wire, session: "_Session") -> Cleared:
+        """The gate for orders; a roster that the manifest of a sum does not know is asked for anew, once."""
+        try:
+            return self._judged(clear, wire, session)
+        except SumError as error:
+            if (error.code, error.coded.where) != _OTHER_ROSTER:
+                raise
+        self._refresh(session)
+        return self._judged(clear, wire, session)
+
+    def _judged(self, judge: Callable[[Wire, Standing, datetime], J], wire: Wire, session: "_Session") -> J:
         """The gate, with what this site knows; a plan or a trust that lacks is asked for once."""
         if self._distrust is not None or session.journal.plan(wire.campaign) is None:
             self._refresh(session)
         if self._distrust is not None:
             raise self._distrust
         session.ledger.refresh()
+        return judge(wire, self._standing(wire, session), self._clock())
+
+    def _standing(self, wire: Wire, session: "_Session") -> Standing:
+        """What this site knows when a message comes."""
         kept, last = self._folder.kept_reply(wire.campaign), session.journal.last_answered(wire.campaign)
         answered = None if last is None else (last, "")
         if kept is not None and (last is None or kept.round >= last):
             answered = kept.round, kept.order
         working = self._working.get((wire.campaign, wire.round))
-        standing = Standing(
+        return Standing(
             folder=self._folder.path,
             settings=self._settings,
             trust=self._folder.trust(),
@@ -265,8 +322,10 @@ class Daemon:
             account=session.ledger.accounts.get(wire.campaign),
             units=session.ledger.units(wire.campaign),
             episodes=session.ledger.episodes(wire.campaign),
+            noted=session.noted.last(wire.campaign),
+            open=session.sums.manifest(wire.campaign),
+            begun=session.journal.begun(self._clock() - _DAY),
         )
-        return clear(wire, standing, self._clock())
 
     def _collect(self, session: "_Session") -> None:
         """Take from the worker what it finished: keep it, then let it through the door."""
@@ -278,13 +337,19 @@ class Daemon:
             try:
                 done = work.future.result()
             except SiteError as error:
-                self._give_back(session.ledger, *place)
+                if work.cleared.joining is None:
+                    self._give_back(session.ledger, *place)
+                session.sums.end(place[0])
                 self._abstain(work.incoming, error, session)
                 continue
             session.ledger.refresh()
             account = session.ledger.accounts.get(place[0])
             if account is None or account.ended:  # nobody waits for it any more
+                session.sums.end(place[0])
                 session.journal.move(*place, Task.LOST, self._clock())
+                continue
+            if isinstance(done, Contribution):
+                self._advertise(place, work, done, session)
                 continue
             kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
             self._folder.keep_reply(place[0], kept)
@@ -292,6 +357,29 @@ class Daemon:
                 self._folder.keep_own(place[0], done.own)
             session.journal.move(*place, Task.TRAINED, self._clock())
             self._answer(work.incoming, work.cleared, kept, session)
+
+    def _advertise(self, place: tuple[str, int], work: _Work, done: Contribution, session: "_Session") -> None:
+        """Give what was trained to the open sum, and offer its keys."""
+        try:
+            answer = session.sums.advertise(place[0], done.words, done.own)
+        except SumError as error:
+            session.sums.end(place[0])
+            self._abstain(work.incoming, error, session)
+            return
+        session.journal.move(*place, Task.TRAINED, self._clock())
+        self._tell(work.incoming, answer, session)
+
+    def _end_sum(self, campaign: str, sums: Sums, journal: Journal) -> None:
+        """End a campaign's open sum, with the training for it; its round is lost unless its vector was sent."""
+        held = sums.manifest(campaign)
+        if held is None:
+            return
+        work = self._working.pop((campaign, held.round), None)
+        if work is not None:
+            work.future.cancel()
+        sums.end(campaign)
+        if Task.LOST in MOVES[journal.task(campaign, held.round)]:
+            journal.move(campaign, held.round, Task.LOST, self._clock())
 
     def _give_back(self, ledger: Ledger, campaign: str, number: int) -> None:
         """Free the charge of a round of which nothing left; one that was never charged, or is over, stays as it is."""
@@ -314,6 +402,11 @@ class Daemon:
             wire = session.door.answer(incoming.wire, kept.body, kept.vector)
             self._ready.append(_Ready(incoming, wire, Task.SENT))
 
+    def _tell(self, incoming: Incoming, answer: Answer, session: "_Session") -> None:
+        """Let an answer of a secure sum through the door."""
+        wire = session.door.say(incoming.wire, Said(self._settings.site.id, answer.body, answer.vector))
+        self._ready.append(_Ready(incoming, wire, None if answer.vector is None else Task.SENT))
+
     def _abstain(self, incoming: Incoming, error: JanginError, session: "_Session") -> None:
         """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""
         wire, journal, code = incoming.wire, session.journal, outward(error.code)
@@ -323,9 +416,12 @@ class Daemon:
         known = journal.plan(wire.campaign) is not None and place not in self._working
         if known and Task.ABSTAINED in MOVES[journal.task(wire.campaign, wire.round)]:
             journal.move(wire.campaign, wire.round, Task.ABSTAINED, self._clock(), error.code)
-        body = reply_body(Reply(self._settings.site.id, None, code))
+        site = self._settings.site.id
         try:
-            answer = session.door.answer(wire, body, None)
+            if is_of_a_sum(wire):
+                answer = session.door.say(wire, Said(site, None, abstained=code))
+            else:
+                answer = session.door.answer(wire, reply_body(Reply(site, None, code)), None)
         except SiteError as closed:
             _log.warning("%s", closed)
             return
@@ -358,6 +454,10 @@ class Daemon:
         """Ask for staff, roster and plans; what cannot be believed stops every campaign until it can."""
         self._refresh_due = time.monotonic() + _REFRESH_SECONDS
         offer = session.api.campaigns()
+        session.ledger.refresh()
+        ended = {name for name in session.sums.campaigns if session.ledger.accounts[name].ended}
+        for campaign in ended | set(over(offer)):
+            self._end_sum(campaign, session.sums, session.journal)
         try:
             take(offer, self._folder, session.journal, session.ledger, self._clock())
             self._distrust = None
@@ -388,3 +488,5 @@ class _Session:
     api: SiteApi
     door: Door
     trainer: ThreadPoolExecutor
+    sums: Sums
+    noted: SumJournal

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -20,9 +20,11 @@ from jangin.client.gate import plan_of, records_for
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
+from jangin.client.sums import SumJournal, SumStanding, check_fit
 from jangin.codec import cbor
 from jangin.codec.document import parse
-from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError
+from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError, SumError
+from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Reservation
 from jangin.privacy.chain import Head
@@ -50,6 +52,7 @@ __all__ = [
     "init",
     "now_utc",
     "open_api",
+    "over",
     "reserve",
     "status",
     "take",
@@ -87,6 +90,8 @@ class Campaign:
         operator: who proposed it.
         approver: who approved it at the ministry.
         known: whether its plan had come to this site before.
+        obstacle: why its secure sums can never be begun here, by the policy in site.yaml; None where they can.
+        doubt: why they may often not be; else None.
     """
 
     hash: str
@@ -96,6 +101,8 @@ class Campaign:
     operator: str
     approver: str
     known: bool
+    obstacle: JanginError | None = None
+    doubt: CodedText | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,7 @@ class Status:
         egress: the last lines of the egress log.
         more_moves: whether there are lines before those.
         more_egress: the same of the egress log.
+        sums: the secure sums that are not over, as far as this site's daemon has come with them.
     """
 
     site: str
@@ -129,6 +137,7 @@ class Status:
     egress: tuple[Departure, ...]
     more_moves: bool
     more_egress: bool
+    sums: tuple[SumStanding, ...] = ()
 
 
 def now_utc() -> datetime:
@@ -219,6 +228,7 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; JG-site-343, a short hash that does
             not name one plan that was shown here; 320, no validated records; and as `campaigns`.
         PrivacyError: JG-privacy-020..024 and 031, the ledger does not grant it; 025..028, the ledger itself.
+        SumError: JG-sum-006, -012 or -015, its secure sums could never be begun here; nothing is reserved then.
         LinkError: JG-site-201, 202 or 207; the yes is kept and sent by approving again.
     """
     folder = SiteFolder(path)
@@ -229,6 +239,8 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         if agreed:
             return None
         campaign = _named(hash_, known)
+        if campaign.obstacle is not None:
+            raise campaign.obstacle
         reservation = reserve(campaign.plan, price, folder, ledger, clock())
         approval = journal.approval(campaign.hash) or _sign(folder, campaign.hash, clock())
         journal.approve(campaign.hash, approval, clock())
@@ -332,8 +344,8 @@ def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
     """
     folder = SiteFolder(path)
     settings = folder.settings()
-    with folder.journal() as journal:
-        moves, egress = journal.moves(lines + 1), journal.egress(lines + 1)
+    with folder.journal() as journal, SumJournal(folder.database_file) as noted:
+        moves, egress, sums = journal.moves(lines + 1), journal.egress(lines + 1), noted.standing()
     try:
         roster = folder.trust().roster(clock()).version
     except SiteError:
@@ -348,6 +360,7 @@ def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
         tuple(egress[-lines:]),
         len(moves) > lines,
         len(egress) > lines,
+        tuple(sums),
     )
 
 
@@ -388,13 +401,16 @@ def take(
     folder.keep_trust(trust)
     if offer.commitment is not None:
         _check_ledger(offer.commitment, folder, ledger)
+    for campaign_over in over(offer):  # its rounds are free again
+        if campaign_over in ledger.accounts:
+            _close(campaign_over, folder, journal, ledger, now)
     known = []
     for given in offer.campaigns:
-        if given.state in _OVER:
-            _end(given, folder, journal, ledger, now)
         try:
             signed = trust.plan(given.plan, now)
             campaign = _campaign(signed, plan_of(signed), given, journal)
+            if campaign.plan.privacy.sums_only:
+                campaign = _with_fit(campaign, folder.settings(), trust.roster(now))
         except JanginError as error:
             _log.warning("A plan on offer does not hold: %s", error)
             continue
@@ -404,14 +420,17 @@ def take(
     return known
 
 
-def _end(given: CampaignOffer, folder: SiteFolder, journal: Journal, ledger: Ledger, now: datetime) -> None:
-    """End a campaign that is over, also where who signed its plan may not sign any more: its rounds are free again."""
+def over(offer: Offer) -> list[str]:
+    """The hashes of the campaigns that are over, also where who signed a plan may not sign any more."""
+    return [hash_ for given in offer.campaigns if given.state in _OVER and (hash_ := _hash(given))]
+
+
+def _hash(given: CampaignOffer) -> str:
+    """The hash of a plan as it was given; empty where it is none."""
     try:
-        campaign = cbor.digest("plan", cbor.decode(peek(given.plan, Kind.PLAN))).hex()
+        return cbor.digest("plan", cbor.decode(peek(given.plan, Kind.PLAN))).hex()
     except (SiteError, ValueError):
-        return
-    if campaign in ledger.accounts:
-        _close(campaign, folder, journal, ledger, now)
+        return ""
 
 
 def _close(campaign: str, folder: SiteFolder, journal: Journal, ledger: Ledger, now: datetime) -> None:
@@ -510,6 +529,16 @@ def _campaign(signed: SignedPlan, plan: TrainingPlan, given: CampaignOffer, jour
     approver = signed.approver.person if signed.approver else ""
     approved, known = journal.approval(signed.hash) is not None, journal.plan(signed.hash) is not None
     return Campaign(signed.hash, plan, given.state, approved, signed.operator.person, approver, known)
+
+
+def _with_fit(campaign: Campaign, settings: SiteSettings, roster: Roster) -> Campaign:
+    """A campaign of secure sums, with what the site's policy says of them."""
+    asked = terms(campaign.plan)
+    invited = {name: key for name, key in roster.identities.items() if name in asked.invited}
+    try:
+        return replace(campaign, doubt=check_fit(asked, settings.secure_sum.policy(invited)))
+    except SumError as error:
+        return replace(campaign, obstacle=error)
 
 
 def _sign(folder: SiteFolder, plan: str, now: datetime) -> bytes:

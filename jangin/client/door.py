@@ -19,7 +19,11 @@ from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import Language, SiteError
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Content, Kind, Reply, read_reply
+from jangin.plan.messages import Content, Kind, Reply, Said, read_reply, read_said, said_body
+from jangin.privacy.secure_sum.dealing import PARCEL_BYTES, SHARE_BYTES
+from jangin.privacy.secure_sum.messages import Advert, Complaint, Dealing, Shown, signature_of
+from jangin.privacy.secure_sum.table import Step
+from jangin.privacy.secure_sum.transcript import DIGEST_BYTES
 from jangin.trust.commitments import peek_commitment
 from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
 
@@ -28,8 +32,11 @@ __all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
 PUBLIC_CODES: Final = frozenset(
     {f"JG-site-{number}" for number in (*range(110, 128), *range(306, 314))}
     | {f"JG-plan-{number:03d}" for number in (1, 2, 3, 20, 21, 23, 26, 27, 31, 32, 33, 34, 35)}
+    | {f"JG-sum-{number:03d}" for number in (*range(1, 12), *range(13, 16), *range(21, 24))}
 )
-"""Reasons to abstain that the server may know: plan, signature, staff, roster, model line, clock, approval, form."""
+"""Reasons to abstain that the server may know: plan, signature, staff, roster, model line, clock, approval, form, and
+what it sent itself of a secure sum. JG-sum-012 is none: by it a server could find out, cohort by cohort, whom a site
+knows, and has to win over first."""
 
 
 def outward(code: str) -> str:
@@ -168,6 +175,110 @@ class Answer(Form):
                 raise ValueError(f"Expected a reply: {reply.content!r}.")
 
 
+class SumAnswer(Form):
+    """An answer in a secure sum: the one form of its step, or a code that may be known outside."""
+
+    kind: Kind
+    campaign: Hash
+    round: Annotated[int, Field(ge=0, lt=2**31)]
+    body: Annotated[bytes, Field(max_length=2**24, repr=False)]
+    vector: Annotated[bytes | None, Field(repr=False)]
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        said = self._said
+        if said.abstained is not None and outward(said.abstained) != said.abstained:
+            raise ValueError("a reason that stays here")
+        if said.message is not None:
+            _check_message(_step(self.kind), said.message, masked=said.vector is not None)
+        return self
+
+    @property
+    def _said(self) -> Said:
+        words = None if self.vector is None else np.frombuffer(self.vector, "<u4")
+        return read_said(self.kind, "", self.body, words)
+
+    @property
+    def content(self) -> tuple[bytes, bytes]:
+        """The body as it is; the masked vector rides beside."""
+        return self.body, self.vector or b""
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says what was sent in which step."""
+        said, name, number = self._said, self.campaign[:12], self.round
+        if said.abstained is not None:
+            return {
+                "en": f"Abstained from round {number} of campaign {name}: {said.abstained}.",
+                "ko": f"캠페인 {name}, 라운드 {number}: 참여하지 않음 ({said.abstained}).",
+            }
+        step = _step(self.kind)
+        en, ko = _COMPLAINT if step is Step.MASK and said.vector is None else _STEPS[step]
+        count = 0 if said.vector is None else len(said.vector)
+        return {
+            "en": f"Secure sum, round {number} of campaign {name}: {en.format(count=count)}.",
+            "ko": f"캠페인 {name}, 라운드 {number}, 안전 합산: {ko.format(count=count)}.",
+        }
+
+
+def _step(kind: Kind) -> Step:
+    """The step of a secure sum that a message of this kind is."""
+    return Step.ADVERTISE if kind in (Kind.SCALE, Kind.TRAIN) else Step(kind.value)
+
+
+_STEPS: Final[Mapping[Step, tuple[str, str]]] = {
+    Step.ADVERTISE: ("offered two fresh public keys; nothing of any record", "새 공개 키 두 개를 알림. 기록은 없음"),
+    Step.SHARE: (
+        "sent shares of two fresh secret keys, each sealed for one site; nothing of any record",
+        "새 비밀 키 두 개의 조각을 사업장별로 봉해 보냄. 기록은 없음",
+    ),
+    Step.MASK: (
+        "sent the masked vector, {count} numbers; alone it is noise",
+        "가려진 벡터(숫자 {count}개)를 보냄. 그것만으로는 잡음임",
+    ),
+    Step.CERTIFY: ("signed the list of the sites whose vectors are in it", "벡터가 들어간 사업장의 목록에 서명함"),
+    Step.UNMASK: (
+        "sent this site's share of one key of every site, by which their sum is opened, and no single vector",
+        "합을 여는 데 쓸 사업장별 키 하나의 조각을 보냄. 개별 벡터는 열리지 않음",
+    ),
+}
+_COMPLAINT: Final = (
+    "showed that what one site sealed for this one is not what it signed; no vector",
+    "한 사업장이 봉해 보낸 것이 서명한 것과 다름을 보임. 벡터는 없음",
+)
+
+
+def _check_message(step: Step, message: bytes, *, masked: bool) -> None:
+    """Whether a message is of the form of its step.
+
+    Raises:
+        ValueError: it is not.
+    """
+    match step:
+        case Step.ADVERTISE:
+            Advert.decode(message)
+        case Step.SHARE:
+            Dealing.decode(message, _count(message, "parcels", PARCEL_BYTES))
+        case Step.MASK:
+            if not masked:
+                Complaint.decode(message)
+            elif message:
+                raise ValueError("Expected nothing beside a masked vector.")
+        case Step.CERTIFY:
+            signature_of(message)
+        case Step.UNMASK:
+            Shown.decode(message, _count(message, "shares", SHARE_BYTES + DIGEST_BYTES))
+        case _:
+            raise ValueError(f"Expected a step: {step!r}.")
+
+
+def _count(message: bytes, key: str, each: int) -> int:
+    """For how many sites there is something under a key."""
+    value = cbor.decode(message)
+    held = value.get(key) if isinstance(value, dict) else None
+    return len(held) // each if isinstance(held, bytes) else 0
+
+
 FORMS: Final[Mapping[str, type[Form]]] = {
     "enroll": Enrolment,
     "campaigns": Presence,
@@ -177,6 +288,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "scale": Answer,
     "train": Answer,
     "collect": Answer,
+    **{step.value: SumAnswer for step in Step},
 }
 """All that may leave, by what it is."""
 
@@ -206,6 +318,23 @@ class Door:
         fields = {"campaign": order.campaign, "round": order.round, "body": body, "vector": raw}
         self._out(order.kind, fields)
         return Wire(order.kind, order.campaign, order.round, body, vector)
+
+    def say(self, asked: Wire, said: Said) -> Wire:
+        """The answer to a message of a secure sum.
+
+        Raises:
+            SiteError: JG-site-330, not a form that may leave.
+        """
+        try:
+            kind = Kind(asked.kind)
+            step = _step(kind)
+        except ValueError:
+            raise SiteError("JG-site-330", where=asked.kind, problem="no such step") from None
+        body, vector = said_body(said), said.vector
+        raw = None if vector is None else vector.astype("<u4", copy=False).tobytes()
+        fields = {"kind": kind, "campaign": asked.campaign, "round": asked.round, "body": body, "vector": raw}
+        self._out(step.value, fields)
+        return Wire(asked.kind, asked.campaign, asked.round, body, vector)
 
     def _out(self, what: str, fields: Mapping[str, Any]) -> Form:
         form = FORMS.get(what)

@@ -1,8 +1,10 @@
 """The gate: what must hold before any record is opened. It reads signatures, settings, card.yaml and manifest.json.
 
+`clear` judges an order, `admit` a later step of a secure sum, for which the plan has to hold as it did for its order.
+
 | JG-site- | refused because | the server is told |
 |---|---|---|
-| 306 | the order is not of the agreed form | the code |
+| 306 | the order, or the step of a sum, is not of the agreed form | the code |
 | 307 | its plan was never given to this site | the code |
 | 110..127 | a signature, the staff list or the roster | the code |
 | 308 | this site is not on the roster by its own keys | the code |
@@ -12,43 +14,61 @@
 | 311 | nobody here approved it | the code |
 | 312 | its model line is not installed, or is another process' | the code |
 | 313 | the round is none of the plan's | the code |
+| JG-sum-021 | it asks in clear, and the plan says in secret | the code |
+| JG-sum-022 | it asks in secret, and the plan says in clear | the code |
+| JG-sum-003 | its manifest is of something else than came | the code |
+| JG-sum-004 | its manifest is not after the last one here | the code |
+| JG-sum-012 | too few of the sites that are known here may take part | `local` |
+| JG-sum-023 | a step of a sum that is not open here | the code |
 | 314 | the round was answered already, or is behind one that was | `local` |
 | 317 | it collects an update that is not kept here | `local` |
 | 320 | there are no validated records of its process here | `local` |
 | 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
 | 319 | its round is spent, and no answer was kept | `local` |
+| 323 | more rounds were begun today than this site allows | `local` |
 
 The law: each refusal has a code; what is private about a reason stays here (`door.outward`); an order that clears is
-either new, or to be answered with what was kept: word for word the last one answered, or its collection.
+either new, or to be answered with what was kept: word for word the last one answered, or its collection, or the one
+that began the sum that is open.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from jangin.client.settings import SiteSettings
 from jangin.client.spending import allowed
+from jangin.client.sums import Joining
 from jangin.codec import cbor
 from jangin.codec.document import parse
-from jangin.errors import DataError, JanginError, SiteError
+from jangin.errors import DataError, JanginError, SiteError, SumError
 from jangin.flower_link.wire import Wire
 from jangin.models.lines import read_line
-from jangin.plan.messages import Kind, Order, order_digest, read_order
+from jangin.plan.messages import Kind, Order, order_digest, read_order, read_step
+from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Account, State
 from jangin.privacy.releases import Cost, Unit
+from jangin.privacy.secure_sum.journal import Noted
+from jangin.privacy.secure_sum.table import Step
+from jangin.privacy.secure_sum.transcript import Manifest as SumManifest
 from jangin.records.manifest import Manifest, open_validated
 from jangin.records.process import read_process
 from jangin.strategies.check import check
 from jangin.trust.approvals import SignedPlan
 from jangin.trust.chain import Trust
-from jangin.trust.roster import Status
+from jangin.trust.roster import Roster, Status
 
-__all__ = ["Cleared", "Standing", "clear", "plan_of", "records_for"]
+__all__ = ["STEPS", "Cleared", "Standing", "admit", "clear", "is_of_a_sum", "plan_of", "records_for"]
+
+STEPS: Final[Mapping[str, Step]] = {step.value: step for step in Step if step is not Step.ADVERTISE}
+"""The kinds of messages that go on with a secure sum."""
 
 _LINE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ABSENT = "absent"
@@ -71,6 +91,9 @@ class Standing:
         account: of this campaign in the ledger, or None.
         units: keys of the units of the campaign that the ledger charged.
         episodes: keys of the episodes that the ledger lets take part.
+        noted: the last secure sum of this campaign that was begun here.
+        open: the manifest of the campaign's secure sum that is open in this process, or None.
+        begun: how many trainings of all campaigns were begun within the last day.
     """
 
     folder: Path
@@ -85,6 +108,9 @@ class Standing:
     account: Account | None = field(repr=False)
     units: frozenset[bytes] = field(repr=False)
     episodes: frozenset[bytes] = field(repr=False)
+    noted: Noted
+    open: SumManifest | None
+    begun: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +127,7 @@ class Cleared:
         episodes: those that may take part, by their ids, each with the digest of its content.
         cost: what was reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         again: whether it is to be answered with what was kept.
+        joining: the secure sum that it begins, or, where it comes again, that is open; None: the answer is in clear.
     """
 
     plan: TrainingPlan
@@ -112,40 +139,72 @@ class Cleared:
     episodes: Mapping[str, str] = field(repr=False)
     cost: Cost | None
     again: bool
+    joining: Joining | None
 
 
 def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     """Judge one order.
 
     Raises:
-        SiteError: as in the table above. PlanError: JG-plan-001..003 and 020..035, a plan that cannot hold together.
+        SiteError, SumError: as in the table above. PlanError: JG-plan-001..003 and 020..035, a plan that cannot hold
+            together.
     """
     order, deadline_s = _order(wire)
-    if standing.envelope is None:
-        raise SiteError("JG-site-307", campaign=wire.campaign)
-    signed = standing.trust.plan(standing.envelope, now)
-    if signed.hash != wire.campaign:
-        raise SiteError("JG-site-307", campaign=wire.campaign)
-    _check_membership(standing, now)
-    plan = plan_of(signed)
-    site = standing.settings.site.id
-    if site not in plan.sites.invite:
-        raise SiteError("JG-site-310", where=site, campaign=plan.campaign)
-    if not standing.approved:
-        raise SiteError("JG-site-311", campaign=plan.campaign, hash=signed.hash)
+    signed, plan, roster = _agreed(wire, standing, now)
     _check_line(plan)
     _check_round(order, plan)
     digest = order_digest(order).hex()
-    again = _asked_again(order, digest, standing.answered, plan)
-    if standing.training not in (None, digest):
-        raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
+    joining = _joining(order, plan, roster, standing)
+    if joining is not None:
+        again = joining.manifest == standing.open
+        if not again:
+            standing.noted.check(joining.manifest, Step.ADVERTISE, joining.manifest.digest)
+    else:
+        again = _asked_again(order, digest, standing.answered, plan)
+        if standing.training not in (None, digest):
+            raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
+    known = again or (joining is None and standing.training is not None)
     records, manifest = records_for(plan, standing.settings, standing.folder)
-    account = _reserved(standing.account, order.round, plan, charged=again or standing.training is not None)
+    account = _reserved(standing.account, plan)
+    if joining is None and not known and account.state(order.round) is not State.RESERVED:
+        raise SiteError("JG-site-319", campaign=plan.campaign, round=order.round)
     episodes = allowed(plan.privacy.unit, manifest, standing.units, standing.episodes)
     if not episodes:
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
+    most = standing.settings.limits.rounds_a_day
+    if not known and standing.begun >= most:
+        raise SiteError("JG-site-323", count=standing.begun, most=most)
     cost = account.reservation.cost
-    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again)
+    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again, joining)
+
+
+def admit(wire: Wire, standing: Standing, now: datetime) -> tuple[Step, bytes]:
+    """Judge a later step of a secure sum: which it is, and its message, which the sum judges itself.
+
+    Raises:
+        SiteError, SumError: as in the table above. PlanError: as `clear`.
+    """
+    try:
+        message, _ = read_step(wire.body)
+        if wire.vector is not None:
+            raise ValueError("Expected no vector.")
+    except ValueError as error:
+        raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
+    step, plan = STEPS[wire.kind], _agreed(wire, standing, now)[1]
+    _reserved(standing.account, plan)
+    if standing.open is None or standing.open.round != wire.round:
+        raise SumError("JG-sum-023", where=step.value, round=wire.round)
+    return step, message
+
+
+def is_of_a_sum(wire: Wire) -> bool:
+    """Whether a message is one of a secure sum, whose answers have a form of their own."""
+    if wire.kind in STEPS:
+        return True
+    try:
+        return _order(wire)[0].manifest is not None
+    except SiteError:
+        return False
 
 
 def plan_of(signed: SignedPlan) -> TrainingPlan:
@@ -190,14 +249,55 @@ def _order(wire: Wire) -> tuple[Order, float]:
     return order, deadline_s
 
 
-def _check_membership(standing: Standing, now: datetime) -> None:
-    """Whether the roster has this site as active, by the keys that it has."""
+def _agreed(wire: Wire, standing: Standing, now: datetime) -> tuple[SignedPlan, TrainingPlan, Roster]:
+    """The plan of a message, signed, for this site, which is a member, and approved here; with the roster in force."""
+    if standing.envelope is None:
+        raise SiteError("JG-site-307", campaign=wire.campaign)
+    signed = standing.trust.plan(standing.envelope, now)
+    if signed.hash != wire.campaign:
+        raise SiteError("JG-site-307", campaign=wire.campaign)
+    roster = _check_membership(standing, now)
+    plan = plan_of(signed)
+    site = standing.settings.site.id
+    if site not in plan.sites.invite:
+        raise SiteError("JG-site-310", where=site, campaign=plan.campaign)
+    if not standing.approved:
+        raise SiteError("JG-site-311", campaign=plan.campaign, hash=signed.hash)
+    return signed, plan, roster
+
+
+def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standing) -> Joining | None:
+    """The sum that an order begins, where its plan adds up in secret: then, and only then, it has to begin one.
+
+    What a scaling's vector has to be long is told by the worker.
+    """
+    if not plan.privacy.sums_only:
+        if order.manifest is not None:
+            raise SumError("JG-sum-022", round=order.round)
+        return None
+    if order.manifest is None:
+        raise SumError("JG-sum-021", round=order.round)
+    try:
+        manifest = SumManifest.decode(order.manifest)
+    except ValueError as error:
+        raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
+    manifest.require(campaign=plan.hash, round=order.round, model=order_digest(order))
+    if order.kind is Kind.TRAIN:
+        manifest.require(size=len(order.vector))
+    manifest.require(roster=hashlib.sha256(roster.payload).digest())
+    invited = {name: key for name, key in roster.identities.items() if name in plan.sites.invite}
+    return Joining(manifest, terms(plan), standing.settings.secure_sum.policy(invited), roster.identities)
+
+
+def _check_membership(standing: Standing, now: datetime) -> Roster:
+    """The roster, if it has this site as active, by the keys that it has."""
     roster, site = standing.trust.roster(now), standing.settings.site.id
     entry = roster.sites.get(site)
     own = entry is not None and (entry.identity, entry.node_key) == (standing.identity, standing.node_key)
     if entry is None or not own or entry.status is not Status.ACTIVE:
         status = _ABSENT if entry is None else entry.status.value if own else "another key"
         raise SiteError("JG-site-308", where=site, status=status, version=roster.version)
+    return roster
 
 
 def _check_line(plan: TrainingPlan) -> None:
@@ -234,12 +334,10 @@ def _asked_again(order: Order, digest: str, answered: tuple[int, str] | None, pl
     return again
 
 
-def _reserved(account: Account | None, number: int, plan: TrainingPlan, *, charged: bool) -> Account:
-    """The campaign's account, if the round may be spent; one that is in training or kept was charged already."""
+def _reserved(account: Account | None, plan: TrainingPlan) -> Account:
+    """The campaign's account, as long as it goes on."""
     if account is None or account.ended:
         raise SiteError("JG-site-318", campaign=plan.campaign, state="over" if account else "not reserved")
-    if not charged and account.state(number) is not State.RESERVED:
-        raise SiteError("JG-site-319", campaign=plan.campaign, round=number)
     return account
 
 

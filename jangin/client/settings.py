@@ -5,14 +5,19 @@ relative to the state folder.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from jangin.codec.document import Document
+from jangin.errors import SumError
 from jangin.privacy.accounts import Budget
 from jangin.privacy.releases import Reading, Unit
+from jangin.privacy.secure_sum.policy import Policy
+from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "DataBlock",
     "LimitsBlock",
     "PrivacyLimits",
+    "SecureSumBlock",
     "ServerBlock",
     "SiteBlock",
     "SiteSettings",
@@ -28,6 +34,7 @@ __all__ = [
 
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/?")
 _HTTPS: Final = "443"
+_FINGERPRINT: Final = r"^[A-Z2-7]{4}(-[A-Z2-7]{4}){4}$"
 
 
 def _https(url: str) -> str:
@@ -89,9 +96,11 @@ class LimitsBlock(Document):
 
     Attributes:
         cpu: threads of the worker.
+        rounds_a_day: most rounds that are begun within 24 hours, of all campaigns together; each attempt counts.
     """
 
     cpu: PositiveInt = 1
+    rounds_a_day: PositiveInt = 1000
 
 
 class ApproveBlock(Document):
@@ -159,6 +168,53 @@ class PrivacyLimits(Document):
     show_totals: bool = False
 
 
+class SecureSumBlock(Document):
+    """What this site demands of every secure sum; no plan and no server goes below it.
+
+    Attributes:
+        n_min: fewest sites that begin one; never below 5 without `demo`.
+        n_min_final: fewest whose vectors are in it; never below 5 without `demo`.
+        n_honest_min: fewest of those that may be taken for honest, all but c_max.
+        c_max: colluders in a cohort that a plan has to be safe against.
+        attempts: most sums that are begun for one round.
+        known: sites that somebody here has compared fingerprints with, each with its fingerprint.
+        k_known: how many of these have to be in a sum.
+        demo: lifts the floors; nobody is protected by such a policy.
+
+    Raises:
+        SumError: JG-sum-020, bounds below the floors.
+    """
+
+    n_min: PositiveInt = Policy.n_min
+    n_min_final: PositiveInt = Policy.n_min_final
+    n_honest_min: PositiveInt = Policy.n_honest_min
+    c_max: PositiveInt = Policy.c_max
+    attempts: PositiveInt = Policy.attempts
+    known: Mapping[Annotated[str, Field(pattern=SITE_ID)], Annotated[str, Field(pattern=_FINGERPRINT)]] = {}
+    k_known: NonNegativeInt = Policy.k_known
+    demo: bool = Policy.demo
+
+    @model_validator(mode="after")
+    def _above_the_floors(self) -> Self:
+        self._with(dict.fromkeys(self.known, b""))
+        return self
+
+    def policy(self, identities: Mapping[str, Ed25519PublicKey]) -> Policy:
+        """As a sum takes it, where these are the sites that may take part: known is who has the fingerprint given here.
+
+        Raises:
+            SumError: JG-sum-012, fewer known ones among them than have to be in a sum.
+        """
+        held = {name: identities[name] for name in self.known if name in identities}
+        known = {name: key.public_bytes_raw() for name, key in held.items() if fingerprint(key) == self.known[name]}
+        if len(known) < self.k_known:
+            raise SumError("JG-sum-012", found=len(known), least=self.k_known)
+        return self._with(known)
+
+    def _with(self, known: Mapping[str, bytes]) -> Policy:
+        return Policy(**{**dict(self), "known": known})
+
+
 def _one_folder_a_process(data: tuple[DataBlock, ...]) -> tuple[DataBlock, ...]:
     if len({block.process for block in data}) != len(data):
         raise ValueError("two folders hold one process")
@@ -175,6 +231,7 @@ class SiteSettings(Document):
         approve: who says yes.
         limits: what training may take.
         privacy: what the ledger may grant.
+        secure_sum: with whom, and with how many, vectors are added up.
     """
 
     site: SiteBlock
@@ -183,6 +240,7 @@ class SiteSettings(Document):
     approve: ApproveBlock = ApproveBlock()
     limits: LimitsBlock = LimitsBlock()
     privacy: PrivacyLimits = PrivacyLimits()
+    secure_sum: SecureSumBlock = SecureSumBlock()
 
     def to_yaml(self) -> str:
         """The document as it is written."""

@@ -2,7 +2,7 @@
 
     site.yaml       settings                       root.pub, ca.crt   of the federation, given by hand
     keys/           identity, node, storage, 0600  trust.state        staff and roster, verified at every use
-    site.sqlite     approvals, tasks, egress       updates/           each campaign's last reply, for a second asking
+    site.sqlite     approvals, tasks, egress, sums updates/           each campaign's last reply, for a second asking
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
     own/            parameters that stay here, encrypted under keys/storage, a file a campaign
 
@@ -35,7 +35,7 @@ from jangin.privacy.ledger import Ledger
 from jangin.trust.chain import Trust
 from jangin.trust.keys import Identity, NodeKey, write_private
 
-__all__ = ["MOVES", "Departure", "Journal", "Kept", "Move", "SiteFolder", "Task", "write_whole"]
+__all__ = ["MOVES", "Database", "Departure", "Journal", "Kept", "Move", "SiteFolder", "Task", "write_whole"]
 
 
 class Task(StrEnum):
@@ -75,6 +75,7 @@ CREATE TABLE IF NOT EXISTS tasks (
     state TEXT NOT NULL, code TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS tasks_by_round ON tasks (campaign, round);
+CREATE INDEX IF NOT EXISTS tasks_by_time ON tasks (time);
 CREATE TABLE IF NOT EXISTS egress (
     number INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
     en TEXT NOT NULL, ko TEXT NOT NULL
@@ -137,10 +138,13 @@ class Kept:
     vector: NDArray[np.float32] | None = field(repr=False)
 
 
-class Journal:
-    """site.sqlite; a context manager, used by one thread. Several processes may have it open."""
+class Database:
+    """One file of sqlite; a context manager, used by one thread. Several processes may have it open.
 
-    def __init__(self, path: Path) -> None:
+    What a statement wrote is on the disk when it returns.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
         """Open the file, or make it.
 
         Raises:
@@ -152,7 +156,7 @@ class Journal:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.executescript(_SCHEMA)
+                self._connection.executescript(schema)
             except sqlite3.Error:
                 self._connection.close()
                 raise
@@ -165,6 +169,24 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _do(self, statement: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise SiteError("JG-site-305", where=self._path.name, problem=str(error)) from None
+
+
+class Journal(Database):
+    """Approvals, tasks and the egress log in site.sqlite."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            SiteError: JG-site-305, it cannot be used.
+        """
+        super().__init__(path, _SCHEMA)
 
     def keep_plan(self, plan: str, envelope: bytes) -> None:
         """Remember a signed plan under its hash; the gate verifies it at every use."""
@@ -216,6 +238,12 @@ class Journal:
         last: int | None = rows[0][0]
         return last
 
+    def begun(self, since: datetime) -> int:
+        """How many trainings were begun since then, of all campaigns."""
+        rows = self._do("SELECT count(*) FROM tasks WHERE state = 'training' AND time >= ?", _text(since))
+        count: int = rows[0][0]
+        return count
+
     def open_tasks(self) -> list[tuple[str, int]]:
         """The (campaign, round) that a process has begun and not ended, or that waits to be collected."""
         return [(campaign, number) for campaign, number, state in self._tasks() if state in _OPEN]
@@ -256,12 +284,6 @@ class Journal:
             Departure(datetime.fromisoformat(time), kind, count, digest, {"en": en, "ko": ko})
             for time, kind, count, digest, en, ko in rows[::-1]
         ]
-
-    def _do(self, statement: str, *values: object) -> list[Any]:
-        try:
-            return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise SiteError("JG-site-305", where=self._path.name, problem=str(error)) from None
 
 
 class _LedgerKey:
@@ -350,6 +372,11 @@ class SiteFolder:
         """The AES-256 key under which parameters that stay here are kept."""
         return self.path / "keys" / "storage"
 
+    @property
+    def database_file(self) -> Path:
+        """site.sqlite."""
+        return self.path / "site.sqlite"
+
     def make(self, settings: SiteSettings, identity: Identity, node_key: NodeKey) -> None:
         """Make the folder, readable by its owner alone.
 
@@ -428,7 +455,7 @@ class SiteFolder:
         Raises:
             SiteError: JG-site-305, it cannot be used.
         """
-        with Journal(self.path / "site.sqlite") as journal:
+        with Journal(self.database_file) as journal:
             yield journal
 
     @contextmanager

@@ -24,12 +24,13 @@ from jangin.plan.messages import Kind, read_reply
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Cost
 
-__all__ = ["MEMORY_SETTINGS", "Done", "Job", "Workbench"]
+__all__ = ["MEMORY_SETTINGS", "Contribution", "Done", "Job", "Workbench"]
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # glibc gives large blocks back at once, and the next step faults every page of them in anew: keep them while it works.
 MEMORY_SETTINGS: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _STOP_SECONDS = 5.0
+_WORD_BYTES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Job:
         round: of the campaign.
         body: the order's body.
         vector: shape (shared values,), float32, or None.
+        summed: whether what comes of it goes into a secure sum, and is nothing else.
     """
 
     site: str
@@ -61,11 +63,12 @@ class Job:
     round: int
     body: bytes = field(repr=False)
     vector: NDArray[np.float32] | None = field(repr=False)
+    summed: bool = False
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job.
+    """What came of a job that is answered in clear.
 
     Attributes:
         body: the reply's.
@@ -75,6 +78,19 @@ class Done:
 
     body: bytes = field(repr=False)
     vector: NDArray[np.float32] | None = field(repr=False)
+    own: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What came of a job for a secure sum; it is kept nowhere else.
+
+    Attributes:
+        words: whole steps modulo 2**32 with their noise, (values,).
+        own: as `Done`.
+    """
+
+    words: NDArray[np.uint32] = field(repr=False)
     own: bytes | None = field(repr=False)
 
 
@@ -98,7 +114,7 @@ class Workbench:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
-    def work(self, job: Job, timeout_s: float) -> Done:
+    def work(self, job: Job, timeout_s: float) -> Done | Contribution:
         """Have one order carried out. A worker that failed is let go, and what it kept of that order with it.
 
         Raises:
@@ -119,7 +135,9 @@ class Workbench:
         finally:
             late.cancel()
         match answer:
-            case {"body": bytes(body), "vector": bytes() | None as raw, "own": bytes() | None as own}:
+            case {"words": bytes(raw), "own": bytes() | None as own} if job.summed and len(raw) % _WORD_BYTES == 0:
+                return Contribution(np.frombuffer(raw, "<u4"), own)
+            case {"body": bytes(body), "vector": bytes() | None as raw, "own": bytes() | None as own} if not job.summed:
                 done = Done(body, None if raw is None else np.frombuffer(raw, "<f4"), own)
                 problem = _misspoken(job, done)
                 if not problem:

@@ -1,11 +1,12 @@
 """The worker: a process that trains. `python -m jangin.client.worker THREADS`, spoken to in frames.
 
 A request is {site, plan, campaign, records, episodes, cost, own, kind, round, body, vector}; the answer is {body,
-vector, own}, or {misfit} where the order does not fit the plan's model, or {failed} with a code or an exception's name
-and nothing of what it says.
+vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's model, or
+{failed} with a code or an exception's name and nothing of what it says.
 
-The law: it opens nothing but the records it is told of, releases nothing but what was reserved, talks to nobody but the
-light process, and ends with it.
+The law: it opens nothing but the records it is told of, releases nothing but what was reserved, goes on from what it is
+told that the site keeps and not from a training that was forgotten, talks to nobody but the light process, and ends
+with it.
 """
 
 import os
@@ -77,6 +78,9 @@ class Trainer:
             problem = _misfit(order, campaign)
             if problem:
                 return {"misfit": problem}
+            if campaign.plan.privacy.sums_only:
+                words = campaign.site.contribution(order, campaign.plan.strategy, campaign.rule)
+                return {"words": words.astype("<u4", copy=False).tobytes(), "own": campaign.own()}
             reply = campaign.site.answer(order, campaign.plan.strategy, campaign.rule)
             update = None if reply.update is None else reply.update.astype("<f4", copy=False).tobytes()
             return {"body": reply_body(reply), "vector": update, "own": campaign.own()}
@@ -88,7 +92,7 @@ class Trainer:
     def _campaign(self, request: Mapping[str, Any]) -> _Campaign:
         name = request["campaign"]
         held = self._campaigns.get(name)
-        if held is None or held.episodes != request["episodes"]:
+        if held is None or held.episodes != request["episodes"] or held.own() != request["own"]:
             self._campaigns[name] = _open(request)
         return self._campaigns[name]
 

@@ -19,12 +19,14 @@ from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
 from jangin.codec import cbor
 from jangin.codec.document import parse
+from jangin.errors import SiteError
 from jangin.flower_link.link import Answer, EmbeddedLink, Run
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate
 from jangin.records.generate import generate
 from jangin.trust.certificates import Certificate, issue, make_authority
 from jangin.trust.chain import Trust
+from jangin.trust.commitments import peek_commitment
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, identity_from_text, node_key_from_text
 from jangin.trust.roster import Roster, RosterSite, Status
@@ -221,7 +223,7 @@ class SiteServer:
             case "campaigns":
                 listed = [{"plan": plan, "state": self.state, "approved": False} for plan in self.plans]
                 lists = {"staff": self.ministry.staff(), "roster": self.rosters[-1]}
-                committed = self.commitments[-1] if self.commitments else None
+                committed = next((one for one in reversed(self.commitments) if _may_be_of(site, one)), None)
                 return 200, lists | {"campaigns": listed, "commitment": committed}
             case "commit":
                 self.commitments.append(fields["commitment"])
@@ -245,6 +247,14 @@ class SiteServer:
     def url(self) -> str:
         assert self.link is not None
         return f"https://127.0.0.1:{self.link.port}"
+
+
+def _may_be_of(site: str, commitment: bytes) -> bool:
+    """Whether a commitment is this site's, or is none at all."""
+    try:
+        return peek_commitment(commitment).site == site
+    except SiteError:
+        return True
 
 
 @dataclass

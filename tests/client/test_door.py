@@ -16,7 +16,8 @@ from jangin.client.state import Journal
 from jangin.codec import cbor
 from jangin.errors import SiteError
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Reply, reply_body
+from jangin.plan.messages import Reply, Said, reply_body, said_body
+from jangin.privacy.secure_sum.dealing import PARCEL_BYTES
 from jangin.trust.keys import Identity, NodeKey
 
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
@@ -136,3 +137,76 @@ def test_whatever_is_not_a_form_stays(door: Door, journal: Journal, what: str, f
         door.request(what, fields)
     assert closed.value.code == "JG-site-330"
     assert len(journal.egress(10**6)) == before
+
+
+SHARES, ADVERT, SIGNED = bytes(3 * PARCEL_BYTES), bytes(128), bytes(64)
+DEALING = cbor.encode({"parcels": SHARES, "seed_digest": bytes(32), "signature": SIGNED})
+SHOWN = cbor.encode({"shares": bytes(3 * 96), "signature": SIGNED})
+COMPLAINT = cbor.encode({"dealer": "site-1", "key": bytes(16), "signature": SIGNED})
+WORDS = np.arange(4, dtype=np.uint32)
+
+
+def said(message: bytes | None, vector: Any = None, code: str | None = None) -> Said:
+    return Said("site-0", message, vector, code)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "name", "word"),
+    [
+        ("train", said(ADVERT), "advertise", "two fresh public keys"),
+        ("scale", said(ADVERT), "advertise", "two fresh public keys"),
+        ("share", said(DEALING), "share", "sealed for one site"),
+        ("mask", said(b"", WORDS), "mask", "4 numbers; alone it is noise"),
+        ("mask", said(COMPLAINT), "mask", "not what it signed"),
+        ("certify", said(SIGNED), "certify", "signed the list"),
+        ("unmask", said(SHOWN), "unmask", "no single vector"),
+        ("train", said(None, code="local"), "advertise", "local"),
+        ("mask", said(None, code="JG-sum-010"), "mask", "JG-sum-010"),
+    ],
+)
+def test_each_answer_of_a_secure_sum_leaves_in_its_one_form_with_one_line(
+    door: Door, journal: Journal, kind: str, answer: Said, name: str, word: str
+) -> None:
+    wire = door.say(order(kind), answer)
+    assert (wire.kind, wire.round, wire.body, wire.vector) == (kind, 1, said_body(answer), answer.vector)
+    (line,) = journal.egress(10)
+    raw = wire.body + (b"" if answer.vector is None else answer.vector.tobytes())
+    assert (line.kind, line.bytes, line.sha256) == (name, len(raw), hashlib.sha256(raw).hexdigest())
+    assert word in line.says["en"]
+    assert CAMPAIGN[:12] in line.says["ko"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("train", said(ADVERT + b"x")),
+        ("train", said(ADVERT, WORDS)),
+        ("train", said(b"", WORDS)),
+        ("share", said(SHOWN)),
+        ("share", said(DEALING + b"\x00")),
+        ("mask", said(b"loss .1", WORDS)),
+        ("mask", said(b"")),
+        ("certify", said(b"Kim Minji")),
+        ("unmask", said(DEALING)),
+        ("unmask", said(SHOWN, WORDS)),
+        ("collect", said(ADVERT)),
+        ("certify", said(None, code="JG-sum-012")),
+        ("train", said(None, code="JG-site-323")),
+        ("train", said(None, code="JG-site-321")),
+        ("evaluate", said(ADVERT)),
+    ],
+)
+def test_an_answer_of_a_secure_sum_of_another_form_does_not_leave(
+    door: Door, journal: Journal, kind: str, answer: Said
+) -> None:
+    with pytest.raises(SiteError) as closed:
+        door.say(order(kind), answer)
+    assert closed.value.code == "JG-site-330"
+    assert "Kim" not in str(closed.value)
+    assert journal.egress(10) == []
+
+
+def test_neither_way_of_answering_passes_for_the_other(door: Door) -> None:
+    for kind, content, vector in (("train", said_body(said(ADVERT)), None), ("mask", said_body(said(b"")), UPDATE)):
+        with pytest.raises(SiteError, match="JG-site-330"):
+            door.answer(order(kind), content, vector)

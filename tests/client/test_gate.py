@@ -1,5 +1,6 @@
 """Laws of the gate: each reason to refuse has its code, and one order clears."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,17 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 from ledgers import EPISODES, Key, Memory
+from peers import a_manifest
 
 from jangin.client.door import PUBLIC_CODES, outward
-from jangin.client.gate import Cleared, Standing, clear
+from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.state import SiteFolder
+from jangin.client.sums import NOTHING_NOTED
 from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Kind, Order, order_body
+from jangin.plan.messages import Kind, Order, order_body, order_digest, step_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Account, Wish
 from jangin.privacy.ledger import Ledger
 from jangin.privacy.releases import Unit
+from jangin.privacy.secure_sum.journal import Noted
+from jangin.privacy.secure_sum.table import Step
+from jangin.privacy.secure_sum.transcript import Manifest
 from jangin.records.manifest import open_validated
 from jangin.training.price import price
 from jangin.trust.keys import Identity
@@ -50,7 +56,7 @@ def case(
 
     def reserved(asked: TrainingPlan) -> Account:
         units, cost = {key: [key] for key in everything}, price(asked)
-        wish = Wish(asked.hash, asked.model_line, "x", Unit.EPISODE, asked.strategy.rounds, cost, units)
+        wish = Wish(asked.hash, asked.model_line, "x", Unit.EPISODE, asked.charged_rounds, cost, units)
         with Ledger(tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite", "site-0", Key(), Memory()) as ledger:
             ledger.grant([EPISODES], ministry.now)
             ledger.reserve(wish, ministry.now, exposed=True)
@@ -79,6 +85,9 @@ def case(
             account=reserved(asked),
             units=frozenset(everything),
             episodes=frozenset(everything),
+            noted=NOTHING_NOTED,
+            open=None,
+            begun=0,
         )
         return wired(asked.hash, order), replace(knows, **standing)
 
@@ -321,3 +330,119 @@ def test_what_is_private_about_a_reason_stays_here() -> None:
         assert outward(code) == "local"
     for code in PUBLIC_CODES:
         assert outward(code) == code
+
+
+SECRET: dict[str, Any] = {
+    "sites": {"invite": [f"site-{number}" for number in range(4)], "min_sites": 4},
+    "privacy": {"secure_aggregation": "required", "n_plan": 4, "c_max": 1, "spare_rounds": 1, "nominal_units": 10},
+}
+STEP_KINDS = sorted(STEPS)
+
+
+def beginning(standing: Standing, wire: Wire, now: Any, order: Order = TRAIN, **changed: Any) -> tuple[Wire, Manifest]:
+    """The order with the manifest that fits it, but for what is changed."""
+    held = {
+        "campaign": wire.campaign,
+        "round": order.round,
+        "model": order_digest(order),
+        "roster": hashlib.sha256(standing.trust.roster(now).payload).digest(),
+        "size": len(PARAMETERS),
+    }
+    manifest = a_manifest(**(held | changed))
+    return wired(wire.campaign, replace(order, manifest=manifest.encode())), manifest
+
+
+def test_an_order_that_begins_a_secure_sum_clears_with_what_it_takes(case: Case, ministry: Any) -> None:
+    bare, standing = case(changed=SECRET)
+    wire, manifest = beginning(standing, bare, ministry.now)
+    joining = clear(wire, standing, ministry.now).joining
+    assert joining is not None
+    assert joining.manifest == manifest
+    assert joining.terms.least == 4
+    assert joining.policy.n_min == 10
+    assert joining.identities.keys() == {"site-0"}
+    assert is_of_a_sum(wire)
+    assert not is_of_a_sum(bare)
+
+
+def test_a_plan_of_sums_is_never_answered_in_clear_nor_the_other_way_round(case: Case, ministry: Any) -> None:
+    bare, standing = case(changed=SECRET)
+    assert refused(bare, standing, ministry) == "JG-sum-021"
+    collect = wired(bare.campaign, Order(Kind.COLLECT, 1, NOTHING))
+    assert refused(collect, replace(standing, answered=(1, "a" * 64)), ministry) == "JG-sum-021"
+    clear_plan, standing = case()
+    wire, _ = beginning(standing, clear_plan, ministry.now)
+    assert refused(wire, standing, ministry) == "JG-sum-022"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"campaign": "cd" * 32}, {"round": 2}, {"model": bytes(32)}, {"roster": bytes(32)}, {"size": 42}],
+)
+def test_a_manifest_of_something_else_than_came_is_refused(case: Case, ministry: Any, changed: dict[str, Any]) -> None:
+    bare, standing = case(changed=SECRET)
+    wire, _ = beginning(standing, bare, ministry.now, **changed)
+    assert refused(wire, standing, ministry) == "JG-sum-003"
+
+
+def test_a_manifest_that_is_none_is_refused(case: Case, ministry: Any) -> None:
+    bare, standing = case(changed=SECRET)
+    for garbage in (b"", b"\xff", b"\xa0"):
+        wire = wired(bare.campaign, replace(TRAIN, manifest=garbage))
+        assert refused(wire, standing, ministry) == "JG-site-306"
+
+
+def test_a_sum_begins_after_every_other_and_comes_again_only_while_it_is_open(case: Case, ministry: Any) -> None:
+    bare, standing = case(changed=SECRET)
+    wire, manifest = beginning(standing, bare, ministry.now, attempt=2)
+    for last in (Noted(1, 2, {}), Noted(1, 3, {}), Noted(2, 1, {})):
+        assert refused(wire, replace(standing, noted=last), ministry) == "JG-sum-004"
+    assert not clear(wire, replace(standing, noted=Noted(1, 1, {})), ministry.now).again
+    assert clear(wire, replace(standing, noted=Noted(1, 2, {}), open=manifest), ministry.now).again
+
+
+def test_known_sites_that_may_not_take_part_are_missed_and_nobody_is_told(case: Case, ministry: Any) -> None:
+    bare, standing = case(changed=SECRET)
+    wire, _ = beginning(standing, bare, ministry.now)
+    fingerprint = Identity.generate().fingerprint
+    block = {"known": {"site-0": fingerprint}, "k_known": 1}
+    policy = standing.settings.secure_sum.model_copy(update=block)
+    code = refused(
+        wire,
+        replace(standing, settings=standing.settings.model_copy(update={"secure_sum": policy})),
+        ministry,
+    )
+    assert (code, outward(code)) == ("JG-sum-012", "local")
+
+
+def test_no_more_rounds_begin_in_a_day_than_the_site_allows_and_nobody_is_told(case: Case, ministry: Any) -> None:
+    wire, standing = case()
+    most = standing.settings.limits.rounds_a_day
+    assert clear(wire, replace(standing, begun=most - 1), ministry.now)
+    code = refused(wire, replace(standing, begun=most), ministry)
+    assert (code, outward(code)) == ("JG-site-323", "local")
+    digest = clear(wire, standing, ministry.now).digest
+    assert clear(wire, replace(standing, begun=most, training=digest), ministry.now)
+
+
+@pytest.mark.parametrize("kind", STEP_KINDS)
+def test_a_step_is_admitted_for_the_open_sum_of_its_round_alone(case: Case, ministry: Any, kind: str) -> None:
+    bare, standing = case(changed=SECRET)
+    _, manifest = beginning(standing, bare, ministry.now)
+    open_ = replace(standing, open=manifest)
+    wire = Wire(kind, bare.campaign, 1, step_body(b"message", 9.0))
+    assert admit(wire, open_, ministry.now) == (Step(kind), b"message")
+    assert is_of_a_sum(wire)
+
+    def code(wire: Wire, standing: Standing) -> str:
+        with pytest.raises(JanginError) as refusal:
+            admit(wire, standing, ministry.now)
+        return refusal.value.code
+
+    assert code(wire, standing) == code(replace(wire, round=2), open_) == "JG-sum-023"
+    assert code(wire, replace(open_, approved=False)) == "JG-site-311"
+    assert code(wire, replace(open_, account=None)) == "JG-site-318"
+    assert code(wire, replace(open_, trust=ministry.trust(ministry.roster({})))) == "JG-site-308"
+    assert code(replace(wire, campaign="0" * 64), open_) == "JG-site-307"
+    for garbage in (replace(wire, body=b""), replace(wire, vector=PARAMETERS)):
+        assert code(garbage, open_) == "JG-site-306"

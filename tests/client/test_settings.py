@@ -8,7 +8,9 @@ import yaml
 
 from jangin.client.settings import SiteSettings
 from jangin.codec.document import parse, read
-from jangin.errors import PlanError
+from jangin.errors import PlanError, SumError
+from jangin.privacy.secure_sum.policy import Policy
+from jangin.trust.keys import Identity
 
 SMALLEST: dict[str, Any] = {"site": {"id": "kr-0421"}, "data": [{"process": "steel.bof_blow", "path": "records"}]}
 SERVER = {"url": "https://fl.example.kr", "root": "root.pub", "ca": "ca.crt"}
@@ -61,3 +63,41 @@ def test_settings_that_cannot_be_carried_out_are_refused(
     with pytest.raises(PlanError, match=says) as refused:
         read(tmp_path / "site.yaml", SiteSettings)
     assert refused.value.code == code
+
+
+def test_a_site_wants_ten_in_a_sum_and_three_colluders_covered_unless_it_says_otherwise() -> None:
+    assert parse(SMALLEST, SiteSettings, "site.yaml").secure_sum.policy({}) == Policy()
+
+
+@pytest.mark.parametrize("changed", [{"n_min": 4}, {"n_min_final": 4}, {"k_known": 1}, {"n_min": 2, "demo": True}])
+def test_a_policy_below_the_floors_is_refused_where_it_is_read(changed: dict[str, Any]) -> None:
+    with pytest.raises(SumError, match="JG-sum-020"):
+        parse(SMALLEST | {"secure_sum": changed}, SiteSettings, "site.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"n_mins": 10}, "JG-plan-001"),
+        ({"c_max": 0}, "JG-plan-003"),
+        ({"known": {"site-1": "abcd"}}, "JG-plan-003"),
+        ({"known": {"Site 1": "ABCD-ABCD-ABCD-ABCD-ABCD"}}, "JG-plan-003"),
+    ],
+)
+def test_a_policy_of_another_form_is_refused(changed: dict[str, Any], code: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        parse(SMALLEST | {"secure_sum": changed}, SiteSettings, "site.yaml")
+    assert refused.value.code == code
+
+
+def test_known_is_who_has_the_fingerprint_that_was_compared() -> None:
+    one, impostor = Identity.generate(), Identity.generate()
+    block = parse(
+        SMALLEST | {"secure_sum": {"known": {"site-1": one.fingerprint, "site-2": one.fingerprint}, "k_known": 1}},
+        SiteSettings,
+        "site.yaml",
+    ).secure_sum
+    known = block.policy({"site-1": one.public, "site-2": impostor.public}).known
+    assert known == {"site-1": one.public.public_bytes_raw()}
+    with pytest.raises(SumError, match="JG-sum-012"):
+        block.policy({"site-1": impostor.public})

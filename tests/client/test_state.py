@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,13 @@ def test_the_last_round_answered_is_the_highest_that_was_ready_to_leave(journal:
             journal.move(CAMPAIGN, number, step, NOW)
     assert journal.last_answered(CAMPAIGN) == 1
     assert journal.last_answered("cd" * 32) is None
+
+
+def test_trainings_of_all_campaigns_are_counted_from_a_moment_on(journal: Journal) -> None:
+    for number, campaign in enumerate((CAMPAIGN, "cd" * 32)):
+        for state in (Task.GATED, Task.TRAINING, Task.LOST, Task.GATED, Task.TRAINING):
+            journal.move(campaign, 1, state, NOW + timedelta(hours=number))
+    assert [journal.begun(NOW + timedelta(hours=after)) for after in (0, 1, 2)] == [4, 2, 0]
 
 
 def test_a_yes_once_given_stands_as_it_was_signed(journal: Journal) -> None:

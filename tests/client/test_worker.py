@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jangin.client.frames import read_frame, write_frame
-from jangin.client.workbench import Job, Workbench
+from jangin.client.workbench import Contribution, Job, Workbench
 from jangin.codec import cbor
 from jangin.errors import SiteError
 from jangin.models.lines import cut, read_line
@@ -29,6 +29,10 @@ from jangin.training.recipe import Recipe
 from jangin.training.site import Site
 
 LONG_SECONDS = 60.0
+OF_SUMS: dict[str, Any] = {
+    "sites": {"invite": [f"site-{number}" for number in range(4)], "min_sites": 4},
+    "privacy": {"secure_aggregation": "required", "n_plan": 4, "c_max": 1, "nominal_units": 20},
+}
 
 Ask = Callable[..., Job]
 
@@ -102,6 +106,44 @@ def test_without_privacy_its_answers_are_those_of_a_site_in_this_process_bit_for
             assert vector is not None
             assert vector.tobytes() == reply.vector.tobytes()
             parameters = parameters + vector
+
+
+def test_for_a_plan_of_sums_it_gives_whole_steps_and_nothing_in_clear(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
+) -> None:
+    wanted = plan(**OF_SUMS)
+    recipe = Recipe.of(wanted)
+    columns = len(recipe.public_scaling().mean)
+    train = Order(Kind.TRAIN, 1, start_of(wanted), (np.zeros(columns), np.ones(columns)))
+    for order, size in ((scale(), 2 * columns + 1), (train, len(train.vector))):
+        job = ask(wanted, order)
+        done = bench.work(replace(job, summed=True), LONG_SECONDS)
+        assert isinstance(done, Contribution)
+        assert (done.words.dtype, done.words.shape) == (np.uint32, (size,))
+        encoding = recipe.encoding(order.kind, size)
+        assert encoding is not None
+        assert 0 < np.linalg.norm(encoding.total(done.words.view(np.int32))) < 1e3
+    with pytest.raises(SiteError, match="JG-site-322"):
+        bench.work(job, LONG_SECONDS)
+
+
+def test_a_training_that_the_site_does_not_keep_is_forgotten(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
+) -> None:
+    wanted = plan(strategy={"name": "mrmtl"}, model={"name": "mlp", "hidden": [4], "personal": ["head"]}, **OF_SUMS)
+    recipe = Recipe.of(wanted)
+    columns = len(recipe.public_scaling().mean)
+    order = Order(Kind.TRAIN, 1, start_of(wanted), (np.zeros(columns), np.ones(columns)))
+    job = replace(ask(wanted, order), summed=True)
+    first, again = (bench.work(job, LONG_SECONDS) for _ in range(2))
+    assert isinstance(first, Contribution)
+    assert isinstance(again, Contribution)
+    assert first.own is not None
+    assert again.own == first.own
+    assert np.abs((again.words - first.words).view(np.int32)).max() <= 1  # they round by chance
+    on = bench.work(replace(job, own=first.own), LONG_SECONDS)
+    assert isinstance(on, Contribution)
+    assert np.abs((on.words - first.words).view(np.int32)).max() > 1
 
 
 def test_with_privacy_no_answer_comes_twice_and_moments_that_nobody_paid_for_not_at_all(
