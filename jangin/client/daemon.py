@@ -160,6 +160,7 @@ class Daemon:
                         self._serve(link, session)
             except JanginError as error:
                 self._say(logging.WARNING, str(error))
+                self._end_overdue(sums, journal)
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
 
@@ -178,6 +179,7 @@ class Daemon:
         pace = session.api.ack()
         while not self._stopping:
             self._collect(session)
+            self._end_overdue(session.sums, session.journal)
             self._commit(session)
             self._send(link, session.journal)
             incoming = self._receive(link)
@@ -381,6 +383,11 @@ class Daemon:
         if Task.LOST in MOVES[journal.task(campaign, held.round)]:
             journal.move(campaign, held.round, Task.LOST, self._clock())
 
+    def _end_overdue(self, sums: Sums, journal: Journal) -> None:
+        """End what the server has let wait for too long, also while there is no connection."""
+        for campaign in sums.overdue():
+            self._end_sum(campaign, sums, journal)
+
     def _give_back(self, ledger: Ledger, campaign: str, number: int) -> None:
         """Free the charge of a round of which nothing left; one that was never charged, or is over, stays as it is."""
         with suppress(PrivacyError):
@@ -430,15 +437,19 @@ class Daemon:
     def _send(self, link: SiteLink, journal: Journal) -> None:
         """Send what is ready; what meets a broken link stays ready for the next.
 
-        An answer that the server five times could not take is given up: it would be in every other's way.
+        An answer that the server five times could not take is given up: it would be in every other's way. A vector does
+        not leave any more once a person has taken back the yes to its campaign.
         """
         while self._ready:
             ready = self._ready[0]
             place = ready.wire.campaign, ready.wire.round
             try:
-                link.reply(ready.incoming, ready.wire)
                 reached = ready.sent
-                if reached is not None:
+                if reached is not None and journal.approval(place[0]) is None:
+                    reached = Task.LOST
+                else:
+                    link.reply(ready.incoming, ready.wire)
+                if reached is Task.SENT:
                     _log.info("Round %d of campaign %.12s: answered.", place[1], place[0])
             except LinkError as error:
                 ready.tries += error.code == _NO_ANSWER

@@ -36,7 +36,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,7 @@ STEPS: Final[Mapping[str, Step]] = {step.value: step for step in Step if step is
 
 _LINE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ABSENT = "absent"
+_PATIENCE: Final = 2.0  # rounds: a server may wait for others as long as one, and an answer has to come to it
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Cleared:
         plan: of its campaign.
         payload: the plan's canonical CBOR.
         digest: of the order, 64 hex digits.
-        deadline_s: seconds the site has, from receipt.
+        deadline_s: seconds the site has, from receipt: no more than the plan gives a round.
         hold: whether the update is to wait here.
         records: the folder to train on.
         episodes: those that may take part, by their ids, each with the digest of its content.
@@ -175,6 +176,7 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     if not known and standing.begun >= most:
         raise SiteError("JG-site-323", count=standing.begun, most=most)
     cost = account.reservation.cost
+    deadline_s = min(deadline_s, plan.sites.deadline_s)
     return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again, joining)
 
 
@@ -286,7 +288,9 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
         manifest.require(size=len(order.vector))
     manifest.require(roster=hashlib.sha256(roster.payload).digest())
     invited = {name: key for name, key in roster.identities.items() if name in plan.sites.invite}
-    return Joining(manifest, terms(plan), standing.settings.secure_sum.policy(invited), roster.identities)
+    policy = standing.settings.secure_sum.policy(invited)
+    patience = timedelta(seconds=_PATIENCE * plan.sites.deadline_s)
+    return Joining(manifest, terms(plan), policy, roster.identities, patience)
 
 
 def _check_membership(standing: Standing, now: datetime) -> Roster:

@@ -1,7 +1,7 @@
 """The training plan: one YAML document, frozen, whose hash is the campaign's identity everywhere."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -13,7 +13,8 @@ from jangin.plan.blocks import PrivacyBlock, Share, StrategyBlock, check_delta
 __all__ = ["TrainingPlan", "read_plan"]
 
 Metric = Literal["rmse", "mae", "mse", "accuracy", "macro_f1", "average_precision", "auc"]
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d)$")]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(s|m|h|d)$")]  # no longer than a clock can wait
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class InvitedSites(Document):
@@ -30,6 +31,11 @@ class InvitedSites(Document):
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.7
     min_sites: PositiveInt
     round_deadline: Duration = "2h"
+
+    @property
+    def deadline_s(self) -> float:
+        """The longest wait of a round, in seconds."""
+        return int(self.round_deadline[:-1]) * _SECONDS[self.round_deadline[-1]]
 
     @model_validator(mode="after")
     def _enough_invited(self) -> "InvitedSites":
