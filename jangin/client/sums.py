@@ -54,12 +54,14 @@ class Joining:
         terms: of the plan.
         policy: of the site.
         identities: of the active sites of the roster, by name.
+        evaluates: whether it is charged with the opening, for good; else by a number of its own.
     """
 
     manifest: Manifest
     terms: Terms
     policy: Policy = field(repr=False)
     identities: Mapping[str, Ed25519PublicKey] = field(repr=False)
+    evaluates: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,10 @@ class Sums:
         )
         held = self._open[manifest.campaign] = _Open(made)
         try:
+            if joining.evaluates:
+                if not self._ledger.accounts[manifest.campaign].opened:
+                    self._ledger.spend(manifest.campaign, 0, self._clock())
+                return
             charge = self._free_charge(manifest)
             self._journal.charge(manifest, charge)
             self._ledger.spend(manifest.campaign, charge, self._clock())

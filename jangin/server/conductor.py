@@ -2,11 +2,13 @@
 
 The law: a round is finished when its checkpoint is on disk and its record in the database, in this order, so that
 after a crash it is done over or not at all and nothing counts twice; a round that fails is tried at most
-`MOST_ATTEMPTS` times, over restarts too, and then the campaign ends with the names of those who were missing.
+`MOST_ATTEMPTS` times, over restarts too, and then the campaign ends with the names of those who were missing. An
+evaluation that fails as often has no figure, and the campaign goes on.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from math import ceil
 from typing import Any, Protocol, cast
 
@@ -14,14 +16,16 @@ import numpy as np
 
 from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order
-from jangin.plan.training_plan import TrainingPlan
+from jangin.plan.training_plan import FEWEST_EVALUATING, TrainingPlan
 from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, Reading, Unit
 from jangin.privacy.statement import Deployment, ShownTotal, promise_of, state
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.rounds import Exchange, Learnt, Progress, RoundRecord, gather, rounds
-from jangin.server.store import Outcome, RoundEntry, Store
+from jangin.server.selection import best_round, stopped
+from jangin.server.store import EvaluationEntry, Outcome, RoundEntry, Store
 from jangin.strategies import Strategy, build
-from jangin.strategies.base import Vector
+from jangin.strategies.base import Gathered, Vector
+from jangin.training.evaluation import figures
 from jangin.training.recipe import Recipe
 from jangin.trust.commitments import peek_commitment
 
@@ -96,6 +100,9 @@ class Conductor:
         # 3. The privacy statement, so that no model stands without one, and the final model.
         self._state(recipe)
         final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)
+        best = self._best()
+        if best is not None:
+            progress, _ = self._checkpoints.load(best, strategy, start)
         self._checkpoints.finish(progress.parameters, model.layout, final.as_dict())
 
     def _learn(self, recipe: Recipe, strategy: Strategy[Any], start: Vector) -> Stand:
@@ -113,10 +120,42 @@ class Conductor:
                 return record, (progress, (learned.mean, learned.deviation))
 
             progress, scaling = self._round(0, size, learnt)
-        # 3. The rounds.
-        while progress.round < self._plan.strategy.rounds:
+        # 3. The rounds, and after some of them how good their models are.
+        while True:
+            self._evaluate(recipe, progress, scaling)
+            evaluations = self._store.evaluations(self._plan.hash)
+            if progress.round >= self._plan.strategy.rounds or stopped(self._plan, evaluations):
+                return progress, scaling
             progress, scaling = self._round(progress.round + 1, start.size, _trained(strategy, progress, scaling))
-        return progress, scaling
+
+    def _evaluate(self, recipe: Recipe, progress: Progress, scaling: Learnt | None) -> None:
+        """Judge the model of an evaluated round once: a figure of all sites that answer, or why there is none.
+
+        A site answers an order as often as it comes with the same words, so that a second attempt asks nothing more.
+        """
+        number, campaign = progress.round, self._plan.hash
+        if number not in self._plan.evaluated_rounds or self._plan.evaluate is None:
+            return
+        if number in {entry.round for entry in self._store.evaluations(campaign)}:
+            return
+        order, size = Order(Kind.EVALUATE, number, progress.parameters, scaling), 1 + len(self._plan.evaluate.metrics)
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            if attempt > 1:
+                self._pause()
+            began = self._clock()
+            exchange: FieldExchange | None = None
+            try:
+                exchange = self._assemble(size)
+                record, total = gather(exchange, order, quorum=self._quorum(len(exchange.sites)))
+                shown = _shown_figures(recipe, record, total)
+                entry = _finished(record, attempt, exchange, self._clock() - began)
+                break
+            except ServerError as error:
+                shown, entry = {}, _failed(number, attempt, exchange, error, self._clock() - began)
+        self._store.record_evaluation(campaign, _evaluation(entry, shown))
+
+    def _best(self) -> int | None:
+        return best_round(self._plan, self._store.evaluations(self._plan.hash))
 
     def _state(self, recipe: Recipe) -> None:
         """Keep the privacy statement of every round that may have begun: what left a site in one that failed has left.
@@ -135,7 +174,8 @@ class Conductor:
             process=plan.process,
             sites=len({site for entry in entries for site in entry.reported}),
             rounds_planned=plan.strategy.rounds,
-            rounds_done=max((entry.round for entry in entries if entry.outcome is Outcome.FINISHED), default=0),
+            rounds_done=self._best()
+            or max((one.round for one in entries if one.outcome is Outcome.FINISHED), default=0),
             rounds_charged=min(begun, plan.charged_rounds),
         )
         promise = promise_of(recipe.mechanism, plan.charged_rounds) if recipe.mechanism else None
@@ -183,7 +223,7 @@ class Conductor:
                 continue
             self._checkpoints.save(progress, scaling)
             self._store.record(self._plan.hash, _finished(record, attempt, exchange, self._clock() - began))
-            self._checkpoints.drop_before(number)
+            self._checkpoints.drop_before(number, self._best())
             return progress, scaling
         raise ServerError(
             "JG-server-342",
@@ -206,6 +246,32 @@ def _trained(strategy: Strategy[Any], progress: Progress, scaling: Learnt | None
         return record, (after, scaling)
 
     return trained
+
+
+def _shown_figures(recipe: Recipe, record: RoundRecord, total: Gathered) -> dict[str, tuple[float, float]]:
+    """The figures of an evaluation, where enough sites are in them.
+
+    Raises:
+        ServerError: JG-server-355, too few sites; JG-server-356, no unit in their sum.
+    """
+    where, sites = f"round {record.round}", len(record.reported)
+    if sites < FEWEST_EVALUATING:
+        raise ServerError(
+            "JG-server-355",
+            where=where,
+            sites=sites,
+            least=FEWEST_EVALUATING,
+            abstained=record.abstained,
+            missing=record.missing,
+        )
+    if total[0] < 1.0:
+        raise ServerError("JG-server-356", where=where, abstained=record.abstained, missing=record.missing)
+    return figures(recipe, total, sites)
+
+
+def _evaluation(entry: RoundEntry, shown: Mapping[str, Sequence[float]]) -> EvaluationEntry:
+    kept = {part.name: getattr(entry, part.name) for part in fields(EvaluationEntry) if part.name != "figures"}
+    return EvaluationEntry(figures={name: list(figure) for name, figure in shown.items()}, **kept)
 
 
 def _finished(record: RoundRecord, attempt: int, exchange: FieldExchange, seconds: float) -> RoundEntry:

@@ -117,7 +117,8 @@ class LinkExchange:
         """
         self._until = self._clock() + self._deadline_s
         together = order.vector.nbytes * len(cohort)
-        self._send(replace(order, hold=together > self._most_together_bytes), cohort)
+        hold = order.kind is Kind.TRAIN and together > self._most_together_bytes
+        self._send(replace(order, hold=hold), cohort)
 
     def pull(self) -> Iterator[Reply]:
         """The replies as they come; ends when all are in or the deadline has passed.

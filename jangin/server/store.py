@@ -32,7 +32,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from jangin.errors import ServerError
 
-__all__ = ["SCHEMA", "CampaignRow", "Invitation", "Outcome", "RoundEntry", "State", "Store"]
+__all__ = ["SCHEMA", "CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "State", "Store"]
 
 SCHEMA = 1
 """The version of these tables; a database of another is not opened."""
@@ -95,6 +95,20 @@ _rounds = Table(
     Column("round", Integer, primary_key=True, autoincrement=False),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("outcome", String(16), nullable=False),
+    Column("reported", JSON, nullable=False),
+    Column("abstained", JSON, nullable=False),
+    Column("refused", JSON, nullable=False),
+    Column("missing", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+_evaluations = Table(
+    "evaluations",
+    _tables,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("figures", JSON, nullable=False),
     Column("reported", JSON, nullable=False),
     Column("abstained", JSON, nullable=False),
     Column("refused", JSON, nullable=False),
@@ -176,6 +190,27 @@ class RoundEntry:
     round: int
     attempt: int
     outcome: Outcome
+    reported: Sequence[str]
+    abstained: Mapping[str, str]
+    refused: Mapping[str, str]
+    missing: Sequence[str]
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class EvaluationEntry:
+    """What came of the evaluation of a round's model; every site of its cohort is in exactly one of the four.
+
+    Attributes:
+        round: after which.
+        figures: each metric over all hold-outs, and the standard deviation of its noise; none where it failed.
+        reported, abstained, refused, missing, seconds: as in `RoundEntry`.
+        reason: why there is no figure; else empty.
+    """
+
+    round: int
+    figures: Mapping[str, Sequence[float]]
     reported: Sequence[str]
     abstained: Mapping[str, str]
     refused: Mapping[str, str]
@@ -375,6 +410,18 @@ class Store:
         with self._engine.connect() as database:
             rows = [row._asdict() for row in database.execute(query)]
         return [RoundEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+
+    def record_evaluation(self, campaign: str, entry: EvaluationEntry) -> None:
+        """Keep what came of an evaluation; of each round there is one."""
+        with self._engine.begin() as database:
+            database.execute(insert(_evaluations).values(campaign=campaign, **vars(entry)))
+
+    def evaluations(self, campaign: str) -> list[EvaluationEntry]:
+        """A campaign's evaluations, by round."""
+        query = select(*(column for column in _evaluations.c if column is not _evaluations.c.campaign))
+        query = query.where(_evaluations.c.campaign == campaign).order_by(_evaluations.c.round)
+        with self._engine.connect() as database:
+            return [EvaluationEntry(**row._asdict()) for row in database.execute(query)]
 
     def _newest(self, table: Table) -> bytes:
         with self._engine.connect() as database:
