@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from jangin.client.state import MOVES, Task
 from jangin.plan.messages import ANSWERS, Content, Kind
+from jangin.privacy.secure_sum.table import NEXT, State, Step
 
 FOLDER = Path(__file__).parent
 
@@ -40,6 +41,34 @@ PLACES = {
     Task.ABSTAINED: (1, 1),
     Task.LOST: (3, 1),
 }
+STEPS = {
+    Step.ADVERTISE: (
+        "the manifest: campaign, round, attempt, model, roster, size, waits, the last sum",
+        "it is of what this site has received; its journal has nothing as new; policy and plan agree",
+        "two fresh public keys, signed over the manifest",
+    ),
+    Step.SHARE: (
+        "U1: everybody's keys, with signatures",
+        "its own are as it made them; all are invited, on the roster, and signed this site's manifest; no key twice; "
+        "enough for n_min, n_plan, 3·c_max + 1, k_known",
+        "one parcel for each: shares of its seed and of its mask key, sealed, under one signature",
+    ),
+    Step.MASK: (
+        "what each of U2 ⊆ U1 dealt to this site",
+        "enough for a sum; each parcel is under its dealer's signature, opens, and holds what it says",
+        "its vector behind masks, once; or a complaint with the proof",
+    ),
+    Step.CERTIFY: (
+        "U3 ⊆ U2: whose vectors are in",
+        "itself among them; at least T, n_min_final, n_honest_min + c_max, k_known",
+        "one signature over U2 and U3, once",
+    ),
+    Step.UNMASK: (
+        "signatures over U2 and U3",
+        "T different survivors signed the very lists that it signed itself",
+        "of each of U3 a share of the seed, of each other of U2 a share of the key, signed",
+    ),
+}
 SPAN, RISE, WIDTH, HEIGHT = 170, 130, 104, 40
 HEAD = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="14">\n'
@@ -53,13 +82,25 @@ def states(moves: Mapping[Task, Iterable[Task]]) -> str:
     parts = [HEAD.format(width=5 * SPAN, height=RISE + 190)]
     for start, ends in moves.items():
         parts += [_arrow(PLACES[start], PLACES[end]) for end in sorted(ends, key=list(Task).index)]
-    for task, place in PLACES.items():
-        x, y = _middle(place)
-        fill = "#fde9d9" if task in (Task.ABSTAINED, Task.LOST) else "#e3eefb"
-        parts.append(f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="8" ')
-        parts.append(
-            f'fill="{fill}" stroke="#333"/>\n<text x="{x:g}" y="{y + 5:g}" text-anchor="middle">{task}</text>\n'
-        )
+    parts += [_box(place, task, ended=task in (Task.ABSTAINED, Task.LOST)) for task, place in PLACES.items()]
+    return "".join(parts) + "</svg>\n"
+
+
+def machine(moves: Mapping[tuple[State, Step], State]) -> str:
+    """A secure sum: the moves of the table with their steps, and what is not in it, from anywhere."""
+    row = [State.BEGUN, *moves.values()]
+    places: dict[State, tuple[float, float]] = {state: (number, 0) for number, state in enumerate(row)}
+    places[State.ABORTED] = ((len(row) - 1) / 2, 1)
+    parts = [HEAD.format(width=len(row) * SPAN, height=RISE + 190)]
+    for (start, step), end in moves.items():
+        parts.append(_arrow(places[start], places[end]))
+        x, y = (_middle(places[start])[0] + _middle(places[end])[0]) / 2, _middle(places[end])[1]
+        parts.append(f'<text x="{x:g}" y="{y - 10:g}" text-anchor="middle" font-size="12">{step}</text>\n')
+    parts += [_fall(places[state], places[State.ABORTED]) for state in row]
+    x, y = _middle(places[State.ABORTED])
+    words = "whatever the table does not have, and whatever is wrong"
+    parts.append(f'<text x="{x:g}" y="{y + 45:g}" text-anchor="middle" font-size="12">{words}</text>\n')
+    parts += [_box(place, state, ended=state is State.ABORTED) for state, place in places.items()]
     return "".join(parts) + "</svg>\n"
 
 
@@ -93,7 +134,12 @@ def tables() -> dict[str, str]:
     moves = ["| from | to |", "|---|---|"]
     for start, ends in MOVES.items():
         moves.append(f"| `{start}` | {', '.join(f'`{end}`' for end in sorted(ends, key=list(Task).index))} |")
-    return {"orders": "\n".join(order), "replies": "\n".join(reply), "moves": "\n".join(moves)}
+    steps = ["| | the server sends | a site looks whether | it answers | and is |", "|---|---|---|---|---|"]
+    for (_, step), state in NEXT.items():
+        sent, looked, answered = STEPS[step]
+        steps.append(f"| `{step}` | {sent} | {looked} | {answered} | `{state}` |")
+    found = {"orders": order, "replies": reply, "moves": moves, "steps": steps}
+    return {name: "\n".join(lines) for name, lines in found.items()}
 
 
 def made() -> dict[Path, str]:
@@ -106,6 +152,7 @@ def made() -> dict[Path, str]:
         page: text,
         FOLDER / "protocol" / "task.svg": states(MOVES),
         FOLDER / "protocol" / "messages.svg": messages(ANSWERS),
+        FOLDER / "protocol" / "sum.svg": machine(NEXT),
     }
 
 
@@ -119,11 +166,28 @@ def main() -> int:
     return 0
 
 
-def _middle(place: tuple[int, int]) -> tuple[float, float]:
+def _middle(place: tuple[float, float]) -> tuple[float, float]:
     return (place[0] + 0.5) * SPAN, place[1] * RISE + 120
 
 
-def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
+def _box(place: tuple[float, float], name: str, *, ended: bool) -> str:
+    x, y = _middle(place)
+    fill = "#fde9d9" if ended else "#e3eefb"
+    return (
+        f'<rect x="{x - WIDTH / 2:g}" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="8" '
+        f'fill="{fill}" stroke="#333"/>\n<text x="{x:g}" y="{y + 5:g}" text-anchor="middle">{name}</text>\n'
+    )
+
+
+def _fall(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """Dashed, from below a box towards the top of another."""
+    (x1, y1), (x2, y2) = _middle(start), _middle(end)
+    x2 += (x1 - x2) * 0.11
+    ends = f'x1="{x1:g}" y1="{y1 + HEIGHT / 2:g}" x2="{x2:g}" y2="{y2 - HEIGHT / 2:g}"'
+    return f'<line {ends} stroke="#999" stroke-dasharray="4 4" marker-end="url(#tip)"/>\n'
+
+
+def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
     """From border to border; along the upper row a bow above, the higher the longer."""
     (x1, y1), (x2, y2) = _middle(start), _middle(end)
     if start == end:

@@ -229,7 +229,7 @@ def status(
 
 
 _STATES = {"proposed": "제안됨", "approved": "승인됨", "running": "진행 중", "finished": "완료", "aborted": "중단됨"}
-_OUTCOMES = {"finished": "완료", "failed": "실패"}
+_OUTCOMES = {"begun": "시작", "finished": "완료", "failed": "실패"}
 _STATUSES = {"invited": "초대함", "waiting": "확인 대기", "active": "활성", "suspended": "정지", "revoked": "폐기"}
 
 
@@ -289,7 +289,8 @@ def _evaluations(campaign: "CampaignStatus", talk: Talk) -> list[str]:
 
 def _attempt(entry: "RoundEntry", talk: Talk) -> tuple[str, ...]:
     """One row; who is in none of its lists has a dash."""
-    absent = ", ".join(f"{site}: {code}" for site, code in {**entry.abstained, **entry.refused}.items())
+    coded = [*entry.abstained.items(), *entry.refused.items(), *entry.blamed.items()]
+    absent = ", ".join(f"{site}: {code}" for site, code in dict.fromkeys(coded))
     return (
         talk.word("scaling", "척도") if entry.round == 0 else str(entry.round),
         str(entry.attempt),

@@ -19,6 +19,7 @@ from datetime import datetime
 from jangin.codec import cbor
 from jangin.errors import DataError, PlanError, ServerError, SiteError
 from jangin.models.lines import ModelLine, read_line
+from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.members import Members
 from jangin.server.selection import best_round, stopped
@@ -35,6 +36,7 @@ __all__ = [
     "approve",
     "approved_sites",
     "deadline_s",
+    "least_sites",
     "named",
     "plan_of",
     "propose",
@@ -144,8 +146,8 @@ def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
         verify_plan(row.envelope, members.staff(now), now)
         plan = plan_of(row)
         approved = approved_sites(store, plan, members.roster(now), now)
-        if len(approved) < plan.sites.min_sites:
-            raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=plan.sites.min_sites)
+        if len(approved) < (least := least_sites(plan)):
+            raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=least)
     store.move(campaign, State.APPROVED, State.RUNNING)
 
 
@@ -207,6 +209,11 @@ def deadline_s(plan: TrainingPlan) -> float:
     """The longest wait of a round, in seconds."""
     text = plan.sites.round_deadline
     return float(int(text[:-1]) * _SECONDS[text[-1]])
+
+
+def least_sites(plan: TrainingPlan) -> int:
+    """Fewest sites with which a round begins; a secure sum has bounds of its own."""
+    return max(plan.sites.min_sites, terms(plan).least if plan.privacy.sums_only else 1)
 
 
 def _installed_line(name: str) -> ModelLine:

@@ -9,7 +9,7 @@ A share has 256 bits that nobody else knows, which is what hides it in its diges
 either finds what was signed, or can show to anybody that the dealer signed something else, by giving away that one key.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -31,9 +31,9 @@ _TAGS: Final = ("dealt seed", "dealt private")
 
 @dataclass(frozen=True)
 class Opened:
-    """The two shares of one dealer, (seed, private), as bytes, and their digests."""
+    """The two shares of one dealer, (seed, private), and their digests."""
 
-    shares: tuple[bytes, bytes] = field(repr=False)
+    shares: tuple[Secret, Secret]
     digests: tuple[bytes, bytes]
 
 
@@ -88,7 +88,7 @@ def _open(parcel: bytes, key: bytes, dealer: int, holder: int, h1: bytes) -> Ope
     digests = _share_digests(share, dealer, holder, h1)
     if _pair_digest(digests) != parcel[DIGEST_BYTES : 2 * DIGEST_BYTES]:
         return None
-    return Opened((share[:SHARE_BYTES], share[SHARE_BYTES:]), digests)
+    return Opened((Secret(share[:SHARE_BYTES]), Secret(share[SHARE_BYTES:])), digests)
 
 
 def _share_digests(share: bytes, dealer: int, holder: int, h1: bytes) -> tuple[bytes, bytes]:

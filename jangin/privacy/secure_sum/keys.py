@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from jangin.privacy.randomness import SecureRandom
 
-__all__ = ["SECRET_BYTES", "Secret", "channel_keys", "pair_key", "private_key", "public_bytes", "self_key"]
+__all__ = ["SECRET_BYTES", "Secret", "channel_keys", "is_usable", "pair_key", "private_key", "public_bytes", "self_key"]
 
 SECRET_BYTES = 32
 _KEY_BYTES = 16  # AES-128
 _PLACE_BYTES = 4
+_ANYBODY = X25519PrivateKey.from_private_bytes(bytes(32))  # the clamped scalar 2**254: a private key like any other
 
 
 class Secret:
@@ -71,6 +72,15 @@ def private_key(secret: Secret) -> X25519PrivateKey:
 def public_bytes(private: X25519PrivateKey) -> bytes:
     """The 32 bytes that others need of it."""
     return private.public_key().public_bytes_raw()
+
+
+def is_usable(public: bytes) -> bool:
+    """Whether 32 bytes are a public key of X25519 and not one of low order, with which every secret is known."""
+    try:
+        _ANYBODY.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return False
+    return True
 
 
 def pair_key(private: X25519PrivateKey, place: int, other_public: bytes, other: int, salt: bytes) -> Secret:

@@ -147,7 +147,7 @@ class Complaint:
     Attributes:
         dealer: whose.
         key: that opens it; it gives this one parcel away, which is spoilt.
-        signature: of the holder, over h1, the dealer and the key.
+        signature: of the holder, over h1, the dealer, the root over its parcels and the key.
     """
 
     dealer: str
@@ -177,7 +177,7 @@ class Shown:
 
     Attributes:
         shares: so many times a share of 64 bytes and a digest of 32.
-        signature: over h1, the holder and the shares.
+        signature: over h1, the holder, the roots of all dealers and the shares.
     """
 
     shares: bytes = field(repr=False)

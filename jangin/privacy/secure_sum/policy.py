@@ -3,11 +3,12 @@
 The law: T and every bound are computed here from counts, never taken from a message.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from jangin.errors import SumError
+from jangin.privacy.secure_sum.table import Step
 
 __all__ = ["FEWEST", "Policy", "Terms", "threshold"]
 
@@ -76,12 +77,18 @@ class Policy:
     demo: bool = False
 
     def __post_init__(self) -> None:
-        least = 3 if self.demo else FEWEST
-        for name in ("n_min", "n_min_final"):
-            if getattr(self, name) < least:
-                raise SumError("JG-sum-020", where=name, value=getattr(self, name), least=least)
-        if self.c_max < 1 or self.n_honest_min < 1 or self.attempts < 1 or not 0 <= self.k_known <= len(self.known):
-            raise SumError("JG-sum-020", where="c_max, n_honest_min, attempts or k_known", value="-", least=1)
+        fewest = 3 if self.demo else FEWEST
+        for name, value, least in (
+            ("n_min", self.n_min, fewest),
+            ("n_min_final", self.n_min_final, fewest),
+            ("n_honest_min", self.n_honest_min, 1),
+            ("c_max", self.c_max, 1),
+            ("attempts", self.attempts, 1),
+            ("k_known", self.k_known, 0),
+            ("known", len(self.known), self.k_known),
+        ):
+            if value < least:
+                raise SumError("JG-sum-020", where=name, value=value, least=least)
 
     def accept(self, terms: Terms, attempt: int) -> None:
         """Agree to begin a sum.
@@ -104,22 +111,28 @@ class Policy:
         """
         least = max(self.n_min, terms.least)
         if len(cohort) < least:
-            raise SumError("JG-sum-006", where="share", found=len(cohort), least=least)
+            raise SumError("JG-sum-006", where=Step.SHARE.value, found=len(cohort), least=least)
         if strangers := sorted(cohort.keys() - terms.invited):
             raise SumError("JG-sum-007", sites=strangers)
-        self._require_known({name for name, identity in cohort.items() if self.known.get(name) == identity})
+        self._require_known(cohort)
 
-    def accept_survivors(self, terms: Terms, began: int, survivors: Collection[str]) -> None:
-        """Agree to U3 of a sum that so many began.
+    def accept_survivors(
+        self, terms: Terms, began: int, survivors: Mapping[str, bytes], step: Step = Step.CERTIFY
+    ) -> None:
+        """Agree to U2 or U3 of a sum that so many began, given with the identities of its sites.
+
+        What is asked of U3 is asked of U2 already: of fewer nothing can be opened, and after it the vector has left.
 
         Raises:
             SumError: JG-sum-006, too few, also of those that may be taken for honest; JG-sum-012, too few known ones.
         """
         least = max(self.n_min_final, terms.least_final(began), self.n_honest_min + terms.c_max)
         if len(survivors) < least:
-            raise SumError("JG-sum-006", where="certify", found=len(survivors), least=least)
-        self._require_known(self.known.keys() & survivors)
+            raise SumError("JG-sum-006", where=step.value, found=len(survivors), least=least)
+        self._require_known(survivors)
 
-    def _require_known(self, found: Collection[str]) -> None:
-        if len(found) < self.k_known:
-            raise SumError("JG-sum-012", found=len(found), least=self.k_known)
+    def _require_known(self, sites: Mapping[str, bytes]) -> None:
+        """A name counts only with the identity that was compared."""
+        found = len(sites.items() & self.known.items())
+        if found < self.k_known:
+            raise SumError("JG-sum-012", found=found, least=self.k_known)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jangin.errors import SumError
 from jangin.privacy.secure_sum.dealing import PARCEL_BYTES, misdealt, share_fits
-from jangin.privacy.secure_sum.keys import Secret, private_key, public_bytes
+from jangin.privacy.secure_sum.keys import Secret, is_usable, private_key, public_bytes
 from jangin.privacy.secure_sum.masks import Cohort, Words, unmasked
 from jangin.privacy.secure_sum.messages import (
     Advert,
@@ -47,6 +47,8 @@ from jangin.privacy.secure_sum.transcript import (
 
 __all__ = ["Certificate", "ServerSum"]
 
+_TOGETHER = 16  # dealers whose secrets are combined at a time: the field's matrices are five times the shares
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -74,18 +76,18 @@ class Certificate:
 
 @dataclass(frozen=True)
 class _Dealer:
-    """What one dealer signed, with the tree over it."""
+    """What one dealer signed: evidence."""
 
     parcels: bytes = field(repr=False)
-    tree: Tree = field(repr=False)
+    root: bytes
     seed_digest: bytes
     signature: bytes
 
     def parcel(self, place: int) -> bytes:
         return self.parcels[(place - 1) * PARCEL_BYTES : place * PARCEL_BYTES]
 
-    def dealt_to(self, place: int) -> Dealt:
-        return Dealt(self.parcel(place), self.tree.path(place - 1), self.tree.root, self.seed_digest, self.signature)
+    def dealt_to(self, place: int, tree: Tree) -> Dealt:
+        return Dealt(self.parcel(place), tree.path(place - 1), self.root, self.seed_digest, self.signature)
 
 
 class ServerSum:
@@ -107,12 +109,15 @@ class ServerSum:
         self.left: dict[str, str] = {}
         self.blamed: dict[str, str] = {}
         self._answered: set[str] = set()
+        self._same = manifest.encode()
         self._adverts: dict[str, Advert] = {}
         self._places: dict[str, int] = {}
         self._h1 = b""
         self._dealers: dict[str, _Dealer] = {}
+        self._trees: dict[str, Tree] = {}
         self._total: Words | None = None
         self._survivors: frozenset[str] = frozenset()
+        self._agreed = b""
         self._signatures: dict[str, bytes] = {}
         self._shares: dict[str, Shares] = {}
 
@@ -129,26 +134,21 @@ class ServerSum:
         raise ValueError(f"Expected a sum in hand: {self.state}.")
 
     @property
+    def enough(self) -> bool:
+        """Whether the step in hand may be closed."""
+        return len(self._answered) >= self._least(self.step)
+
+    @property
     def waiting(self) -> frozenset[str]:
         """Sites whose answer may still come."""
         return self.asked - self._answered - self.left.keys()
 
     def request(self, site: str) -> bytes:
         """What the step in hand sends to a site."""
-        match self.step:
-            case Step.ADVERTISE:
-                return self.manifest.encode()
-            case Step.SHARE:
-                return write_adverts(self._adverts)
-            case Step.MASK:
-                place = self._places[site]
-                return write_dealt({name: dealer.dealt_to(place) for name, dealer in self._dealers.items()})
-            case Step.CERTIFY:
-                return write_survivors(self._survivors)
-            case Step.UNMASK:
-                return write_certificates(self._signatures)
-            case _:
-                raise ValueError(f"Expected a step: {self.step!r}.")
+        if self.step is not Step.MASK:
+            return self._same
+        place = self._places[site]
+        return write_dealt({name: one.dealt_to(place, self._trees[name]) for name, one in self._dealers.items()})
 
     def receive(self, site: str, body: bytes, vector: Words | None = None) -> None:
         """Take one answer to the step in hand; one from a site that is not waited for is left aside.
@@ -188,26 +188,39 @@ class ServerSum:
         """End the step in hand: who has answered goes on to the next.
 
         Raises:
-            SumError: JG-sum-016, too few have; the sum is over, and nothing of it is opened. JG-sum-018, a dealer's
-                secret is not what it signed: it is in `blamed`.
+            SumError: JG-sum-016, too few have; the sum is over, and nothing of it is opened.
         """
         step, answered = self.step, frozenset(self._answered)
         least = self._least(step)
         if len(answered) < least:
-            self.state = State.ABORTED
             missing = sorted(self.asked - answered)
+            self._abort()
             raise SumError("JG-sum-016", where=step.value, found=len(answered), least=least, missing=missing)
         match step:
             case Step.ADVERTISE:
                 keys = {name: (one.channel, one.mask) for name, one in self._adverts.items()}
                 self._h1 = cohort_digest(self.manifest.digest, keys)
                 self._places = {name: place for place, name in enumerate(sorted(self._adverts), 1)}
-            case Step.MASK:
-                self._survivors = answered
-            case _:
+                self._same = write_adverts(self._adverts)
+            case Step.SHARE:
                 pass
+            case Step.MASK:
+                self._survivors, self._trees = answered, {}
+                self._same = write_survivors(answered)
+                self._agreed = certificate_statement(certified(self._h1, self._dealers, answered))
+            case Step.CERTIFY:
+                enough = sorted(self._signatures)[: self._threshold]
+                self._same = write_certificates({name: self._signatures[name] for name in enough})
+            case Step.UNMASK:
+                answered = frozenset()
+            case _:
+                raise ValueError(f"Expected a step: {step!r}.")
         self.state = NEXT[self.state, step]
         self.asked, self._answered = answered, set()
+
+    def _abort(self) -> None:
+        self.state, self.asked = State.ABORTED, frozenset()
+        self._total, self._shares, self._trees = None, {}, {}
 
     @property
     def certificate(self) -> Certificate:
@@ -231,11 +244,12 @@ class ServerSum:
             raise ValueError(f"Expected a sum whose shares are in: {self.state}.")
         holders = sorted(self._shares, key=self._places.__getitem__)[: self._threshold]
         places = [self._places[name] for name in holders]
-        rows = [self._shares[name] for name in holders]
-        dealers = sorted(self._dealers)
-        secrets = {}
-        for number, name in enumerate(dealers):
-            secrets[name] = self._secret(name, np.stack([row[number : number + 1] for row in rows]), places)
+        dealers, secrets = sorted(self._dealers), dict[str, Secret]()
+        for start in range(0, len(dealers), _TOGETHER):
+            block = slice(start, start + _TOGETHER)
+            found = self._combined(np.stack([self._shares[name][block] for name in holders]), places)
+            for name, secret in zip(dealers[block], found, strict=True):
+                secrets[name] = self._checked(name, secret)
         cohort = Cohort(self._h1, {self._places[name]: self._adverts[name].mask for name in dealers})
         seeds = {self._places[name]: one for name, one in secrets.items() if name in self._survivors}
         privates = {self._places[name]: one for name, one in secrets.items() if name not in self._survivors}
@@ -254,7 +268,7 @@ class ServerSum:
         match step:
             case Step.ADVERTISE:
                 return self._terms.least
-            case Step.MASK:
+            case Step.SHARE | Step.MASK:
                 return self._terms.least_final(len(self._adverts))
             case _:
                 return self._threshold
@@ -266,6 +280,8 @@ class ServerSum:
         taken = {key for other in self._adverts.values() for key in (other.channel, other.mask)}
         if advert.channel == advert.mask or taken & {advert.channel, advert.mask}:
             raise SumError("JG-sum-009", where=Step.ADVERTISE.value)
+        if not (is_usable(advert.channel) and is_usable(advert.mask)):
+            raise ValueError("Expected keys that are not of low order.")
         self._adverts[site] = advert
 
     def _dealt(self, site: str, body: bytes) -> None:
@@ -274,12 +290,14 @@ class ServerSum:
         tree = Tree([tagged("parcel", dealing.parcels[cut : cut + PARCEL_BYTES]) for cut in cuts])
         said = dealing_statement(self._h1, site, tree.root, dealing.seed_digest)
         verify(self._identities[site], dealing.signature, said, site, Step.SHARE)
-        self._dealers[site] = _Dealer(dealing.parcels, tree, dealing.seed_digest, dealing.signature)
+        self._dealers[site] = _Dealer(dealing.parcels, tree.root, dealing.seed_digest, dealing.signature)
+        self._trees[site] = tree
 
     def _masked(self, site: str, body: bytes, vector: Words | None) -> None:
         if vector is None:
-            self._judge(site, Complaint.decode(body))
-            raise SumError("JG-sum-010", where=Step.MASK.value, dealer=site)
+            complaint = Complaint.decode(body)
+            self._judge(site, complaint)
+            raise SumError("JG-sum-010", where=Step.MASK.value, dealer=complaint.dealer)
         if vector.shape != (self.manifest.size,) or vector.dtype != np.uint32:
             raise ValueError(f"Expected ({self.manifest.size},) words of 32 bits.")
         if self._total is None:
@@ -289,28 +307,29 @@ class ServerSum:
 
     def _judge(self, holder: str, complaint: Complaint) -> None:
         """Who lies: the dealer, whose signed parcel the key opens to something else, or the holder."""
-        said = complaint_statement(self._h1, holder, complaint.dealer, complaint.key)
-        verify(self._identities[holder], complaint.signature, said, holder, Step.MASK)
         dealer = self._dealers.get(complaint.dealer)
         if dealer is None:
             raise ValueError("Expected a dealer.")
+        said = complaint_statement(self._h1, holder, complaint.dealer, dealer.root, complaint.key)
+        verify(self._identities[holder], complaint.signature, said, holder, Step.MASK)
         places = self._places[complaint.dealer], self._places[holder]
         if misdealt(dealer.parcel(places[1]), complaint.key, *places, self._h1):
-            self.blamed[complaint.dealer] = "JG-sum-018"
+            self.blamed[complaint.dealer] = "JG-sum-010"
         else:
-            self.blamed[holder] = "JG-sum-017"
+            self.blamed[holder] = "JG-sum-019"
+            raise SumError("JG-sum-019", where=Step.MASK.value, site=holder, dealer=complaint.dealer)
 
     def _certified(self, site: str, body: bytes) -> None:
         signature = signature_of(body)
-        digest = certified(self._h1, self._dealers, self._survivors)
-        verify(self._identities[site], signature, certificate_statement(digest), site, Step.CERTIFY)
+        verify(self._identities[site], signature, self._agreed, site, Step.CERTIFY)
         self._signatures[site] = signature
 
     def _shown(self, site: str, body: bytes) -> None:
         shown = Shown.decode(body, len(self._dealers))
-        said = shown_statement(self._h1, site, shown.shares)
+        roots = [self._dealers[name].root for name in sorted(self._dealers)]
+        said = shown_statement(self._h1, site, roots, shown.shares)
         verify(self._identities[site], shown.signature, said, site, Step.UNMASK)
-        place, rows = self._places[site], []
+        place, shares = self._places[site], []
         for number, name in enumerate(sorted(self._dealers)):
             share, other = shown.of(number)
             dropped = name not in self._survivors
@@ -318,23 +337,28 @@ class ServerSum:
             if not share_fits(parcel, dropped, share, other, self._places[name], place, self._h1):
                 self.blamed[site] = "JG-sum-017"
                 raise SumError("JG-sum-017", where=Step.UNMASK.value, site=site, dealer=name)
-            rows.append(share_from_bytes(share, 1))
+            shares.append(share)
+        values = share_from_bytes(b"".join(shares), len(shares))
         if len(self._shares) < self._threshold:
-            self._shares[site] = np.concatenate(rows)
+            self._shares[site] = values
 
-    def _secret(self, dealer: str, shares: Shares, places: list[int]) -> Secret:
-        """A dealer's secret from shares that are all as it signed them; what it signed of the secret decides."""
+    def _combined(self, shares: Shares, places: list[int]) -> list[Secret | None]:
+        """The secrets of some dealers, (holders, dealers, 16), by one set of weights; None: shares of no secret."""
         try:
-            secret = combine(shares, places, self._threshold)[0]
+            return [*combine(shares, places, self._threshold)]
         except ValueError:
-            fits = False
-        else:
+            alone = range(shares.shape[1]) if shares.shape[1] > 1 else ()
+            return [one for at in alone for one in self._combined(shares[:, at : at + 1], places)] or [None]
+
+    def _checked(self, dealer: str, secret: Secret | None) -> Secret:
+        """A dealer's secret from shares that are all as it signed them; what it signed of the secret decides."""
+        if secret is not None:
             if dealer in self._survivors:
                 fits = tagged("seed", secret.reveal()) == self._dealers[dealer].seed_digest
             else:
                 fits = public_bytes(private_key(secret)) == self._adverts[dealer].mask
-        if not fits:
-            self.blamed[dealer] = "JG-sum-018"
-            self.state = State.ABORTED
-            raise SumError("JG-sum-018", where=Step.UNMASK.value, dealer=dealer)
-        return secret
+            if fits:
+                return secret
+        self.blamed[dealer] = "JG-sum-018"
+        self._abort()
+        raise SumError("JG-sum-018", where=Step.UNMASK.value, dealer=dealer)

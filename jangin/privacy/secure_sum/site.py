@@ -125,6 +125,7 @@ class SiteSum:
         self._steps: Words | None = None
         self._begun: _Begun | None = None
         self._dealt: dict[str, Opened] = {}
+        self._roots: dict[str, bytes] = {}
         self._survivors: frozenset[str] = frozenset()
         self._last: tuple[bytes, Answer] | None = None
         self.released = False
@@ -133,14 +134,17 @@ class SiteSum:
     def advertise(self, steps: Words) -> Answer:
         """R1: take the vector, (manifest.size,), in whole steps modulo 2**32 with its noise, and offer keys.
 
+        The first vector stays, however often this is asked.
+
         Raises:
-            ValueError: another shape or type, or a sum that is past this.
+            ValueError: another shape or type.
+            SumError: JG-sum-002, the sum is past this.
         """
         if steps.shape != (self.manifest.size,) or steps.dtype != np.uint32:
             raise ValueError(f"Expected ({self.manifest.size},) words of 32 bits: {steps.shape}, {steps.dtype}.")
-        self._steps = steps
 
         def offered(_: bytes) -> Answer:
+            self._steps = steps
             channel, mask = (public_bytes(private_key(secret)) for secret in (self._channel, self._mask))
             said = advert_statement(self.manifest.digest, self._site, channel, mask)
             return Answer(Advert(channel, mask, self._signer.sign(said)).encode())
@@ -151,7 +155,7 @@ class SiteSum:
         """R2 to R5: judge one request and carry it out; or, asked again in the same words, the last answer again.
 
         MASK may be answered by a complaint, a body without a vector: then a dealer is proven wrong, and the sum is over
-        here.
+        here, except that it can be asked for again.
 
         Raises:
             SumError: the sum is over for this site: JG-sum-001, no message of this step; 002, out of turn; 006..013.
@@ -185,8 +189,9 @@ class SiteSum:
         except BaseException:
             self.abort()
             raise
+        self._last = asked, answer
         if self.state is not State.ABORTED:
-            self.state, self._last = reached, (asked, answer)
+            self.state = reached
         if reached is State.UNMASKED:
             self._wipe()
         return answer
@@ -231,8 +236,8 @@ class SiteSum:
     def _masked(self, body: bytes) -> Answer:
         """R3: open what each of U2 dealt, and give the vector, masked against all of them."""
         begun, dealt = self._in_cohort(), read_dealt(body)
-        # 1. Who: of U1, at least T, this site among them.
-        self._check_subset(dealt.keys(), begun.adverts.keys(), begun.threshold, Step.MASK)
+        # 1. Who: of U1, enough for a sum, this site among them.
+        self._check_left(dealt.keys(), begun.adverts.keys(), Step.MASK)
         # 2. What each dealt is what it signed.
         own = begun.places[self._site]
         for name, one in dealt.items():
@@ -243,25 +248,26 @@ class SiteSum:
             try:
                 self._dealt[name] = opened(one.parcel, begun.inbound[name], begun.places[name], own, begun.h1)
             except MisdealtError as held:
-                return self._complaint(name, held, begun.h1)
+                return self._complaint(name, one.root, held, begun.h1)
+            self._roots[name] = one.root
         for key in begun.inbound.values():
             key.wipe()
         # 3. The vector, once.
         if self._steps is None:
             raise ValueError("Expected a vector.")
         publics = {begun.places[name]: begun.adverts[name].mask for name in dealt}
-        self._journal.note(self.manifest, Step.MASK, begun.h1)
-        self.released = True
         vector = masked(self._steps, Cohort(begun.h1, publics), own, self._seed, self._mask)
         self._steps = None
+        self._seed.wipe()
+        self._mask.wipe()
+        self._journal.note(self.manifest, Step.MASK, tagged("mask", begun.h1, body))
+        self.released = True
         return Answer(b"", vector)
 
     def _certify(self, body: bytes) -> Answer:
         """R4: sign who is left; one list, for ever."""
         begun, survivors = self._in_cohort(), read_survivors(body)
-        least = self._terms.least_final(len(begun.adverts))
-        self._check_subset(survivors, self._dealt.keys(), least, Step.CERTIFY)
-        self._policy.accept_survivors(self._terms, len(begun.adverts), survivors)
+        self._check_left(survivors, self._dealt.keys(), Step.CERTIFY)
         digest = certified(begun.h1, self._dealt, survivors)
         self._journal.note(self.manifest, Step.CERTIFY, digest)
         self._survivors = survivors
@@ -281,9 +287,11 @@ class SiteSum:
         for name in sorted(self._dealt):
             dropped = name not in self._survivors
             one = self._dealt[name]
-            shown.append(one.shares[dropped] + one.digests[not dropped])
+            shown.append(one.shares[dropped].reveal() + one.digests[not dropped])
         shares = b"".join(shown)
-        return Answer(Shown(shares, self._signer.sign(shown_statement(begun.h1, self._site, shares))).encode())
+        roots = [self._roots[name] for name in sorted(self._dealt)]
+        signature = self._signer.sign(shown_statement(begun.h1, self._site, roots, shares))
+        return Answer(Shown(shares, signature).encode())
 
     def _in_cohort(self) -> _Begun:
         if self._begun is None:
@@ -302,22 +310,25 @@ class SiteSum:
         if own is None or self._last is None or own.encode() != self._last[1].body:
             raise SumError("JG-sum-009", where=Step.SHARE.value)
 
-    def _check_subset(self, given: Collection[str], before: Collection[str], least: int, step: Step) -> None:
+    def _check_left(self, given: Collection[str], before: Collection[str], step: Step) -> None:
+        """Whether U2 or U3 is of those before, with this site, and enough."""
         strangers = sorted(set(given) - set(before))
         if strangers or self._site not in given:
             raise SumError("JG-sum-011", where=step.value, sites=strangers or [self._site])
-        if len(given) < least:
-            raise SumError("JG-sum-006", where=step.value, found=len(given), least=least)
+        identities = {name: self._identity(name).public_bytes_raw() for name in given}
+        self._policy.accept_survivors(self._terms, len(self._in_cohort().adverts), identities, step)
 
-    def _complaint(self, dealer: str, held: MisdealtError, h1: bytes) -> Answer:
+    def _complaint(self, dealer: str, root: bytes, held: MisdealtError, h1: bytes) -> Answer:
         """The proof that a dealer signed something else than it dealt; the sum is over here."""
         if held.key is None:
             raise SumError("JG-sum-010", where=Step.MASK.value, dealer=dealer)
-        signature = self._signer.sign(complaint_statement(h1, self._site, dealer, held.key))
+        signature = self._signer.sign(complaint_statement(h1, self._site, dealer, root, held.key))
         self.abort()
         return Answer(Complaint(dealer, held.key, signature).encode())
 
     def _wipe(self) -> None:
-        for secret in (self._seed, self._mask, self._channel, *(self._begun.inbound.values() if self._begun else ())):
+        inbound = self._begun.inbound.values() if self._begun else ()
+        shares = (share for one in self._dealt.values() for share in one.shares)
+        for secret in (self._seed, self._mask, self._channel, *inbound, *shares):
             secret.wipe()
         self._dealt, self._steps = {}, None

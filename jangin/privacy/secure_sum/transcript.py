@@ -52,11 +52,10 @@ _MOST: Final = 2**31
 
 def tagged(tag: str, *parts: bytes | bytearray) -> bytes:
     """The digest of parts under a tag, 32 bytes; no two lists of parts run into one."""
-    whole = bytearray(f"{_TAG}{tag}".encode())
+    whole: list[bytes | bytearray] = [f"{_TAG}{tag}".encode()]
     for part in parts:
-        whole += len(part).to_bytes(_LENGTH_BYTES, "little")
-        whole += part
-    return hashlib.sha256(whole).digest()
+        whole += len(part).to_bytes(_LENGTH_BYTES, "little"), part
+    return hashlib.sha256(b"".join(whole)).digest()
 
 
 def statement(tag: str, *parts: bytes) -> bytes:
@@ -133,7 +132,10 @@ class Manifest:
             raise ValueError(f"Expected suite {SUITE}.")
         if value.keys() != cls.__dataclass_fields__.keys() or not isinstance(value["seconds"], list):
             raise ValueError(f"Expected the keys {', '.join(cls.__dataclass_fields__)}.")
-        return cls(**{**value, "seconds": tuple(value["seconds"])})
+        found = cls(**{**value, "seconds": tuple(value["seconds"])})
+        if found.encode() != data:
+            raise ValueError("Expected its own bytes.")
+        return found
 
     @cached_property
     def digest(self) -> bytes:
@@ -163,9 +165,9 @@ def dealing_statement(h1: bytes, dealer: str, root: bytes, seed_digest: bytes) -
     return statement("share", h1, dealer.encode(), root, seed_digest)
 
 
-def complaint_statement(h1: bytes, holder: str, dealer: str, key: bytes) -> bytes:
-    """What a holder signs with the key of a parcel that holds something else."""
-    return statement("complaint", h1, holder.encode(), dealer.encode(), key)
+def complaint_statement(h1: bytes, holder: str, dealer: str, root: bytes, key: bytes) -> bytes:
+    """What a holder signs with the key of a parcel that holds something else, under the root that it was shown."""
+    return statement("complaint", h1, holder.encode(), dealer.encode(), root, key)
 
 
 def certificate_statement(digest: bytes) -> bytes:
@@ -173,9 +175,12 @@ def certificate_statement(digest: bytes) -> bytes:
     return statement("certified", digest)
 
 
-def shown_statement(h1: bytes, holder: str, shares: bytes) -> bytes:
-    """What a holder signs with the shares that it shows."""
-    return statement("unmask", h1, holder.encode(), shares)
+def shown_statement(h1: bytes, holder: str, roots: Sequence[bytes], shares: bytes) -> bytes:
+    """What a holder signs with the shares that it shows, and under which dealers' roots they came to it.
+
+    Without the roots a dealer could sign another tree later, and an honest holder's shares would not fit that one.
+    """
+    return statement("unmask", h1, holder.encode(), b"".join(roots), shares)
 
 
 def verify(identity: Ed25519PublicKey, signature: bytes, said: bytes, site: str, step: Step) -> None:
