@@ -40,7 +40,7 @@ def records(folder: Path, sites: int) -> dict[str, Path]:
     return {one.name: one for one in made}
 
 
-def no_op(sites: list[str], rounds: int, sums: bool) -> TrainingPlan:
+def no_op(sites: list[str], rounds: int, *, sums: bool = False) -> TrainingPlan:
     """A campaign in which all sites take part in every round, and none has anything to do."""
     policy = demo_policy(len(sites))
     of_sums = {
@@ -69,7 +69,7 @@ def no_op(sites: list[str], rounds: int, sums: bool) -> TrainingPlan:
 
 def ours(folder: Path, sites: int, rounds: int, *, sums: bool = False) -> list[float]:
     made = records(folder / "records", sites)
-    plan = no_op(list(made), rounds, sums)
+    plan = no_op(list(made), rounds, sums=sums)
     limit = SECONDS_A_ROUND * (rounds + 1)
     ran = run_on_loopback(folder / "federation", made, plan, limit, lambda done, total: None)
     return [entry.seconds for entry in ran.status.attempts if entry.round]
