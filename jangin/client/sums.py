@@ -56,6 +56,7 @@ class Joining:
         policy: of the site.
         identities: of the active sites of the roster, by name.
         patience: longest wait for the next step.
+        evaluates: whether it is charged with the opening, for good; else by a number of its own.
     """
 
     manifest: Manifest
@@ -63,6 +64,7 @@ class Joining:
     policy: Policy = field(repr=False)
     identities: Mapping[str, Ed25519PublicKey] = field(repr=False)
     patience: timedelta
+    evaluates: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,10 @@ class Sums:
         )
         held = self._open[manifest.campaign] = _Open(made, joining.patience, self._clock() + joining.patience)
         try:
+            if joining.evaluates:
+                if not self._ledger.accounts[manifest.campaign].opened:
+                    self._ledger.spend(manifest.campaign, 0, self._clock())
+                return
             charge = self._free_charge(manifest)
             self._journal.charge(manifest, charge)
             self._ledger.spend(manifest.campaign, charge, self._clock())

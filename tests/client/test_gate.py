@@ -81,6 +81,7 @@ def case(
             envelope=envelope(asked),
             approved=True,
             answered=None,
+            evaluated=None,
             training=None,
             account=reserved(asked),
             units=frozenset(everything),

@@ -115,10 +115,10 @@ class Cohort:
         self.ledger.refresh()
         return self.ledger.accounts[CAMPAIGN].spent
 
-    def begin(self, number: int = 1, attempt: int = 1) -> ServerSum:
+    def begin(self, number: int = 1, attempt: int = 1, *, evaluates: bool = False) -> ServerSum:
         manifest, asked = a_manifest(round=number, attempt=attempt), terms([OWN, *OTHERS])
         identities = {name: key.public_key() for name, key in {OWN: self.own, **self.peers.keys}.items()}
-        self.sums.begin(Joining(manifest, asked, DEMO, identities, PATIENCE))
+        self.sums.begin(Joining(manifest, asked, DEMO, identities, PATIENCE, evaluates))
         self.peers.begin(manifest, asked, identities)
         return ServerSum(manifest, asked, identities)
 
@@ -346,3 +346,28 @@ def test_a_plan_that_invites_too_few_whom_the_site_knows_can_never_run_here() ->
     policy = Policy(known={"site-1": ONE, "elsewhere": OTHER}, k_known=1)
     assert check_fit(asked, policy) is None
     assert code_of(lambda: check_fit(asked, replace(policy, k_known=2))) == "JG-sum-012"
+
+
+@pytest.mark.parametrize("state", [State.BEGUN, State.SHARED, State.MASKED])
+def test_an_evaluation_is_charged_with_the_opening_and_frees_nothing_whatever_comes_of_it(
+    cohort: Cohort, state: State
+) -> None:
+    cohort.begin(0)
+    assert cohort.spent == {0}
+    server = cohort.begin(1, evaluates=True)  # the scaling gave back what both are charged by
+    assert cohort.spent == {0}
+    if state is not State.BEGUN:
+        cohort.until(server, state)
+    cohort.sums.end(CAMPAIGN)
+    assert cohort.spent == {0}
+    cohort.begin(1, 2, evaluates=True)
+    cohort.restart()
+    assert cohort.spent == {0}
+    cohort.begin(2)
+    assert cohort.spent == {0, 1}
+
+
+def test_nothing_opens_a_campaign_that_an_evaluation_has_opened(cohort: Cohort, ledger: Ledger) -> None:
+    cohort.begin(0, evaluates=True)
+    assert code_of(lambda: cohort.begin(0, 2)) == "JG-site-321"
+    assert cohort.spent == {0}
