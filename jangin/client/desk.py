@@ -533,9 +533,9 @@ def _campaign(signed: SignedPlan, plan: TrainingPlan, given: CampaignOffer, jour
 
 def _with_fit(campaign: Campaign, settings: SiteSettings, roster: Roster) -> Campaign:
     """A campaign of secure sums, with what the site's policy says of them."""
-    asked = terms(campaign.plan)
-    invited = {name: key for name, key in roster.identities.items() if name in asked.invited}
     try:
+        asked = terms(campaign.plan, settings.site.id)
+        invited = {name: key for name, key in roster.identities.items() if name in asked.invited}
         return replace(campaign, doubt=check_fit(asked, settings.secure_sum.policy(invited)))
     except SumError as error:
         return replace(campaign, obstacle=error)

@@ -304,11 +304,12 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
     if plan.evaluate is not None and order.kind is Kind.EVALUATE:
         manifest.require(size=1 + len(plan.evaluate.metrics))
     manifest.require(roster=hashlib.sha256(roster.payload).digest())
-    invited = {name: key for name, key in roster.identities.items() if name in plan.sites.invite}
+    asked = terms(plan, standing.settings.site.id)
+    invited = {name: key for name, key in roster.identities.items() if name in asked.invited}
     policy = standing.settings.secure_sum.policy(invited)
     patience = timedelta(seconds=_PATIENCE * plan.sites.deadline_s)
     evaluates = order.kind is Kind.EVALUATE
-    return Joining(manifest, terms(plan), policy, roster.identities, patience, evaluates)
+    return Joining(manifest, asked, policy, roster.identities, patience, evaluates)
 
 
 def _check_membership(standing: Standing, now: datetime) -> Roster:

@@ -127,6 +127,9 @@ class PrivacyBlock(Document):
             sets the least noise of one site, whatever their number.
         spare_rounds: secure aggregation: rounds that may fail after vectors have left and are charged and done anew.
         update_clip: secure aggregation of updates (M1, or no epsilon): L2 bound of a site's update, no promise.
+        cells: secure aggregation: into how many cells the sites are split, each with sums of its own, so that a
+            strategy that needs single updates takes the cells' means (`plan/cells.py`); n_plan, n_min_final and c_max
+            are then of each cell.
     """
 
     unit: Unit = Unit.EPISODE
@@ -143,6 +146,7 @@ class PrivacyBlock(Document):
     coalition_epsilon: Epsilon = 50.0
     spare_rounds: NonNegativeInt = 2
     update_clip: Annotated[float, Field(ge=1e-12)] = 10.0
+    cells: PositiveInt = 1
     secure_aggregation: Literal["none", "required"] = "none"
 
     @property
@@ -160,6 +164,11 @@ class PrivacyBlock(Document):
         """Whether the server may see sums only."""
         return self.secure_aggregation == "required"
 
+    @property
+    def fewest(self) -> int:
+        """Fewest sites of a sum: two over different sites take more than a third of those who began, who sign both."""
+        return 3 * self.c_max + 1
+
     def charged_rounds(self, rounds: int) -> int:
         """The most rounds that are charged, of a strategy's `rounds`: the spare ones with them."""
         return rounds + self.spare_rounds if self.sums_only else rounds
@@ -168,7 +177,15 @@ class PrivacyBlock(Document):
         """The block of a simulation of so many sites: no sum begins without all of them where it does not say."""
         if self.n_plan is not None or not (self.shares_noise or self.sums_only):
             return self
-        return self.model_copy(update={"n_plan": sites})
+        return self.model_copy(update={"n_plan": max(self.smallest_cell(sites), 1)})
+
+    def smallest_cell(self, sites: int) -> int:
+        """How many of so many sites the smallest cell has: all of them without cells."""
+        return sites // self.cells
+
+    def largest_cell(self, sites: int) -> int:
+        """How many of so many sites the largest cell has: all of them without cells."""
+        return -(-sites // self.cells)
 
     @property
     def _read(self) -> dict[str, tuple[bool, str]]:
@@ -181,6 +198,7 @@ class PrivacyBlock(Document):
             "n_min_final": (summed, "mechanism M2 or M3, or secure_aggregation: required"),
             "coalition_epsilon": (self.shares_noise, "mechanism M2 or M3"),
             "spare_rounds": (self.sums_only, "secure_aggregation: required"),
+            "cells": (self.sums_only, "secure_aggregation: required"),
             "update_clip": (updates, "secure_aggregation: required with mechanism M1 or epsilon: none"),
         }
 
@@ -195,10 +213,11 @@ class PrivacyBlock(Document):
 
     @model_serializer(mode="wrap")
     def _written_out(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What nothing reads is no part of a document, nor of its hash; nor is an `n_min_final` that is not given."""
+        """What nothing reads is no part of a document, nor of its hash; nor is what says no more than its default."""
         keys: dict[str, Any] = written(self)
         silent = {key for key, (read, _) in self._read.items() if not read}
         silent |= {"n_min_final"} if self.n_min_final is None else set()
+        silent |= {"cells"} if self.cells == 1 else set()
         return {key: value for key, value in keys.items() if key not in silent}
 
 

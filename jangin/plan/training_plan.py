@@ -162,8 +162,11 @@ class TrainingPlan(Document):
                 raise ValueError(
                     "privacy.n_plan is needed where sites share noise: it is public and sizes their shares"
                 )
-        if n_plan is not None and n_plan > invited:
-            raise PlanError("JG-plan-034", where="privacy.n_plan", n_plan=n_plan, sites=invited)
+        together = self.privacy.smallest_cell(invited)
+        if n_plan is not None and n_plan > together:
+            raise PlanError("JG-plan-034", where="privacy.n_plan", n_plan=n_plan, sites=together)
+        if self.privacy.cells > 1 and self.privacy.fewest > together:
+            raise PlanError("JG-plan-034", where="privacy.cells", n_plan=self.privacy.fewest, sites=together)
         return self
 
     @model_validator(mode="after")
@@ -208,7 +211,7 @@ def read_plan(path: Path) -> TrainingPlan:
 
     Raises:
         PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody; JG-plan-032 for
-            shares of noise without secure aggregation, JG-plan-034 for more sites than are invited; JG-plan-040 for a
-            metric that is no mean over units, JG-plan-041 for an evaluation of too few sites.
+            shares of noise without secure aggregation, JG-plan-034 for more sites than are invited to a sum;
+            JG-plan-040 for a metric that is no mean over units, JG-plan-041 for an evaluation of too few sites.
     """
     return read(path, TrainingPlan)

@@ -19,7 +19,7 @@ from datetime import datetime
 from jangin.codec import cbor
 from jangin.errors import DataError, PlanError, ServerError, SiteError
 from jangin.models.lines import ModelLine, read_line
-from jangin.plan.terms import terms
+from jangin.plan.terms import terms_of_cells
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.members import Members
 from jangin.server.selection import best_round, stopped
@@ -81,13 +81,15 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
     """Sign a plan as an operator; the campaign's hash.
 
     Raises:
-        PlanError: JG-plan-003, -010..013, -020..027, -031..035, -042, a plan that cannot run.
+        PlanError: JG-plan-003, -010..013, -020..027, -031..035, -042..044, a plan that cannot run.
         DataError: JG-data-063..071, a model line that cannot be used.
         PrivacyError: JG-privacy-002..005, -016, -017, -037.
         SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
             JG-server-352, it invites sites that are not on the roster.
     """
     check(plan.strategy, plan.privacy)
+    if plan.privacy.cells > 1:
+        raise PlanError("JG-plan-044", where="privacy.cells", cells=plan.privacy.cells)
     line = _installed_line(plan.model_line)
     if line.process != plan.process:
         raise PlanError(
@@ -204,8 +206,8 @@ def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: dateti
 
 
 def least_sites(plan: TrainingPlan) -> int:
-    """Fewest sites with which a round begins; a secure sum has bounds of its own."""
-    return max(plan.sites.min_sites, terms(plan).least if plan.privacy.sums_only else 1)
+    """Fewest sites with which a round begins; a secure sum, or that of each cell, has bounds of its own."""
+    return max(plan.sites.min_sites, sum(cell.least for cell in terms_of_cells(plan)) if plan.privacy.sums_only else 1)
 
 
 def _installed_line(name: str) -> ModelLine:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.errors import JanginError, LinkError, ServerError, SiteError
 from jangin.flower_link.link import EmbeddedLink, Run
-from jangin.plan.terms import terms
+from jangin.plan.terms import terms_of_cells
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.api import SiteApi
 from jangin.server.campaigns import approved_sites, least_sites, plan_of
@@ -209,7 +209,8 @@ class _Server:
         known = roster.identities
         identities = {site: known[site] for site in cohort if site in known}
         digest = hashlib.sha256(roster.payload).digest()
-        return SecureSum(Post(run), terms(plan), identities, digest)
+        (terms,) = terms_of_cells(plan)  # a plan with more than one is not proposed
+        return SecureSum(Post(run), terms, identities, digest)
 
     def _cohort(self, plan: TrainingPlan, settled: float) -> tuple[str, ...]:
         """The sites that have approved and are online, in the plan's order, once there are enough of them.

@@ -47,7 +47,7 @@ class RoundRecord:
         round: from 1; 0 for the scaling that comes before.
         reported: sites whose vector was used.
         abstained: sites that refused politely, with their codes.
-        missing: sites that did not answer.
+        missing: sites that did not answer, or whose cell's sum failed.
     """
 
     round: int
@@ -87,7 +87,7 @@ def rounds(
 
     Args:
         strategy: how updates become a model.
-        ask: how each round's order is answered: by a sum, or one row a site, as the strategy consumes it.
+        ask: how each round's order is answered: by a sum, or one row a site or cell, as the strategy consumes it.
         progress: where to go on from.
         count: rounds of the whole campaign.
         scaling: means and deviations, each (columns,), that every site is to use.

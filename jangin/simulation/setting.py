@@ -148,10 +148,10 @@ def _planned(experiment: Experiment, federation: Federation) -> PrivacyBlock:
     """The privacy block with the number of sites that share noise and open sums.
 
     Raises:
-        PlanError: JG-plan-033, too few of them; JG-plan-034, more than there are.
+        PlanError: JG-plan-033, too few of them; JG-plan-034, more than there are, or than a cell has.
     """
-    there = len(federation.silos)
-    planned = experiment.privacy.among(there)
+    sites = len(federation.silos)
+    planned, there = experiment.privacy.among(sites), experiment.privacy.smallest_cell(sites)
     if planned.n_plan is not None and planned.n_plan > there:
         raise PlanError("JG-plan-034", where="privacy.n_plan", n_plan=planned.n_plan, sites=there)
     check(experiment.strategy, planned)

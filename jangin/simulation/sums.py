@@ -7,12 +7,14 @@ measures and tests; nobody is protected by a sum whose sites are one process.
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jangin.flower_link.wire import Wire
 from jangin.plan.blocks import PrivacyBlock
+from jangin.plan.cells import split
 from jangin.plan.messages import Kind, Order, Said, order_digest, read_order, read_step, said_body
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.secure_sum.journal import MemoryJournal
@@ -20,6 +22,7 @@ from jangin.privacy.secure_sum.policy import Policy, Terms, threshold
 from jangin.privacy.secure_sum.site import Answer, SiteSum
 from jangin.privacy.secure_sum.table import Step
 from jangin.privacy.secure_sum.transcript import Manifest
+from jangin.server.cells import together
 from jangin.server.post import Letter, Looks
 from jangin.server.rounds import RoundRecord
 from jangin.server.sums import SecureSum, waits
@@ -27,6 +30,7 @@ from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered
 from jangin.training.recipe import Recipe
 from jangin.training.site import Site
+from jangin.training.summing import Encoding
 
 __all__ = ["SummingSites", "Way"]
 
@@ -55,15 +59,21 @@ class SummingSites:
             recipe: of the campaign.
             sites: in the order in which they answer.
             strategy: whose local rule they follow.
-            privacy: the plan's block; all sites begin a sum where it names no n_plan.
+            privacy: the plan's block; all sites begin a sum where it names no n_plan, or as many as the
+                smallest cell has.
             campaign: its hash, 64 hex digits.
             through: lays the engine's way around the sites' own answers, of so many sites.
         """
         self.campaign = campaign
         self._recipe, self._sites, self._rule = recipe, list(sites), strategy.local
-        n_plan, invited = privacy.n_plan or len(sites), frozenset(site.name for site in sites)
+        n_plan = privacy.n_plan or privacy.smallest_cell(len(sites))
         n_min_final = privacy.n_min_final or threshold(n_plan)
-        self._terms = terms = Terms(invited, n_plan, n_min_final, privacy.c_max, attempts=1)
+        self._cells = [
+            Terms(cell, n_plan, n_min_final, privacy.c_max, attempts=1)
+            for cell in split(campaign, [site.name for site in sites], privacy.cells)
+        ]
+        self._terms = {name: cell for cell in self._cells for name in cell.invited}
+        terms, self._means = self._cells[0], strategy.consumes == "updates"
         self._keys = {site.name: Ed25519PrivateKey.generate() for site in sites}
         self._identities = {name: key.public_key() for name, key in self._keys.items()}
         self._roster = hashlib.sha256(b"".join(key.public_bytes_raw() for key in self._identities.values())).digest()
@@ -83,16 +93,21 @@ class SummingSites:
         self._previous = b""
 
     def gather(self, order: Order) -> tuple[RoundRecord, Gathered]:
-        """One order as one secure sum; an `Ask` of the round engine.
+        """One order as one secure sum of each cell; an `Ask` of the round engine.
 
         Raises:
-            ServerError: as `SecureSum.answer`. SumError: what a site refuses. PrivacyError: as `Site.contribution`.
+            ServerError: as `together`. SumError: what a site refuses. PrivacyError: as `Site.contribution`.
             ValueError: a recipe whose vectors are not added up in the ring.
         """
         size = order.vector.size or 1 + 2 * len(self._recipe.public_scaling().center)
         encoding = self._recipe.encoding(order.kind, size)
         if encoding is None:
             raise ValueError("Expected a campaign that adds up in the ring.")
+        cells = [(tuple(cell.invited), partial(self._summed, cell, order, size, encoding)) for cell in self._cells]
+        return together(order.round, cells, single=self._means and order.kind is Kind.TRAIN)
+
+    def _summed(self, cell: Terms, order: Order, size: int, encoding: Encoding) -> tuple[RoundRecord, Gathered]:
+        """One order as the secure sum of one cell."""
         manifest = Manifest(
             campaign=self.campaign,
             round=order.round,
@@ -103,7 +118,8 @@ class SummingSites:
             seconds=waits(_ROUND_SECONDS),
             previous=self._previous,
         )
-        asked = SecureSum(self, self._terms, self._identities, self._roster)
+        identities = {name: key for name, key in self._identities.items() if name in cell.invited}
+        asked = SecureSum(self, cell, identities, self._roster)
         record, steps, certificate = asked.answer(order, manifest, quorum=1)
         self._previous = certificate.digest
         return record, encoding.total(steps)
@@ -134,7 +150,7 @@ class SummingSites:
         one = self._open[name] = SiteSum(
             name,
             manifest,
-            self._terms,
+            self._terms[name],
             self._policy,
             self._identities,
             self._keys[name],

@@ -45,7 +45,7 @@ class Strategy(Protocol[State]):
     def consumes(self) -> Literal["sum", "updates"]:
         """`sum` when the sum of the cohort's updates is enough (it then works under secure aggregation).
 
-        `updates` when it needs each single one.
+        `updates` when it needs each single one, or, under secure aggregation, the mean of each cell.
         """
         ...
 
@@ -64,7 +64,7 @@ class Strategy(Protocol[State]):
         Args:
             state: from `init` or the last `update`.
             gathered: updates (site's parameters minus the order's): their sum (d,) for `consumes = "sum"`,
-                else one row a site, (cohort, d).
+                else one row a site, (cohort, d), or a cell, (cells, d).
             cohort: number of sites in it, >= 1.
         """
         ...

@@ -4,6 +4,7 @@ from typing import get_args
 
 from jangin.errors import PlanError
 from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, MrMtlBlock, PrivacyBlock, StrategyBlock
+from jangin.plan.cells import FEWEST_CELLS
 from jangin.privacy.releases import Unit
 from jangin.strategies import build
 
@@ -23,15 +24,20 @@ def check(strategy: StrategyBlock, privacy: PrivacyBlock) -> None:
     """Refuse a pair of blocks that cannot hold together.
 
     Raises:
-        PlanError: JG-plan-021, single updates under secure aggregation; JG-plan-023, M1 for the unit site; JG-plan-026,
-            M3 for another unit than the master, or M2 or M3 with a strategy that needs more than sums from one public
-            start; JG-plan-027, a pull that goes past the mean; JG-plan-031, M2 for another unit than the episode;
-            JG-plan-033, so few sites that those on the server's side could open two sums; JG-plan-035, M2 with several
-            local steps.
+        PlanError: JG-plan-021, single updates under secure aggregation without cells; JG-plan-023, M1 for the unit
+            site; JG-plan-026, M3 for another unit than the master, or M2 or M3 with a strategy that needs more than
+            sums from one public start; JG-plan-027, a pull that goes past the mean; JG-plan-031, M2 for another unit
+            than the episode; JG-plan-033, so few sites that those on the server's side could open two sums;
+            JG-plan-035, M2 with several local steps; JG-plan-043, cells with a strategy or a mechanism that has no use
+            for them.
     """
     if privacy.sums_only:
-        if build(strategy).consumes == "updates":
-            raise PlanError("JG-plan-021", where="strategy.name", strategy=strategy.name, sums=", ".join(_SUMS))
+        single = build(strategy).consumes == "updates"
+        if single and privacy.cells < FEWEST_CELLS:
+            sums, least = ", ".join(_SUMS), FEWEST_CELLS
+            raise PlanError("JG-plan-021", where="strategy.name", strategy=strategy.name, sums=sums, least=least)
+        if privacy.cells > 1 and (not single or (privacy.shares_noise and privacy.epsilon != "none")):
+            raise PlanError("JG-plan-043", where="privacy.cells", strategy=strategy.name, mechanism=privacy.mechanism)
         _check_cohort(privacy)
     if isinstance(strategy, MrMtlBlock) and strategy.lr * strategy.lam > 1:
         raise PlanError("JG-plan-027", where="strategy.lam", lam=strategy.lam, lr=strategy.lr, most=1 / strategy.lr)
@@ -57,15 +63,15 @@ def check(strategy: StrategyBlock, privacy: PrivacyBlock) -> None:
 
 
 def _check_cohort(privacy: PrivacyBlock) -> None:
-    """Two sums over different sites take more than a third of those who began them, who would have to sign both."""
+    """The sites of a sum are enough for those who may collude."""
     n_plan, c_max = privacy.n_plan, privacy.c_max
-    if n_plan is not None and n_plan < 3 * c_max + 1:
+    if n_plan is not None and n_plan < privacy.fewest:
         raise PlanError(
             "JG-plan-033",
             where="privacy.n_plan",
             n_plan=n_plan,
             c_max=c_max,
-            least=3 * c_max + 1,
+            least=privacy.fewest,
             most=(n_plan - 1) // 3,
         )
 

@@ -1,7 +1,8 @@
 """Coordinate-wise median: a sum-free rule that a minority of wrong sites cannot drag far.
 
 Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates" (ICML,
-arXiv 1803.01498), Algorithm 1, Option I. It needs every single update, so it cannot stand under secure aggregation.
+arXiv 1803.01498), Algorithm 1, Option I. It needs every single update; under secure aggregation it takes
+the cells' means instead (`plan/cells.py`), and a minority of cells with a wrong site in them cannot drag it far.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +28,6 @@ class Median:
         return parameters
 
     def update(self, state: Vector, gathered: Gathered, cohort: int) -> tuple[Vector, Vector]:
-        """One step along the median of the updates (cohort, d)."""
+        """One step along the median of the updates (cohort, d), or of the cells' means (cells, d)."""
         parameters = (state + self.server_lr * np.median(gathered, axis=0)).astype(np.float32)
         return parameters, parameters

@@ -57,7 +57,7 @@ class Summing:
         """That of a campaign of so many sites; None where its vectors may be seen one by one."""
         if not (privacy.sums_only or (privacy.shares_noise and privacy.epsilon != "none")):
             return None
-        return cls(sites, privacy.update_clip, nominal_units)
+        return cls(privacy.largest_cell(sites), privacy.update_clip, nominal_units)
 
     def encoding(self, kind: Kind, mechanism: Mechanism | None, lr: float, size: int) -> Encoding:
         """Of the vectors of `size` values that answer orders of a kind; lr: of the sites' descent.

@@ -19,6 +19,7 @@ from jangin.client.state import SiteFolder
 from jangin.client.sums import NOTHING_NOTED
 from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
+from jangin.plan.cells import split
 from jangin.plan.messages import Kind, Order, order_body, order_digest, step_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Account, Wish
@@ -371,6 +372,18 @@ def test_an_order_that_begins_a_secure_sum_clears_with_what_it_takes(case: Case,
     assert joining.identities.keys() == {"site-0"}
     assert is_of_a_sum(wire)
     assert not is_of_a_sum(bare)
+
+
+def test_a_site_of_a_plan_of_cells_joins_those_of_its_own_cell_alone(case: Case, ministry: Any) -> None:
+    sites: dict[str, Any] = {"invite": [f"site-{number}" for number in range(12)], "min_sites": 12}
+    privacy = SECRET["privacy"] | {"cells": 3}
+    bare, standing = case(changed={"sites": sites, "strategy": {"name": "median"}, "privacy": privacy})
+    wire, _ = beginning(standing, bare, ministry.now)
+    joining = clear(wire, standing, ministry.now).joining
+    assert joining is not None
+    (own,) = [cell for cell in split(wire.campaign, sites["invite"], 3) if "site-0" in cell]
+    assert joining.terms.invited == own
+    assert len(own) == 4
 
 
 def test_a_plan_of_sums_is_never_answered_in_clear_nor_the_other_way_round(case: Case, ministry: Any) -> None:

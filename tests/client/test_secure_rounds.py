@@ -126,8 +126,8 @@ class Federation:
     def begin(self, order: Order = TRAIN, attempt: int = 1) -> ServerSum:
         """A sum that all others have begun."""
         manifest = self.manifest(order, attempt=attempt)
-        self.peers.begin(manifest, terms(self.plan), self.identities)
-        return ServerSum(manifest, terms(self.plan), self.identities)
+        self.peers.begin(manifest, terms(self.plan, "site-0"), self.identities)
+        return ServerSum(manifest, terms(self.plan, "site-0"), self.identities)
 
     def push(self, wire: Wire, name: str = "site-0") -> str:
         self.wait(lambda: name in self.server.link.online())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jangin.errors import JanginError, ServerError, SiteError
+from jangin.errors import JanginError, PlanError, ServerError, SiteError
 from jangin.server import campaigns
 from jangin.server.store import CampaignRow, Outcome, RoundEntry, State
 
@@ -178,3 +178,12 @@ def test_status_names_everybody(world: Any, life: Any) -> None:
     status = campaigns.status(world.store, life.hash)
     assert (status.round, status.rounds, status.attempts) == (1, 4, [failed, done])
     assert (status.invited, status.approved) == (("site-0", "site-1", "site-2"), [])
+
+
+def test_a_plan_of_cells_is_never_proposed(world: Any, plan: Any) -> None:
+    sites = [f"site-{number}" for number in range(12)]
+    privacy = {"privacy.secure_aggregation": "required", "privacy.nominal_units": 8, "privacy.c_max": 1}
+    cells = plan(**{"sites.invite": sites, "strategy.name": "median", "privacy.cells": 3, **privacy})
+    with pytest.raises(PlanError, match=r"JG-plan-044 privacy\.cells: 3 cells run in simulations only"):
+        world.propose(cells)
+    assert not world.store.campaigns()

@@ -53,7 +53,7 @@ class Campaign:
     def __init__(self, world: Any, made: Any) -> None:
         self.world, self.made, self.recipe = world, made, Recipe.of(made)
         self.sites = SumSites(SITES, self.vector, campaign=made.hash)
-        self.sites.terms = terms(made)
+        self.sites.terms = terms(made, SITES[0])
         self.folder = world.state.checkpoints(made.hash)
         world.propose(made)
 

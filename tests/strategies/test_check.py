@@ -27,7 +27,28 @@ def privacy(**settings: Any) -> PrivacyBlock:
 def test_single_updates_and_secure_aggregation_exclude_each_other_and_the_way_out_is_named() -> None:
     with pytest.raises(PlanError, match=r"JG-plan-021 strategy\.name: strategy median") as caught:
         check(strategy("median"), privacy(secure_aggregation="required"))
-    assert all(name in str(caught.value) for name in (*SUMS, "secure_aggregation: none"))
+    assert all(name in str(caught.value) for name in (*SUMS, "privacy.cells", "secure_aggregation: none"))
+
+
+def test_single_updates_are_means_of_three_cells_or_more_under_secure_aggregation() -> None:
+    for epsilon in ("none", 4):
+        check(strategy("median"), privacy(epsilon=epsilon, secure_aggregation="required", cells=3))
+        with pytest.raises(PlanError, match="JG-plan-021"):
+            check(strategy("median"), privacy(epsilon=epsilon, secure_aggregation="required", cells=2))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_cells_are_refused_where_one_sum_gives_the_same(name: str) -> None:
+    with pytest.raises(
+        PlanError, match=r"JG-plan-043 privacy\.cells: .*median with mechanism M1 or with epsilon: none"
+    ):
+        check(strategy(name), privacy(secure_aggregation="required", cells=3))
+
+
+@pytest.mark.parametrize("mechanism", ["M2", "M3"])
+def test_noise_is_not_shared_among_cells(mechanism: str) -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-043 privacy\.cells: "):
+        check(strategy("median"), privacy(epsilon=4, secure_aggregation="required", mechanism=mechanism, cells=3))
 
 
 @pytest.mark.parametrize("name", SUMS)
