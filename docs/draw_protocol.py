@@ -19,13 +19,14 @@ ORDERS = {
     Kind.SCALE: "nothing but a deadline; once, before the first round",
     Kind.TRAIN: "the shared parameters, the learnt scaling, whether to hold; or a secure sum's manifest",
     Kind.COLLECT: "nothing but a deadline; to four sites at a time, where updates are large",
+    Kind.EVALUATE: "the parameters after one of the plan's evaluated rounds, the learnt scaling; or a manifest as well",
     Kind.SHARE: "secure sum: everybody's adverts, U1",
     Kind.MASK: "secure sum: what each dealer, U2, sealed for this site",
     Kind.CERTIFY: "secure sum: who has sent a masked vector, U3",
     Kind.UNMASK: "secure sum: the signatures over U2 and U3",
 }
 REPLIES = {
-    Content.MOMENTS: "clipped sums for a common scaling, noised under privacy",
+    Content.MOMENTS: "clipped sums for a common scaling, or of losses on the hold-out, noised under privacy",
     Content.UPDATE: "one flat float32 vector, noised under privacy",
     Content.HELD: "the update is ready, here",
     Content.SUM: "the answer to a step of a secure sum, and nothing beside it",

@@ -7,6 +7,7 @@ planted outliers; half of the runs are shadow models for attacks on the others (
 
 import argparse
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from jangin.models.layout import Vector
 from jangin.privacy.accounting import epsilon_pld
 from jangin.records.examples import Examples
-from jangin.server.rounds import Progress, rounds
+from jangin.server.rounds import Progress, gather, rounds
 from jangin.simulation.attacks.membership import (
     Roc,
     likelihood_ratios,
@@ -118,7 +119,7 @@ def one_run(
     strategy = build_strategy(block)
     site = Site("site-0", heats[used[run]], scaling, learner, seed=run)
     server = Overheard(SequentialExchange([site], block, strategy))
-    for _, progress in rounds(strategy, server, Progress.start(strategy, initial), block.rounds):
+    for _, progress in rounds(strategy, partial(gather, server), Progress.start(strategy, initial), block.rounds):
         released = progress.parameters
     known = scaling.apply(heats)
     scores[0] = sum(update_scores(learner, order.vector, reply.update, LR, *known) for order, reply in server.heard)

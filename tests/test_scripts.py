@@ -127,6 +127,29 @@ def test_the_example_of_personal_models_compares_three_answers_and_draws_them(ru
     assert picture.read_text().count("<svg") == 1
 
 
+def test_the_example_of_shared_noise_sets_two_mechanisms_beside_each_other_and_counts_what_they_send(
+    run, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = 20 * 12
+    np.savez(
+        tmp_path / "set.npz",
+        X=rng.normal(size=(rows, 42)).astype(np.float32),
+        y=rng.uniform(0, 125, rows).astype(np.float32),
+        silo=np.arange(rows) % 20,
+        unit=np.arange(rows) // 20,
+        split=(np.arange(rows) // 20 % 3 == 0).astype(np.int8),
+    )
+    picture = tmp_path / "picture.svg"
+    done = run("examples/shared_noise.py", str(tmp_path / "set.npz"), "--quick", "--picture", str(picture))
+    assert done.returncode == 0, done.stderr
+    assert "H = 11 honest shares of 20 sites" in done.stdout
+    sent = {line[:2]: int(line.split(" | ")[3].replace(",", "")) for line in done.stdout.splitlines()[2:]}
+    assert sent["M1"] == 2 * 4 * 43
+    assert sent["M2"] > 10 * sent["M1"]  # of so small a model the keys and shares weigh most
+    assert picture.read_text().count("<svg") == 1
+
+
 def test_the_mnist_benchmark_prints_two_accuracies_and_a_ratio(run, tmp_path: Path) -> None:
     (tmp_path / "mnist").mkdir()
     rng = np.random.default_rng(0)

@@ -15,6 +15,7 @@ from jangin.errors import PrivacyError
 
 if TYPE_CHECKING:
     from jangin.plan.blocks import PrivacyBlock, StrategyBlock
+    from jangin.plan.training_plan import Evaluation
     from jangin.privacy.recount import Recount
     from jangin.training.explanation import Explanation
 
@@ -41,12 +42,12 @@ def explain(
     from jangin.training.explanation import explain as explained
 
     talk = Talk(form, lang or default_lang())
-    strategy, block, nominal_units, sites = _blocks(plan)
+    strategy, block, nominal_units, sites, evaluation = _blocks(plan)
     check(strategy, block)
     found = (
         NO_DIFFERENTIAL_PRIVACY
         if block.epsilon == "none"
-        else explained(block, strategy, _known(nominal_units, plan, "privacy.nominal_units"), sites)
+        else explained(block, strategy, _known(nominal_units, plan, "privacy.nominal_units"), sites, evaluation)
     )
     left, left_text = ({}, "") if at is None else _at_site(plan, at, talk)
     if isinstance(found, str):
@@ -118,15 +119,15 @@ def _confirm(site: Path, content: bytes, where: str) -> None:
     confirm(content, account.reservation.cost, where)
 
 
-def _blocks(file: Path) -> tuple["StrategyBlock", "PrivacyBlock", int | None, int]:
-    """Strategy, privacy, nominal units and number of sites of a plan, or of a simulation."""
+def _blocks(file: Path) -> tuple["StrategyBlock", "PrivacyBlock", int | None, int, "Evaluation | None"]:
+    """Strategy, privacy, nominal units, number of sites and evaluation of a plan, or of a simulation without any."""
     from jangin.codec.document import parse, read_yaml
     from jangin.plan.training_plan import TrainingPlan
 
     tree = read_yaml(file)
     if "data" not in tree:
         plan = parse(tree, TrainingPlan, str(file))
-        return plan.strategy, plan.privacy, plan.privacy.nominal_units, len(plan.sites.invite)
+        return plan.strategy, plan.privacy, plan.privacy.nominal_units, len(plan.sites.invite), plan.evaluate
     from jangin.simulation.experiment import NpzData, ProcessData, read_experiment
 
     experiment = read_experiment(file, {})
@@ -140,7 +141,7 @@ def _blocks(file: Path) -> tuple["StrategyBlock", "PrivacyBlock", int | None, in
             sites = data.sites
         case _:
             sites = len(data.records)
-    return experiment.strategy, experiment.privacy, experiment.privacy.nominal_units, sites
+    return experiment.strategy, experiment.privacy, experiment.privacy.nominal_units, sites, None
 
 
 def _at_site(file: Path, folder: Path, talk: Talk) -> tuple[dict[str, Any], str]:
@@ -192,6 +193,9 @@ def _explained(found: "Explanation", keys: dict[str, Any], lang: str) -> str:
         lines.append(say("shares", honest=found.honest_shares, n_plan=found.n_plan, c_max=found.c_max))
     if found.scaling_noise_multiplier is not None:
         lines.append(say("opening", noise=found.scaling_noise_multiplier))
+    if found.evaluation_noise_multiplier is not None:
+        noise, part = found.evaluation_noise_multiplier, found.figure_noise
+        lines.append(say("evaluations", noise=noise, count=found.evaluations, part=part))
     first = next(iter(found.readings.values()))
     after = [say("after", rounds=part.rounds) for part in first.by_rounds]
     costs = [

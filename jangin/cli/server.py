@@ -229,7 +229,7 @@ def status(
 
 
 _STATES = {"proposed": "제안됨", "approved": "승인됨", "running": "진행 중", "finished": "완료", "aborted": "중단됨"}
-_OUTCOMES = {"finished": "완료", "failed": "실패"}
+_OUTCOMES = {"begun": "시작", "finished": "완료", "failed": "실패"}
 _STATUSES = {"invited": "초대함", "waiting": "확인 대기", "active": "활성", "suspended": "정지", "revoked": "폐기"}
 
 
@@ -256,7 +256,9 @@ def _campaign(campaign: "CampaignStatus", model: str | None, talk: Talk) -> str:
         (talk.word("rounds", "라운드"), f"{campaign.round}/{campaign.rounds}"),
         (talk.word("approved by", "승인한 사업장"), ", ".join(campaign.approved) or none),
         (talk.word("not yet by", "아직 승인하지 않은 사업장"), ", ".join(waiting)),
+        (talk.word("ended early", "조기 종료"), campaign.stopped),
         (talk.word("model", "모델"), model and f"{model}/final.safetensors, scaling.json"),
+        (talk.word("model of round", "모델의 라운드"), campaign.evaluations and str(campaign.chosen)),
     ]
     lines = [f"{name}: {value}" for name, value in facts if value]
     head = talk.word(
@@ -264,12 +266,31 @@ def _campaign(campaign: "CampaignStatus", model: str | None, talk: Talk) -> str:
         "라운드, 시도, 결과, 초, 보고, 기권 또는 거부, 응답 없음",
     ).split(", ")
     rows = [_attempt(entry, talk) for entry in campaign.attempts]
-    return "\n".join([*lines, *([table(head, rows)] if rows else [])])
+    return "\n".join([*lines, *([table(head, rows)] if rows else []), *_evaluations(campaign, talk)])
+
+
+def _evaluations(campaign: "CampaignStatus", talk: Talk) -> list[str]:
+    """How good the models of evaluated rounds are on the hold-outs, as far as noise lets one see."""
+    if not campaign.evaluations:
+        return []
+    title = talk.word("On the hold-outs (± the deviation of the noise):", "평가용 기록에서의 값 (± 잡음의 표준편차):")
+    head = talk.word("round, figures, sites, why not", "라운드, 값, 사업장 수, 값이 없는 이유").split(", ")
+    rows = [
+        (
+            str(one.round),
+            ", ".join(f"{metric} {value:.4g} ± {noise:.2g}" for metric, (value, noise) in one.figures.items()) or "-",
+            str(len(one.reported)),
+            one.reason or "-",
+        )
+        for one in campaign.evaluations
+    ]
+    return ["", title, table(head, rows)]
 
 
 def _attempt(entry: "RoundEntry", talk: Talk) -> tuple[str, ...]:
     """One row; who is in none of its lists has a dash."""
-    absent = ", ".join(f"{site}: {code}" for site, code in {**entry.abstained, **entry.refused}.items())
+    coded = [*entry.abstained.items(), *entry.refused.items(), *entry.blamed.items()]
+    absent = ", ".join(f"{site}: {code}" for site, code in dict.fromkeys(coded))
     return (
         talk.word("scaling", "척도") if entry.round == 0 else str(entry.round),
         str(entry.attempt),

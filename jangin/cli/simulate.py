@@ -81,8 +81,9 @@ def demo(
         Path | None, typer.Option("--from", metavar="SIM.yaml", help="A simulation of a process or of records instead.")
     ] = None,
     secure_aggregation: Annotated[
-        bool, typer.Option("--secure-aggregation/--no-secure-aggregation", help="Not built yet.")
-    ] = False,
+        bool,
+        typer.Option("--secure-aggregation/--no-secure-aggregation", help="The server sees sums only; needs 4 sites."),
+    ] = True,
     keep: Annotated[Path | None, typer.Option(help="A new folder that keeps records, logs, history, model.")] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,

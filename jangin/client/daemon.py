@@ -30,7 +30,7 @@ from jangin.client.workbench import Contribution, Done, Job, Workbench
 from jangin.errors import JanginError, LinkError, PrivacyError, SiteError, SumError
 from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Reply, Said, reply_body
+from jangin.plan.messages import Kind, Reply, Said, reply_body
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
 from jangin.privacy.secure_sum.site import Answer
@@ -60,6 +60,11 @@ class _Work:
     incoming: Incoming
     cleared: Cleared
     future: Future[Done | Contribution]
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether it is charged with the opening, for good, and not with its round."""
+        return self.incoming.wire.kind == Kind.EVALUATE
 
 
 @dataclass
@@ -141,8 +146,9 @@ class Daemon:
                 self._bench.stop()
                 for campaign in sums.campaigns:
                     self._end_sum(campaign, sums, journal)
-                for campaign, number in self._working:
-                    self._give_back(ledger, campaign, number)
+                for (campaign, number), work in self._working.items():
+                    if not work.evaluates:
+                        self._give_back(ledger, campaign, number)
                     journal.move(campaign, number, Task.LOST, self._clock())
         self._say(logging.INFO, "stopped")
 
@@ -160,6 +166,7 @@ class Daemon:
                         self._serve(link, session)
             except JanginError as error:
                 self._say(logging.WARNING, str(error))
+                self._end_overdue(sums, journal)
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
 
@@ -178,6 +185,7 @@ class Daemon:
         pace = session.api.ack()
         while not self._stopping:
             self._collect(session)
+            self._end_overdue(session.sums, session.journal)
             self._commit(session)
             self._send(link, session.journal)
             incoming = self._receive(link)
@@ -223,7 +231,8 @@ class Daemon:
             if joining is not None and cleared.again:
                 self._tell(incoming, session.sums.advert(joining.manifest), session)
                 return
-            kept = self._folder.kept_reply(wire.campaign) if cleared.again else None
+            evaluates = wire.kind == Kind.EVALUATE
+            kept = self._folder.kept_reply(wire.campaign, evaluation=evaluates) if cleared.again else None
             own = self._folder.own(wire.campaign)
         except JanginError as error:
             self._abstain(incoming, error, session)
@@ -237,10 +246,14 @@ class Daemon:
             return
         journal.lose_held(*place, now)
         try:
-            if joining is None:
-                session.ledger.spend(*place, now)
-            else:
+            if joining is not None:
+                if evaluates:  # begun once, whatever comes of it: the plan pays for no second attempt
+                    self._folder.keep_reply(wire.campaign, Kept(wire.round, cleared.digest, b"", None), evaluation=True)
                 session.sums.begin(joining)
+            elif not evaluates:
+                session.ledger.spend(*place, now)
+            elif not session.ledger.accounts[wire.campaign].opened:
+                session.ledger.spend(wire.campaign, 0, now)
         except JanginError as error:
             self._abstain(incoming, error, session)
             return
@@ -308,7 +321,10 @@ class Daemon:
         answered = None if last is None else (last, "")
         if kept is not None and (last is None or kept.round >= last):
             answered = kept.round, kept.order
+        evaluated = self._folder.kept_reply(wire.campaign, evaluation=True)
         working = self._working.get((wire.campaign, wire.round))
+        if wire.kind == Kind.EVALUATE and working is None:
+            working = next((work for place, work in self._working.items() if place[0] == wire.campaign), None)
         return Standing(
             folder=self._folder.path,
             settings=self._settings,
@@ -318,6 +334,7 @@ class Daemon:
             envelope=session.journal.plan(wire.campaign),
             approved=session.journal.approval(wire.campaign) is not None,
             answered=answered,
+            evaluated=None if evaluated is None else (evaluated.round, evaluated.order),
             training=None if working is None else working.cleared.digest,
             account=session.ledger.accounts.get(wire.campaign),
             units=session.ledger.units(wire.campaign),
@@ -337,7 +354,7 @@ class Daemon:
             try:
                 done = work.future.result()
             except SiteError as error:
-                if work.cleared.joining is None:
+                if work.cleared.joining is None and not work.evaluates:
                     self._give_back(session.ledger, *place)
                 session.sums.end(place[0])
                 self._abstain(work.incoming, error, session)
@@ -352,7 +369,7 @@ class Daemon:
                 self._advertise(place, work, done, session)
                 continue
             kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
-            self._folder.keep_reply(place[0], kept)
+            self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
             if done.own is not None:
                 self._folder.keep_own(place[0], done.own)
             session.journal.move(*place, Task.TRAINED, self._clock())
@@ -380,6 +397,11 @@ class Daemon:
         sums.end(campaign)
         if Task.LOST in MOVES[journal.task(campaign, held.round)]:
             journal.move(campaign, held.round, Task.LOST, self._clock())
+
+    def _end_overdue(self, sums: Sums, journal: Journal) -> None:
+        """End what the server has let wait for too long, also while there is no connection."""
+        for campaign in sums.overdue():
+            self._end_sum(campaign, sums, journal)
 
     def _give_back(self, ledger: Ledger, campaign: str, number: int) -> None:
         """Free the charge of a round of which nothing left; one that was never charged, or is over, stays as it is."""
@@ -430,15 +452,19 @@ class Daemon:
     def _send(self, link: SiteLink, journal: Journal) -> None:
         """Send what is ready; what meets a broken link stays ready for the next.
 
-        An answer that the server five times could not take is given up: it would be in every other's way.
+        An answer that the server five times could not take is given up: it would be in every other's way. A vector does
+        not leave any more once a person has taken back the yes to its campaign.
         """
         while self._ready:
             ready = self._ready[0]
             place = ready.wire.campaign, ready.wire.round
             try:
-                link.reply(ready.incoming, ready.wire)
                 reached = ready.sent
-                if reached is not None:
+                if reached is not None and journal.approval(place[0]) is None:
+                    reached = Task.LOST
+                else:
+                    link.reply(ready.incoming, ready.wire)
+                if reached is Task.SENT:
                     _log.info("Round %d of campaign %.12s: answered.", place[1], place[0])
             except LinkError as error:
                 ready.tries += error.code == _NO_ANSWER

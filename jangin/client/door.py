@@ -31,7 +31,7 @@ __all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
 
 PUBLIC_CODES: Final = frozenset(
     {f"JG-site-{number}" for number in (*range(110, 128), *range(306, 314))}
-    | {f"JG-plan-{number:03d}" for number in (1, 2, 3, 20, 21, 23, 26, 27, 31, 32, 33, 34, 35)}
+    | {f"JG-plan-{number:03d}" for number in (1, 2, 3, 20, 21, 23, 26, 27, 31, 32, 33, 34, 35, 40, 41, 42)}
     | {f"JG-sum-{number:03d}" for number in (*range(1, 12), *range(13, 16), *range(21, 24))}
 )
 """Reasons to abstain that the server may know: plan, signature, staff, roster, model line, clock, approval, form, and
@@ -161,6 +161,13 @@ class Answer(Form):
                     "en": f"Told the server that the update of round {number} of campaign {name} is ready here.",
                     "ko": f"캠페인 {name}, 라운드 {number}: 모델 업데이트가 이곳에 준비되었음을 알림.",
                 }
+            case Content.MOMENTS if self.kind is Kind.EVALUATE:
+                return {
+                    "en": f"Sent {count} sums of the hold-out: how good the model of round {number} of campaign {name} "
+                    "is here; no single record is in them.",
+                    "ko": f"캠페인 {name}, 라운드 {number}: 평가용 기록에서 모델이 얼마나 맞는지 합 {count}개로 보냄. "
+                    "개별 기록은 들어 있지 않음.",
+                }
             case Content.MOMENTS:
                 return {
                     "en": f"Sent {count} sums for the common scaling of campaign {name}; no single record is in them.",
@@ -223,7 +230,7 @@ class SumAnswer(Form):
 
 def _step(kind: Kind) -> Step:
     """The step of a secure sum that a message of this kind is."""
-    return Step.ADVERTISE if kind in (Kind.SCALE, Kind.TRAIN) else Step(kind.value)
+    return Step.ADVERTISE if kind in (Kind.SCALE, Kind.TRAIN, Kind.EVALUATE) else Step(kind.value)
 
 
 _STEPS: Final[Mapping[Step, tuple[str, str]]] = {
@@ -288,6 +295,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "scale": Answer,
     "train": Answer,
     "collect": Answer,
+    "evaluate": Answer,
     **{step.value: SumAnswer for step in Step},
 }
 """All that may leave, by what it is."""

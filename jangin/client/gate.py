@@ -21,6 +21,7 @@
 | JG-sum-012 | too few of the sites that are known here may take part | `local` |
 | JG-sum-023 | a step of a sum that is not open here | the code |
 | 314 | the round was answered already, or is behind one that was | `local` |
+| 328 | it evaluates a round that was evaluated already, or while the campaign's last order is in the worker | `local` |
 | 317 | it collects an update that is not kept here | `local` |
 | 320 | there are no validated records of its process here | `local` |
 | 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
@@ -34,9 +35,9 @@ that began the sum that is open.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +73,7 @@ STEPS: Final[Mapping[str, Step]] = {step.value: step for step in Step if step is
 
 _LINE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ABSENT = "absent"
+_PATIENCE: Final = 2.0  # rounds: a server may wait for others as long as one, and an answer has to come to it
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Standing:
         envelope: the signed plan that the order names, or None.
         approved: whether a person here said yes to it.
         answered: round and digest of the last order of this campaign that was answered with an update or moments.
-        training: digest of the order of this round that is being trained, or None.
+        evaluated: the same of its last evaluation that was answered, or, in a sum, begun.
+        training: digest of the order of this round that is being trained, or None; for an evaluation, of any order of
+            its campaign.
         account: of this campaign in the ledger, or None.
         units: keys of the units of the campaign that the ledger charged.
         episodes: keys of the episodes that the ledger lets take part.
@@ -104,6 +108,7 @@ class Standing:
     envelope: bytes | None = field(repr=False)
     approved: bool
     answered: tuple[int, str] | None
+    evaluated: tuple[int, str] | None
     training: str | None
     account: Account | None = field(repr=False)
     units: frozenset[bytes] = field(repr=False)
@@ -121,10 +126,11 @@ class Cleared:
         plan: of its campaign.
         payload: the plan's canonical CBOR.
         digest: of the order, 64 hex digits.
-        deadline_s: seconds the site has, from receipt.
+        deadline_s: seconds the site has, from receipt: no more than the plan gives a round.
         hold: whether the update is to wait here.
         records: the folder to train on.
-        episodes: those that may take part, by their ids, each with the digest of its content.
+        episodes: those that may take part, by their ids, each with the digest of its content; those of the hold-out for
+            an evaluation, and of the training side for anything else.
         cost: what was reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         again: whether it is to be answered with what was kept.
         joining: the secure sum that it begins, or, where it comes again, that is open; None: the answer is in clear.
@@ -154,27 +160,38 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     _check_line(plan)
     _check_round(order, plan)
     digest = order_digest(order).hex()
+    evaluates, training = order.kind is Kind.EVALUATE, standing.training
     joining = _joining(order, plan, roster, standing)
     if joining is not None:
         again = joining.manifest == standing.open
         if not again:
             standing.noted.check(joining.manifest, Step.ADVERTISE, joining.manifest.digest)
+            if evaluates and _evaluated_again(order, digest, standing.evaluated, plan):
+                raise SiteError("JG-site-328", campaign=plan.campaign, round=order.round, problem="it was begun before")
+    elif evaluates:
+        again = _evaluated_again(order, digest, standing.evaluated, plan)
+        if training not in (None, digest):  # it may still give back what both are charged by
+            raise SiteError(
+                "JG-site-328", campaign=plan.campaign, round=order.round, problem="another order is in work"
+            )
     else:
         again = _asked_again(order, digest, standing.answered, plan)
-        if standing.training not in (None, digest):
+        if training not in (None, digest):
             raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
-    known = again or (joining is None and standing.training is not None)
+    known = again or (joining is None and training is not None)
     records, manifest = records_for(plan, standing.settings, standing.folder)
     account = _reserved(standing.account, plan)
-    if joining is None and not known and account.state(order.round) is not State.RESERVED:
+    charged = joining is not None or known or evaluates  # an evaluation with the opening, a sum by its own number
+    if not charged and account.state(order.round) is not State.RESERVED:
         raise SiteError("JG-site-319", campaign=plan.campaign, round=order.round)
-    episodes = allowed(plan.privacy.unit, manifest, standing.units, standing.episodes)
-    if not episodes:
+    episodes = allowed(plan.privacy.unit, manifest, standing.units, standing.episodes, held_out=evaluates)
+    if not episodes and not evaluates:  # an empty hold-out gives an empty sum, and nobody learns of it
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
     most = standing.settings.limits.rounds_a_day
     if not known and standing.begun >= most:
         raise SiteError("JG-site-323", count=standing.begun, most=most)
     cost = account.reservation.cost
+    deadline_s = min(deadline_s, plan.sites.deadline_s)
     return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again, joining)
 
 
@@ -284,9 +301,14 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
     manifest.require(campaign=plan.hash, round=order.round, model=order_digest(order))
     if order.kind is Kind.TRAIN:
         manifest.require(size=len(order.vector))
+    if plan.evaluate is not None and order.kind is Kind.EVALUATE:
+        manifest.require(size=1 + len(plan.evaluate.metrics))
     manifest.require(roster=hashlib.sha256(roster.payload).digest())
     invited = {name: key for name, key in roster.identities.items() if name in plan.sites.invite}
-    return Joining(manifest, terms(plan), standing.settings.secure_sum.policy(invited), roster.identities)
+    policy = standing.settings.secure_sum.policy(invited)
+    patience = timedelta(seconds=_PATIENCE * plan.sites.deadline_s)
+    evaluates = order.kind is Kind.EVALUATE
+    return Joining(manifest, terms(plan), policy, roster.identities, patience, evaluates)
 
 
 def _check_membership(standing: Standing, now: datetime) -> Roster:
@@ -316,7 +338,11 @@ def _check_line(plan: TrainingPlan) -> None:
 
 def _check_round(order: Order, plan: TrainingPlan) -> None:
     """Whether the plan has such a round: each one spends privacy."""
-    rounds = range(1) if order.kind is Kind.SCALE else range(1, plan.strategy.rounds + 1)
+    rounds: Collection[int] = range(1, plan.strategy.rounds + 1)
+    if order.kind is Kind.SCALE:
+        rounds = range(1)
+    if order.kind is Kind.EVALUATE:
+        rounds = plan.evaluated_rounds
     if order.round not in rounds:
         raise SiteError("JG-site-313", kind=order.kind.value, round=order.round, rounds=plan.strategy.rounds)
 
@@ -331,6 +357,17 @@ def _asked_again(order: Order, digest: str, answered: tuple[int, str] | None, pl
     again = (order.round, digest) == answered
     if order.round <= last and not again:
         raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=last)
+    return again
+
+
+def _evaluated_again(order: Order, digest: str, evaluated: tuple[int, str] | None, plan: TrainingPlan) -> bool:
+    """Whether an evaluation is to be answered with what was kept; no round is evaluated twice, nor one before it."""
+    last = evaluated or (0, "")
+    again = (order.round, digest) == last
+    if order.round <= last[0] and not again:
+        raise SiteError(
+            "JG-site-328", campaign=plan.campaign, round=order.round, problem=f"round {last[0]} was already"
+        )
     return again
 
 

@@ -49,26 +49,38 @@ def wish(plan: TrainingPlan, cost: Cost | None, manifest: Manifest, records: Pat
 
 
 def _units(plan: TrainingPlan, manifest: Manifest) -> dict[bytes, list[bytes]]:
-    """The keys of the training units, each with those of its episodes."""
-    if not set(manifest.train) <= manifest.contents.keys():
+    """The keys of the training units, and where the plan evaluates of the hold-out's, each with those of its episodes.
+
+    A unit of the hold-out is charged as if it trained, too.
+    """
+    names = [*manifest.train, *(manifest.holdout if plan.evaluate is not None else ())]
+    if not manifest.contents.keys() >= set(names):
         raise SiteError("JG-site-320", process=plan.process, problem="their contents have no digests yet")
-    of_unit = {name: [bytes.fromhex(digest) for digest in manifest.contents[name].values()] for name in manifest.train}
+    of_unit = {name: [bytes.fromhex(digest) for digest in manifest.contents[name].values()] for name in names}
     if plan.privacy.unit is Unit.EPISODE:
         return {episode: [episode] for episodes in of_unit.values() for episode in episodes}
     return {unit_key(plan.privacy.unit, name): episodes for name, episodes in of_unit.items()}
 
 
-def allowed(unit: Unit, manifest: Manifest, units: Collection[bytes], episodes: Collection[bytes]) -> dict[str, str]:
-    """The training episodes that may take part, by their ids, each with its digest; of one content the first.
+def allowed(
+    unit: Unit,
+    manifest: Manifest,
+    units: Collection[bytes],
+    episodes: Collection[bytes],
+    *,
+    held_out: bool = False,
+) -> dict[str, str]:
+    """The episodes of one side that may take part, by their ids, each with its digest; of one content the first.
 
     Args:
         unit: of the campaign; where it is not the episode, whoever was not charged has no part in it, whatever he has.
         manifest: of the records.
         units: keys of the units that were charged.
         episodes: keys of the episodes that were.
+        held_out: of the hold-out; else of the training side.
     """
     first: dict[str, str] = {}
-    for name in manifest.train:
+    for name in manifest.holdout if held_out else manifest.train:
         if unit is Unit.EPISODE or unit_key(unit, name) in units:
             for episode, digest in sorted(manifest.contents.get(name, {}).items()):
                 first.setdefault(digest, episode)

@@ -2,7 +2,7 @@
 
     site.yaml       settings                       root.pub, ca.crt   of the federation, given by hand
     keys/           identity, node, storage, 0600  trust.state        staff and roster, verified at every use
-    site.sqlite     approvals, tasks, egress, sums updates/           each campaign's last reply, for a second asking
+    site.sqlite     approvals, tasks, egress, sums updates/           each campaign's last replies, for a second asking
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
     own/            parameters that stay here, encrypted under keys/storage, a file a campaign
 
@@ -492,12 +492,13 @@ class SiteFolder:
         return Ledger(self.path / "ledger.sqlite", site, _LedgerKey(self.identity()), anchor(self._head_file), connect)
 
     def drop_reply(self, campaign: str) -> None:
-        """Remove a campaign's last reply: nobody may ask for it any more.
+        """Remove a campaign's last replies: nobody may ask for them any more.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        (self.path / "updates" / f"{campaign}.cbor").unlink(missing_ok=True)
+        for evaluation in (False, True):
+            self._reply_file(campaign, evaluation).unlink(missing_ok=True)
 
     def keep_own(self, campaign: str, parameters: bytes) -> None:
         """Keep parameters that stay at this site, encrypted (AES-256-GCM, NIST SP 800-38D) and bound to the campaign.
@@ -529,23 +530,26 @@ class SiteFolder:
     def _own_file(self, campaign: str) -> Path:
         return self.path / "own" / f"{campaign}.bin"
 
-    def keep_reply(self, campaign: str, kept: Kept) -> None:
-        """Write a campaign's last reply before it leaves.
+    def _reply_file(self, campaign: str, evaluation: bool) -> Path:
+        return self.path / "updates" / f"{campaign}{'.evaluation' if evaluation else ''}.cbor"
+
+    def keep_reply(self, campaign: str, kept: Kept, *, evaluation: bool = False) -> None:
+        """Write a campaign's last reply before it leaves; that to an evaluation stands beside the other.
 
         Raises:
             OSError: the folder cannot be written.
         """
         vector = None if kept.vector is None else kept.vector.astype("<f4", copy=False).tobytes()
         content = {"round": kept.round, "order": kept.order, "body": kept.body, "vector": vector}
-        write_whole(self.path / "updates" / f"{campaign}.cbor", cbor.encode(content))
+        write_whole(self._reply_file(campaign, evaluation), cbor.encode(content))
 
-    def kept_reply(self, campaign: str) -> Kept | None:
-        """A campaign's last reply, or None.
+    def kept_reply(self, campaign: str, *, evaluation: bool = False) -> Kept | None:
+        """A campaign's last reply, or that to its last evaluation; or None.
 
         Raises:
             SiteError: JG-site-305, a file that was damaged.
         """
-        file = self.path / "updates" / f"{campaign}.cbor"
+        file = self._reply_file(campaign, evaluation)
         if not file.exists():
             return None
         try:

@@ -1,6 +1,7 @@
 """The secure sums of a site: what is noted of them on the disk, and those that are open in this process.
 
-The law: a campaign has one open sum, and its secrets and its vector are in memory only; whatever ends it wipes them.
+The law: a campaign has one open sum, and its secrets and its vector are in memory only; whatever ends it wipes them,
+and so does a server that lets the next step wait for too long.
 Of a sum that was begun the disk knows the steps that may have left and the ledger's charge. A charge is given back as
 soon as its sum is over, unless the masked vector may have left: that was noted before it could. What a site keeps for
 itself of a training goes with the charge: later vectors carry its steps, so those of a free training are forgotten.
@@ -9,7 +10,7 @@ itself of a training goes with the charge: later vectors carry its steps, so tho
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -54,12 +55,16 @@ class Joining:
         terms: of the plan.
         policy: of the site.
         identities: of the active sites of the roster, by name.
+        patience: longest wait for the next step.
+        evaluates: whether it is charged with the opening, for good; else by a number of its own.
     """
 
     manifest: Manifest
     terms: Terms
     policy: Policy = field(repr=False)
     identities: Mapping[str, Ed25519PublicKey] = field(repr=False)
+    patience: timedelta
+    evaluates: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ def check_fit(terms: Terms, policy: Policy) -> CodedText | None:
     """Whether sums of a plan can ever be begun and opened here: with all that it invites.
 
     Returns:
-        JG-sum-024, a warning, where the plan begins with fewer sites than this one wants.
+        JG-sum-024, a warning, where the plan begins with fewer sites than this one wants; JG-sum-025, where it opens
+            with fewer.
 
     Raises:
         SumError: JG-sum-006, -012 or -015: never.
@@ -87,6 +93,9 @@ def check_fit(terms: Terms, policy: Policy) -> CodedText | None:
     policy.accept_survivors(terms, len(invited), invited)
     if terms.least < policy.n_min:
         return CodedText("JG-sum-024", n_plan=terms.least, least=policy.n_min)
+    final, wanted = terms.least_final(terms.least), policy.least_final(terms, terms.least)
+    if final < wanted:
+        return CodedText("JG-sum-025", final=final, began=terms.least, least=wanted)
     return None
 
 
@@ -159,9 +168,14 @@ class SumJournal(Database):
 
 @dataclass
 class _Open:
-    """A sum in memory, with its charge, its first answer, and what is to be kept here once its vector may leave."""
+    """A sum in memory, with its charge, its first answer, and what is to be kept here once its vector may leave.
+
+    Nothing asks for it after `until`.
+    """
 
     sum: SiteSum = field(repr=False)
+    patience: timedelta
+    until: datetime
     charge: int | None = None
     advert: Answer | None = field(default=None, repr=False)
     own: bytes | None = field(default=None, repr=False)
@@ -225,8 +239,12 @@ class Sums:
             self._journal,
             self._random,
         )
-        held = self._open[manifest.campaign] = _Open(made)
+        held = self._open[manifest.campaign] = _Open(made, joining.patience, self._clock() + joining.patience)
         try:
+            if joining.evaluates:
+                if not self._ledger.accounts[manifest.campaign].opened:
+                    self._ledger.spend(manifest.campaign, 0, self._clock())
+                return
             charge = self._free_charge(manifest)
             self._journal.charge(manifest, charge)
             self._ledger.spend(manifest.campaign, charge, self._clock())
@@ -244,6 +262,7 @@ class Sums:
         held = self._open[campaign]
         held.sum.manifest.require(size=len(steps))
         held.advert, held.own = held.sum.advertise(steps), own
+        held.until = self._clock() + held.patience
         self._journal.reach(held.sum.manifest, held.sum.state)
         return held.advert
 
@@ -265,7 +284,10 @@ class Sums:
             SumError: as `SiteSum.answer`; the sum is over then. OSError: what stays here cannot be written.
         """
         held = self._open[campaign]
+        before = held.sum.state
         answer = held.sum.answer(step, message)
+        if held.sum.state is not before:
+            held.until = self._clock() + held.patience
         self._journal.reach(held.sum.manifest, held.sum.state)
         if answer.vector is not None and held.own is not None:
             self._keep(campaign, held.own)
@@ -283,6 +305,10 @@ class Sums:
             self._give_back(campaign, held.charge)
         if not finished:
             self._journal.reach(held.sum.manifest, State.ABORTED)
+
+    def overdue(self) -> list[str]:
+        """The campaigns whose open sum has waited for too long: what it holds may not lie about until somebody asks."""
+        return [campaign for campaign, held in self._open.items() if self._clock() > held.until]
 
     def is_aborted(self, campaign: str) -> bool:
         """Whether the campaign's sum came to an end by what it found."""

@@ -42,10 +42,11 @@ class Job:
         plan: canonical CBOR of the plan that was cleared.
         campaign: its hash.
         records: the validated folder.
-        episodes: those that may take part, by their ids, each with the digest of its content.
+        episodes: those that may take part, by their ids, each with the digest of its content; of the hold-out for an
+            evaluation.
         cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         own: parameters that the site keeps for itself, as the last round left them, or None.
-        kind: `scale` or `train`.
+        kind: `scale`, `train` or `evaluate`.
         round: of the campaign.
         body: the order's body.
         vector: shape (shared values,), float32, or None.

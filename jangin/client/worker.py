@@ -4,9 +4,9 @@ A request is {site, plan, campaign, records, episodes, cost, own, kind, round, b
 vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's model, or
 {failed} with a code or an exception's name and nothing of what it says.
 
-The law: it opens nothing but the records it is told of, releases nothing but what was reserved, goes on from what it is
-told that the site keeps and not from a training that was forgotten, talks to nobody but the light process, and ends
-with it.
+The law: it opens nothing but the records it is told of, the hold-out for evaluations alone, releases nothing but what
+was reserved, goes on from what it is told that the site keeps and not from a training that was forgotten, talks to
+nobody but the light process, and ends with it.
 """
 
 import os
@@ -26,16 +26,18 @@ from jangin.client.frames import read_frame, write_frame
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import JanginError, PrivacyError
-from jangin.models.lines import cut, read_line
+from jangin.models.lines import ModelLine, cut, read_line
 from jangin.plan.messages import Kind, Order, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Unit
-from jangin.records.dataset import Records
+from jangin.records.dataset import EpisodeView, Records
+from jangin.records.examples import Examples
 from jangin.records.process import read_process
 from jangin.records.split import SplitUnit
 from jangin.strategies import build
 from jangin.strategies.base import LocalRule
+from jangin.training.evaluation import Evaluator
 from jangin.training.recipe import Recipe
 from jangin.training.site import Site
 
@@ -62,16 +64,28 @@ class _Campaign:
         return None if kept is None or not (self.rule.keeps or self.shared < self.whole) else kept.tobytes()
 
 
+@dataclass(frozen=True)
+class _Judging:
+    """One campaign's evaluations at this site, from the first order for one on; the only place with the hold-out."""
+
+    recipe: Recipe
+    evaluator: Evaluator
+    episodes: Mapping[str, str]
+
+
 class Trainer:
     """Every campaign of a site, side by side; each keeps its model and its records between rounds."""
 
     def __init__(self) -> None:
         """Open nothing yet."""
         self._campaigns: dict[str, _Campaign] = {}
+        self._judging: dict[str, _Judging] = {}
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, object]:
         """Carry out one request."""
         try:
+            if request["kind"] == Kind.EVALUATE:
+                return self._evaluated(request)
             campaign = self._campaign(request)
             vector = None if request["vector"] is None else np.frombuffer(request["vector"], "<f4")
             order, _ = read_order(request["kind"], request["round"], request["body"], vector)
@@ -88,6 +102,25 @@ class Trainer:
             return {"failed": error.code}
         except Exception as error:  # noqa: BLE001 - a message might tell what a record holds; its kind does not
             return {"failed": type(error).__name__}
+
+    def _evaluated(self, request: Mapping[str, Any]) -> dict[str, object]:
+        """The answer to an evaluation; nothing is kept of it here."""
+        name, own = request["campaign"], request["own"]
+        held = self._judging.get(name)
+        if held is None or held.episodes != request["episodes"]:
+            held = self._judging[name] = _open_held_out(request)
+        order, _ = read_order(
+            request["kind"], request["round"], request["body"], np.frombuffer(request["vector"], "<f4")
+        )
+        problem = _unlike(order, held.recipe, *held.evaluator.sizes)
+        if problem:
+            return {"misfit": problem}
+        kept = None if own is None else np.frombuffer(own, "<f4")
+        if held.recipe.summing is not None:
+            words = held.evaluator.contribution(order, kept)
+            return {"words": words.astype("<u4", copy=False).tobytes(), "own": None}
+        reply = held.evaluator.answer(order, kept)
+        return {"body": reply_body(reply), "vector": None, "own": None}
 
     def _campaign(self, request: Mapping[str, Any]) -> _Campaign:
         name = request["campaign"]
@@ -115,8 +148,8 @@ def _listen(requests: IO[bytes], waiting: "queue.SimpleQueue[Any]") -> None:
         os._exit(0)
 
 
-def _open(request: Mapping[str, Any]) -> _Campaign:
-    """A campaign's model and this site's training records for it."""
+def _told(request: Mapping[str, Any]) -> tuple[TrainingPlan, Recipe, ModelLine, Records]:
+    """A campaign's plan and recipe, its line, and this site's records, as they were paid for and are known."""
     plan = parse(cbor.decode(request["plan"]), TrainingPlan, "plan")
     recipe, line = Recipe.of(plan), read_line(plan.model_line)
     cost = None if recipe.mechanism is None else recipe.mechanism.cost(plan.charged_rounds)
@@ -126,8 +159,27 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     held = {episode: digest for of_unit in records.manifest.contents.values() for episode, digest in of_unit.items()}
     if not request["episodes"].items() <= held.items():
         raise PrivacyError("JG-privacy-032", where=plan.campaign)
+    return plan, recipe, line, records
+
+
+def _cut(plan: TrainingPlan, line: ModelLine, view: EpisodeView) -> Examples:
+    """The examples of one side, by the plan's unit."""
     unit: SplitUnit = "master" if plan.privacy.unit is Unit.MASTER else "episode"
-    train = cut(line, records.train(list(request["episodes"])), read_process(line.process), unit)
+    return cut(line, view, read_process(line.process), unit)
+
+
+def _open_held_out(request: Mapping[str, Any]) -> _Judging:
+    """A campaign's model and this site's hold-out for it."""
+    plan, recipe, line, records = _told(request)
+    episodes = list(request["episodes"])
+    held_out = _cut(plan, line, records.holdout(episodes)) if episodes else recipe.nobody()
+    return _Judging(recipe, Evaluator(request["site"], held_out, recipe), request["episodes"])
+
+
+def _open(request: Mapping[str, Any]) -> _Campaign:
+    """A campaign's model and this site's training records for it."""
+    plan, recipe, line, records = _told(request)
+    train = _cut(plan, line, records.train(list(request["episodes"])))
     learner = recipe.learner()
     encoding = recipe.encoding if recipe.summing else None
     site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed, encoding=encoding)
@@ -141,10 +193,14 @@ def _misfit(order: Order, campaign: _Campaign) -> str:
     """Why an order cannot be one of this campaign's; empty where it can."""
     if order.kind is Kind.SCALE:
         return "" if campaign.recipe.learns_scaling else "moments, which the plan does not ask for"
-    columns = len(campaign.site.scaling.mean)
-    if len(order.vector) != campaign.shared:
-        return f"{len(order.vector)} parameters, not {campaign.shared}"
-    if (order.scaling is not None) != campaign.recipe.learns_scaling:
+    return _unlike(order, campaign.recipe, campaign.shared, len(campaign.site.scaling.mean))
+
+
+def _unlike(order: Order, recipe: Recipe, shared: int, columns: int) -> str:
+    """Why parameters and scaling of an order are none of this recipe's; empty where they are."""
+    if len(order.vector) != shared:
+        return f"{len(order.vector)} parameters, not {shared}"
+    if (order.scaling is not None) != recipe.learns_scaling:
         return "a scaling where there should be none, or none where there should be one"
     if order.scaling is not None and len(order.scaling[0]) != columns:
         return f"a scaling of {len(order.scaling[0])} columns, not {columns}"

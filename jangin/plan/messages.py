@@ -1,8 +1,8 @@
 """What server and sites say to each other in a round: values, and the canonical CBOR bodies that carry them.
 
 The law: an order carries only what every site gets alike; a reply carries what `ANSWERS` allows for its kind, and no
-loss and no name of a person. A vector of moments counts units: noised under privacy, plain without. float32 vectors
-ride beside the body; float64 ones (moments, scaling) in it, exactly.
+loss of a record and no name of a person. A vector of moments, of columns or of losses on the hold-out, counts units:
+noised under privacy, plain without. float32 vectors ride beside the body; float64 ones (moments, scaling) in it.
 """
 
 import hashlib
@@ -42,6 +42,7 @@ class Kind(StrEnum):
     SCALE = "scale"
     TRAIN = "train"
     COLLECT = "collect"
+    EVALUATE = "evaluate"
     SHARE = "share"
     MASK = "mask"
     CERTIFY = "certify"
@@ -62,6 +63,7 @@ ANSWERS: Final[Mapping[Kind, frozenset[Content]]] = {
     Kind.SCALE: frozenset({Content.MOMENTS, Content.SUM, Content.CODE}),
     Kind.TRAIN: frozenset({Content.UPDATE, Content.HELD, Content.SUM, Content.CODE}),
     Kind.COLLECT: frozenset({Content.UPDATE, Content.CODE}),
+    Kind.EVALUATE: frozenset({Content.MOMENTS, Content.SUM, Content.CODE}),
     Kind.SHARE: frozenset({Content.SUM, Content.CODE}),
     Kind.MASK: frozenset({Content.SUM, Content.CODE}),
     Kind.CERTIFY: frozenset({Content.SUM, Content.CODE}),
@@ -77,9 +79,10 @@ class Order:
 
     Attributes:
         kind: what to do.
-        round: from 1; 0 for what comes before training.
-        vector: TRAIN: the shared parameters, shape (shared values,), float32. Else empty.
-        scaling: TRAIN: means and deviations, each (columns,), that the federation has learnt; None: public ranges.
+        round: from 1; 0 for what comes before training. EVALUATE: the round whose model it is.
+        vector: TRAIN, EVALUATE: the shared parameters, shape (shared values,), float32. Else empty.
+        scaling: TRAIN, EVALUATE: means and deviations, each (columns,), that the federation has learnt; None: public
+            ranges.
         hold: TRAIN: whether the update is to wait at the site until it is asked for by COLLECT.
         manifest: of the secure sum that this order begins, as privacy/secure_sum writes it; None: the answer is in
             clear.
@@ -146,6 +149,7 @@ class Said:
     abstained: str | None = None
 
 
+_ORDERS = frozenset({Kind.SCALE, Kind.TRAIN, Kind.COLLECT, Kind.EVALUATE})
 _CODE = re.compile(r"local|JG-[a-z]+-[0-9]{3}")
 _NO_VECTOR: NDArray[np.float32] = np.empty(0, np.float32)
 
@@ -185,11 +189,13 @@ def read_order(kind: str, round: int, body: bytes, vector: NDArray[np.float32] |
     if not np.isfinite(given).all():
         raise ValueError("Expected finite parameters.")
     order = Order(Kind(kind), round, given, scaling, hold, manifest)
-    if order.kind not in (Kind.SCALE, Kind.TRAIN, Kind.COLLECT) or (manifest and order.kind is Kind.COLLECT):
+    if order.kind not in _ORDERS or (manifest and order.kind is Kind.COLLECT):
         raise ValueError(f"Expected an order: {kind}.")
-    trains = order.kind is Kind.TRAIN
-    if trains != bool(given.size) or ((scaling is not None or hold) and not trains):
-        raise ValueError(f"Expected parameters, scaling and hold with train only, and parameters always: {kind}.")
+    modelled, trains = order.kind in (Kind.TRAIN, Kind.EVALUATE), order.kind is Kind.TRAIN
+    if modelled != bool(given.size) or (scaling is not None and not modelled) or (hold and not trains):
+        raise ValueError(
+            f"Expected parameters, and scaling, with train and evaluate only, hold with train only: {kind}."
+        )
     return order, deadline_s
 
 

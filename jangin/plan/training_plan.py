@@ -1,19 +1,25 @@
 """The training plan: one YAML document, frozen, whose hash is the campaign's identity everywhere."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from jangin.codec.document import Document, read
 from jangin.errors import PlanError
 from jangin.models.spec import ModelSpec
-from jangin.plan.blocks import PrivacyBlock, Share, StrategyBlock, check_delta
+from jangin.plan.blocks import PrivacyBlock, StrategyBlock, check_delta
 
-__all__ = ["TrainingPlan", "read_plan"]
+__all__ = ["FEWEST_EVALUATING", "Evaluation", "TrainingPlan", "read_plan"]
+
+FEWEST_EVALUATING: Final = 5
+"""A figure over fewer sites is shown to nobody."""
+
+_MEANS: Final = ("mae", "mse", "rmse", "accuracy")
 
 Metric = Literal["rmse", "mae", "mse", "accuracy", "macro_f1", "average_precision", "auc"]
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d)$")]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(s|m|h|d)$")]  # no longer than a clock can wait
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class InvitedSites(Document):
@@ -30,6 +36,11 @@ class InvitedSites(Document):
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.7
     min_sites: PositiveInt
     round_deadline: Duration = "2h"
+
+    @property
+    def deadline_s(self) -> float:
+        """The longest wait of a round, in seconds."""
+        return int(self.round_deadline[:-1]) * _SECONDS[self.round_deadline[-1]]
 
     @model_validator(mode="after")
     def _enough_invited(self) -> "InvitedSites":
@@ -51,26 +62,44 @@ class Evaluation(Document):
     """What is measured on the sites' hold-outs; a release of its own, paid by `epsilon_share`.
 
     Attributes:
-        metrics: in the units of the targets.
-        bound: lowest and highest loss of one unit; beyond it is clipped.
-        every: rounds from one evaluation to the next.
+        metrics: means over units, each unit counting the same: `mae`, `mse`, `rmse` (the root of the mean square) in
+            the units of the targets, several targets in parts of their public ranges; or `accuracy`.
+        bound: lowest and highest error of one unit, in the units of `mae`; `mse` and `rmse` take its square. Beyond it
+            is clipped. [0, 1] for `accuracy`.
+        every: rounds from one evaluation to the next; the last round is always evaluated.
         epsilon_share: part of epsilon and delta that all evaluations together may spend.
         stop_if: early stopping, by one of `metrics`.
     """
 
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
-    bound: tuple[float, float]
+    bound: tuple[NonNegativeFloat, NonNegativeFloat]
     every: PositiveInt = 5
-    epsilon_share: Share = 0.1
+    epsilon_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     stop_if: StopRule | None = None
 
     @model_validator(mode="after")
     def _can_be_carried_out(self) -> "Evaluation":
         if not self.bound[0] < self.bound[1]:
             raise ValueError(f"bound expects low < high: {list(self.bound)}")
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError("a metric is named twice")
         if self.stop_if is not None and self.stop_if.metric not in self.metrics:
             raise ValueError(f"stop_if waits for {self.stop_if.metric}, which is not among the metrics")
+        for metric in self.metrics:
+            if metric not in _MEANS:
+                raise PlanError("JG-plan-040", where="evaluate.metrics", metric=metric, means=", ".join(_MEANS))
+        if "accuracy" in self.metrics and self.bound != (0.0, 1.0):
+            raise ValueError(f"the bound of accuracy is [0, 1]: {list(self.bound)}")
         return self
+
+    @property
+    def decisive(self) -> Metric:
+        """The metric by which rounds are compared: that of `stop_if`, else the first."""
+        return self.metrics[0] if self.stop_if is None else self.stop_if.metric
+
+    def rounds(self, last: int) -> tuple[int, ...]:
+        """The rounds of a campaign of `last` rounds after which its model is evaluated, ascending."""
+        return (*range(self.every, last, self.every), last)
 
 
 class ReleaseRule(Document):
@@ -138,6 +167,13 @@ class TrainingPlan(Document):
         return self
 
     @model_validator(mode="after")
+    def _shows_no_small_group(self) -> "TrainingPlan":
+        invited = len(self.sites.invite)
+        if self.evaluate is not None and invited < FEWEST_EVALUATING:
+            raise PlanError("JG-plan-041", where="sites.invite", sites=invited, least=FEWEST_EVALUATING)
+        return self
+
+    @model_validator(mode="after")
     def _public_constants(self) -> "TrainingPlan":
         shares = self.privacy.scaling_share + (self.evaluate.epsilon_share if self.evaluate else 0.0)
         if shares >= 1.0:
@@ -157,6 +193,11 @@ class TrainingPlan(Document):
         return self.privacy.charged_rounds(self.strategy.rounds)
 
     @property
+    def evaluated_rounds(self) -> tuple[int, ...]:
+        """The rounds after which the model is evaluated, ascending; none without `evaluate`."""
+        return () if self.evaluate is None else self.evaluate.rounds(self.strategy.rounds)
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the plan, 64 hex digits."""
         return self.digest("plan")
@@ -167,6 +208,7 @@ def read_plan(path: Path) -> TrainingPlan:
 
     Raises:
         PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody; JG-plan-032 for
-            shares of noise without secure aggregation, JG-plan-034 for more sites than are invited.
+            shares of noise without secure aggregation, JG-plan-034 for more sites than are invited; JG-plan-040 for a
+            metric that is no mean over units, JG-plan-041 for an evaluation of too few sites.
     """
     return read(path, TrainingPlan)

@@ -140,6 +140,11 @@ class Account:
     spent: set[int] = field(default_factory=set)
     ended: bool = False
 
+    @property
+    def opened(self) -> bool:
+        """Whether what is paid before the first round was."""
+        return 0 in self.spent
+
     def state(self, number: int) -> State:
         """Where a round stands."""
         if number in self.spent:
@@ -151,7 +156,7 @@ class Account:
         charge = charge_of(self.reservation.cost, unit, reading)
         if charge is None or not self.ended:
             return None if charge is None else charge.releases()
-        return charge.releases(len(self.spent - {0}), opened=0 in self.spent)
+        return charge.releases(len(self.spent - {0}), opened=self.opened)
 
     def divergence(self, unit: Unit, reading: Reading, order: int) -> float:
         """The same as Renyi divergence."""
@@ -168,7 +173,7 @@ def unit_key(unit: Unit, name: str) -> bytes:
 
 def rounds_of(reservation: Reservation) -> range:
     """The rounds it may spend: 0 where something is released before the first."""
-    opens = reservation.cost is None or any(charge.opening for charge in reservation.cost.values())
+    opens = reservation.cost is None or any(charge.paid_first for charge in reservation.cost.values())
     return range(0 if opens else 1, reservation.rounds + 1)
 
 
@@ -198,7 +203,10 @@ def read_budget(form: Mapping[str, Any]) -> Budget:
 
 
 def cost_form(cost: Cost | None) -> dict[str, object] | None:
-    """A cost in the codec's data model, as it stands in an entry; None: NO DIFFERENTIAL PRIVACY."""
+    """A cost in the codec's data model, as it stands in an entry; None: NO DIFFERENTIAL PRIVACY.
+
+    Evaluations stand in it with the opening, with which they are paid.
+    """
 
     def listed(releases: Iterable[GaussianRelease]) -> list[list[float | int]]:
         return [[float(one.noise_multiplier), float(one.sampling_probability), one.count] for one in releases]
@@ -206,7 +214,7 @@ def cost_form(cost: Cost | None) -> dict[str, object] | None:
     if cost is None:
         return None
     return {
-        reading.value: {"opening": listed(charge.opening), "each_round": listed(charge.each_round)}
+        reading.value: {"opening": listed(charge.paid_first), "each_round": listed(charge.each_round)}
         for reading, charge in cost.items()
     }
 

@@ -112,7 +112,7 @@ def confirm(content: bytes, cost: Cost | None, where: str = "statement") -> None
         PrivacyError: JG-privacy-041, no statement; JG-privacy-044, other events, naming the readings.
     """
     loss = read_statement(content, where).privacy_loss
-    stated = {reading: _events(of.events) for reading, of in loss.readings.items()} if _is_promise(loss) else None
+    stated = {reading: _paid(of.events) for reading, of in loss.readings.items()} if _is_promise(loss) else None
     held = None if cost is None else {reading: _charged(charge) for reading, charge in cost.items()}
     if stated != held:
         readings = sorted(
@@ -129,8 +129,14 @@ def _events(events: Iterable[Event]) -> list[tuple[str, float, float, int]]:
     return sorted((one.when, one.noise_multiplier, one.sampling_probability, one.count) for one in events)
 
 
+def _paid(events: Iterable[Event]) -> list[tuple[str, float, float, int]]:
+    """As a ledger keeps them: evaluations stand with the opening, with which they are paid."""
+    kept = {"opening": "opening", "evaluations": "opening", "each_round": "each_round"}
+    return sorted((kept[when], noise, q, count) for when, noise, q, count in _events(events))
+
+
 def _charged(charge: Charge) -> list[tuple[str, float, float, int]]:
-    parts = {"opening": charge.opening, "each_round": charge.each_round}
+    parts = {"opening": charge.paid_first, "each_round": charge.each_round}
     return sorted(
         (when, one.noise_multiplier, one.sampling_probability, one.count)
         for when, releases in parts.items()
@@ -144,7 +150,7 @@ def _released(statement: Statement, stated: ReadingFigures, where: str) -> Relea
     for event in stated.events:
         if event.event != SAMPLED_GAUSSIAN:
             raise PrivacyError("JG-privacy-040", where=where, event=event.event, known=SAMPLED_GAUSSIAN)
-        times = 1 if event.when == "opening" else statement.deployment.rounds_charged
+        times = statement.deployment.rounds_charged if event.when == "each_round" else 1
         if times:
             released.append((event.noise_multiplier, event.sampling_probability, event.count * times))
     if not released:

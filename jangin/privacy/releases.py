@@ -5,12 +5,13 @@ Its meaning never changes; `accounting` prices it, `step` and `moments` carry it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import sqrt
 from typing import Final
 
 from jangin.errors import PrivacyError
+from jangin.privacy.secure_sum.policy import threshold
 
 __all__ = [
     "NO_DIFFERENTIAL_PRIVACY",
@@ -28,7 +29,6 @@ __all__ = [
     "Unit",
     "honest_shares",
     "together",
-    "two_thirds",
 ]
 
 NO_DIFFERENTIAL_PRIVACY: Final = "NO DIFFERENTIAL PRIVACY"
@@ -97,18 +97,25 @@ class Charge:
         rounds: of the campaign, >= 1.
         opening: what is released once, before the first round.
         each_round: what is released in every round.
+        evaluations: what is released on hold-outs in the whole campaign; it is paid in full with the opening.
     """
 
     unit: Unit
     rounds: int
     opening: tuple[GaussianRelease, ...]
     each_round: tuple[GaussianRelease, ...]
+    evaluations: tuple[GaussianRelease, ...] = ()
 
     def releases(self, rounds: int | None = None, *, opened: bool = True) -> tuple[GaussianRelease, ...]:
-        """Those of so many rounds, of all where None; `opened`: with what comes before the first."""
+        """Those of so many rounds, of all where None; `opened`: with what is paid before the first."""
         count = self.rounds if rounds is None else rounds
         trained = (replace(one, count=one.count * count) for one in self.each_round) if count else ()
-        return (*(self.opening if opened else ()), *trained)
+        return (*(self.paid_first if opened else ()), *trained)
+
+    @property
+    def paid_first(self) -> tuple[GaussianRelease, ...]:
+        """What is paid in full before the first round, all evaluations with it."""
+        return (*self.opening, *self.evaluations)
 
     def for_episodes(self) -> "Charge":
         """What one episode pays in a campaign whose unit is its master.
@@ -124,7 +131,8 @@ class Charge:
         def halved(releases: tuple[GaussianRelease, ...]) -> tuple[GaussianRelease, ...]:
             return tuple(GaussianRelease(one.noise_multiplier / 2, 1.0, one.count) for one in releases)
 
-        return Charge(Unit.EPISODE, self.rounds, halved(self.opening), halved(self.each_round))
+        parts = (halved(part) for part in (self.opening, self.each_round, self.evaluations))
+        return Charge(Unit.EPISODE, self.rounds, *parts)
 
 
 Cost = Mapping[Reading, Charge]
@@ -160,6 +168,7 @@ class LocalDpSgd:
         windows: most examples of one unit in one draw.
         scaling: the release of moments before training, if any.
         guarantee: what all releases together promise.
+        evaluation: the releases on hold-outs of the whole campaign, if any.
     """
 
     unit: Unit
@@ -169,6 +178,7 @@ class LocalDpSgd:
     windows: int
     scaling: GaussianRelease | None
     guarantee: Guarantee
+    evaluation: GaussianRelease | None = None
 
     def cost(self, rounds: int) -> Cost:
         """What it asks of a unit over `rounds` rounds of equally many steps, the same in both readings.
@@ -179,8 +189,8 @@ class LocalDpSgd:
         steps, rest = divmod(self.steps.count, rounds)
         if rest:
             raise ValueError(f"Expected a multiple of {rounds=} steps: {self.steps.count}.")
-        opening = () if self.scaling is None else (self.scaling,)
-        return dict.fromkeys(Reading, Charge(self.unit, rounds, opening, (replace(self.steps, count=steps),)))
+        each = (replace(self.steps, count=steps),)
+        return dict.fromkeys(Reading, Charge(self.unit, rounds, _given(self.scaling), each, _given(self.evaluation)))
 
 
 @dataclass(frozen=True)
@@ -206,6 +216,7 @@ class SharedNoise:
         scaling: one site's share in the release of moments before training, if any.
         guarantee: towards the server that sees sums only.
         coalition: against it and every other site together.
+        evaluation: one site's share in the releases on hold-outs of the whole campaign, if any.
     """
 
     clip: float
@@ -216,6 +227,7 @@ class SharedNoise:
     scaling: GaussianRelease | None
     guarantee: Guarantee
     coalition: Guarantee
+    evaluation: GaussianRelease | None = field(default=None, kw_only=True)
 
     @property
     def honest(self) -> int:
@@ -232,9 +244,11 @@ class SharedNoise:
             raise ValueError(f"Expected {self.share.count} rounds: {rounds}.")
 
         def charge(shares: int) -> Charge:
-            opening = () if self.scaling is None else (together(self.scaling, shares),)
+            opening, evaluations = (
+                tuple(together(one, shares) for one in _given(share)) for share in (self.scaling, self.evaluation)
+            )
             each = replace(together(self.share, shares), count=1)
-            return Charge(self.guarantee.unit, rounds, opening, (each,))
+            return Charge(self.guarantee.unit, rounds, opening, (each,), evaluations)
 
         return {Reading.SECURE_SUM: charge(self.honest), Reading.COALITION: charge(1)}
 
@@ -279,18 +293,17 @@ Mechanism = LocalDpSgd | SharedSum | MasterSum
 """How a campaign keeps its promise."""
 
 
-def two_thirds(sites: int) -> int:
-    """floor(2 n / 3) + 1: so many of the n sites that began a sum open it."""
-    return 2 * sites // 3 + 1
-
-
 def honest_shares(sites: int, c_max: int, n_min_final: int = 0) -> int:
     """H = max(floor(2 n / 3) + 1, n_min_final) - c_max, and at least 1.
 
     A sum is opened by more than two thirds of the n sites that began it, and by no fewer than `n_min_final`; at most
     `c_max` of them are not honest. A site that keeps this promise is honest itself, so its own share is always there.
     """
-    return max(1, max(two_thirds(sites), n_min_final) - c_max)
+    return max(1, max(threshold(sites), n_min_final) - c_max)
+
+
+def _given(release: GaussianRelease | None) -> tuple[GaussianRelease, ...]:
+    return () if release is None else (release,)
 
 
 def together(share: GaussianRelease, shares: int) -> GaussianRelease:

@@ -111,14 +111,15 @@ class Event(Document):
 
     Attributes:
         event: `sampled_gaussian`; what else stands here has no known price.
-        when: `opening`, once before the first round, or `each_round`.
+        when: `opening`, once before the first round; `evaluations`, on hold-outs, in the whole campaign, paid with it;
+            or `each_round`.
         noise_multiplier: standard deviation of the noise over the clip.
         sampling_probability: with which a unit takes part in each.
-        count: in the opening, or in one round.
+        count: in the opening, in the whole campaign, or in one round.
     """
 
     event: str
-    when: Literal["opening", "each_round"]
+    when: Literal["opening", "evaluations", "each_round"]
     noise_multiplier: PositiveFloat
     sampling_probability: Annotated[float, Field(gt=0, le=1)]
     count: PositiveInt
@@ -394,7 +395,8 @@ def _figures(reading: Reading, charge: Charge, rounds: int, delta: float) -> Rea
     order = filter_order(BUDGETS[reading], delta)
     divergence = renyi(releases, order)
     curve = dict(_curve(releases, delta))
-    events = [("opening", one) for one in charge.opening] + [("each_round", one) for one in charge.each_round]
+    parts = {"opening": charge.opening, "evaluations": charge.evaluations, "each_round": charge.each_round}
+    events = [(when, one) for when, releases in parts.items() for one in releases]
     return ReadingFigures(
         epsilon=curve[delta],
         delta=delta,
@@ -428,8 +430,9 @@ def _curve(releases: tuple[GaussianRelease, ...], delta: float) -> tuple[tuple[f
 
 def _hazards(loss: PrivacyLoss, deployment: Deployment) -> list[Hazard]:
     """Every known hazard; one whose treatment is not known for this mechanism and kind of run is not covered."""
-    opened = any(event.when == "opening" for figures in loss.readings.values() for event in figures.events)
-    known = {loss.mechanism.name, deployment.kind, "charged_opening" if opened else "no_opening"}
+    when = {event.when for figures in loss.readings.values() for event in figures.events}
+    known = {loss.mechanism.name, deployment.kind, "charged_opening" if "opening" in when else "no_opening"}
+    known |= {"charged_evaluations"} if "evaluations" in when else set()
     hazards = []
     for name, entry in wording()["hazards"].items():
         by_case = entry["status"] if isinstance(entry["status"], dict) else dict.fromkeys(known, entry["status"])

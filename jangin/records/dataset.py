@@ -226,13 +226,13 @@ class Records:
         """
         return EpisodeView(self.folder, self.card, self.manifest, self.manifest.train, only)
 
-    def holdout(self) -> EpisodeView:
-        """The episodes set aside for evaluation.
+    def holdout(self, only: Collection[str] | None = None) -> EpisodeView:
+        """The episodes set aside for evaluation; of them those with these ids alone, where any are given.
 
         Raises:
             DataError: JG-data-005 a file has changed.
         """
-        return EpisodeView(self.folder, self.card, self.manifest, self.manifest.holdout)
+        return EpisodeView(self.folder, self.card, self.manifest, self.manifest.holdout, only)
 
 
 def fits(found: pa.DataType, expected: pa.DataType) -> bool:

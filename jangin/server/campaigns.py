@@ -19,9 +19,11 @@ from datetime import datetime
 from jangin.codec import cbor
 from jangin.errors import DataError, PlanError, ServerError, SiteError
 from jangin.models.lines import ModelLine, read_line
+from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.members import Members
-from jangin.server.store import CampaignRow, Outcome, RoundEntry, State, Store
+from jangin.server.selection import best_round, stopped
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, State, Store
 from jangin.strategies.check import check
 from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
 from jangin.trust.envelope import Kind, countersign, peek, seal
@@ -33,7 +35,7 @@ __all__ = [
     "CampaignStatus",
     "approve",
     "approved_sites",
-    "deadline_s",
+    "least_sites",
     "named",
     "plan_of",
     "propose",
@@ -41,7 +43,6 @@ __all__ = [
     "status",
 ]
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ class CampaignStatus:
         invited: the plan's sites.
         approved: those of them that have said yes.
         attempts: every attempt at a round, in order.
+        evaluations: every evaluation, by round.
+        chosen: the round whose model is the final one, or would be if it ended now; 0 before the first.
+        stopped: why it ended before its last round; else empty.
     """
 
     hash: str
@@ -68,14 +72,18 @@ class CampaignStatus:
     invited: Sequence[str]
     approved: Sequence[str]
     attempts: Sequence[RoundEntry]
+    evaluations: Sequence[EvaluationEntry]
+    chosen: int
+    stopped: str
 
 
 def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, now: datetime) -> str:
     """Sign a plan as an operator; the campaign's hash.
 
     Raises:
-        PlanError: JG-plan-003, -010..013, -020..027, -031..035, a plan that cannot run.
-        DataError: JG-data-063..071, a model line that cannot be used. PrivacyError: JG-privacy-002..005, -016, -017.
+        PlanError: JG-plan-003, -010..013, -020..027, -031..035, -042, a plan that cannot run.
+        DataError: JG-data-063..071, a model line that cannot be used.
+        PrivacyError: JG-privacy-002..005, -016, -017, -037.
         SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
             JG-server-352, it invites sites that are not on the roster.
     """
@@ -85,15 +93,16 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
         raise PlanError(
             "JG-plan-003", where="process", value=plan.process, problem=f"{plan.model_line} learns {line.process}"
         )
-    if plan.evaluate is not None:
-        raise PlanError("JG-plan-003", where="evaluate", value="a block", problem="sites do not evaluate yet")
-    from jangin.training.mechanism import refuse_noise
+    from jangin.training.mechanism import refuse_noise, refuse_vague_figures
     from jangin.training.recipe import Recipe
 
     recipe = Recipe.of(plan)
     recipe.learner()
     if recipe.mechanism is not None:
         refuse_noise(recipe.mechanism, len(plan.sites.invite))
+        if plan.evaluate is not None:
+            metrics, sites = len(plan.evaluate.metrics), len(plan.sites.invite)
+            refuse_vague_figures(recipe.mechanism, metrics, recipe.nominal_units, sites)
     strangers = [site for site in plan.sites.invite if site not in members.active()]
     if strangers:
         raise ServerError("JG-server-352", where=plan.campaign, sites=strangers)
@@ -135,8 +144,8 @@ def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
         verify_plan(row.envelope, members.staff(now), now)
         plan = plan_of(row)
         approved = approved_sites(store, plan, members.roster(now), now)
-        if len(approved) < plan.sites.min_sites:
-            raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=plan.sites.min_sites)
+        if len(approved) < (least := least_sites(plan)):
+            raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=least)
     store.move(campaign, State.APPROVED, State.RUNNING)
 
 
@@ -163,17 +172,21 @@ def status(store: Store, campaign: str) -> CampaignStatus:
         ServerError: JG-server-330, no such campaign.
     """
     row = store.campaign(campaign)
-    plan, attempts = plan_of(row), store.rounds(campaign)
+    plan, attempts, evaluations = plan_of(row), store.rounds(campaign), store.evaluations(campaign)
+    last = max((entry.round for entry in attempts if entry.outcome is Outcome.FINISHED), default=0)
     return CampaignStatus(
         hash=row.hash,
         name=row.name,
         state=row.state,
         reason=row.reason,
-        round=max((entry.round for entry in attempts if entry.outcome is Outcome.FINISHED), default=0),
+        round=last,
         rounds=plan.strategy.rounds,
         invited=plan.sites.invite,
         approved=list(store.approvals(campaign)),
         attempts=attempts,
+        evaluations=evaluations,
+        chosen=best_round(plan, evaluations) or last,
+        stopped=stopped(plan, evaluations),
     )
 
 
@@ -190,10 +203,9 @@ def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: dateti
     )
 
 
-def deadline_s(plan: TrainingPlan) -> float:
-    """The longest wait of a round, in seconds."""
-    text = plan.sites.round_deadline
-    return float(int(text[:-1]) * _SECONDS[text[-1]])
+def least_sites(plan: TrainingPlan) -> int:
+    """Fewest sites with which a round begins; a secure sum has bounds of its own."""
+    return max(plan.sites.min_sites, terms(plan).least if plan.privacy.sums_only else 1)
 
 
 def _installed_line(name: str) -> ModelLine:

@@ -1,6 +1,7 @@
 """Where a campaign stands after a round, in files: safetensors, written whole and synced, never a pickle.
 
-    <round>.safetensors    parameters, mean and deviation (where a scaling was learnt), state or state.<field>
+    <round>.safetensors    parameters, mean and deviation (where a scaling was learnt), state or state.<field>; of the
+                           last round, and of the best evaluated one
     final.safetensors      parameters; the layout as metadata
     scaling.json           how inputs and outputs of the final model are scaled
     statement.json, .html  the privacy statement, also of a campaign that ended early
@@ -72,10 +73,10 @@ class Checkpoints:
             raise ServerError("JG-server-343", where=file.name, problem=problem) from None
         return Progress(number, tensors["parameters"], _state(template, tensors)), scaling
 
-    def drop_before(self, number: int) -> None:
-        """Remove what rounds before this one left."""
+    def drop_before(self, number: int, keep: int | None = None) -> None:
+        """Remove what rounds before this one left, but for one that is kept."""
         for file in self._folder.glob("*.safetensors"):
-            if file.stem.isdigit() and int(file.stem) < number:
+            if file.stem.isdigit() and int(file.stem) < number and int(file.stem) != keep:
                 file.unlink()
 
     def finish(self, parameters: Vector, layout: ParameterLayout, scaling: dict[str, object]) -> None:

@@ -5,26 +5,30 @@ killed goes on by itself; only active sites of the roster in force may connect; 
 within a moment, and nothing half-written stays.
 """
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.errors import JanginError, LinkError, ServerError, SiteError
-from jangin.flower_link.link import EmbeddedLink
+from jangin.flower_link.link import EmbeddedLink, Run
+from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.api import SiteApi
-from jangin.server.campaigns import approved_sites, deadline_s, plan_of
+from jangin.server.campaigns import approved_sites, least_sites, plan_of
 from jangin.server.checkpoints import Checkpoints
-from jangin.server.conductor import Conductor
+from jangin.server.conductor import Asked, Conductor
 from jangin.server.exchange import LinkExchange
 from jangin.server.members import Members
+from jangin.server.post import Post
 from jangin.server.settings import StateFolder, write_whole
 from jangin.server.store import CampaignRow, State, Store
+from jangin.server.sums import SecureSum
 from jangin.trust.roster import RosterSite
 
 __all__ = ["serve"]
@@ -171,11 +175,14 @@ class _Server:
         run = self._link.open_run(plan.hash)
         settled = time.monotonic() + _SETTLE_SECONDS
 
-        def assemble(size: int) -> LinkExchange:
-            return LinkExchange(run, self._cohort(plan, settled), deadline_s(plan), size)
+        def assemble(size: int) -> Asked:
+            cohort = self._cohort(plan, settled)
+            if plan.privacy.sums_only:
+                return self._sum(plan, run, cohort)
+            return LinkExchange(run, cohort, plan.sites.deadline_s, size)
 
         def pause() -> None:
-            self._wait(plan, min(_PAUSE_SECONDS, deadline_s(plan)))
+            self._wait(plan, min(_PAUSE_SECONDS, plan.sites.deadline_s))
 
         checkpoints = Checkpoints(self._state.checkpoints(plan.hash))
         try:
@@ -188,22 +195,37 @@ class _Server:
             run.close()
         return True
 
+    def _sum(self, plan: TrainingPlan, run: Run, cohort: Sequence[str]) -> SecureSum:
+        """A secure sum of those of a cohort that the roster in force still has.
+
+        Raises:
+            ServerError: JG-server-341, no roster is in force any more.
+        """
+        try:
+            roster = self._members.roster(self._clock())
+        except SiteError:
+            least, missing = least_sites(plan), list(cohort)
+            raise ServerError("JG-server-341", where=plan.campaign, online=[], least=least, missing=missing) from None
+        known = roster.identities
+        identities = {site: known[site] for site in cohort if site in known}
+        digest = hashlib.sha256(roster.payload).digest()
+        return SecureSum(Post(run), terms(plan), identities, digest)
+
     def _cohort(self, plan: TrainingPlan, settled: float) -> tuple[str, ...]:
         """The sites that have approved and are online, in the plan's order, once there are enough of them.
 
         After a start sites come back one by one: until `settled` all who approved are waited for.
         """
-        until = time.monotonic() + deadline_s(plan)
+        until, least = time.monotonic() + plan.sites.deadline_s, least_sites(plan)
         while True:
             approved = self._approved(plan)
             online = self._link.online()
             cohort = tuple(site for site in approved if site in online)
             now = time.monotonic()
-            if len(cohort) >= plan.sites.min_sites and (len(cohort) == len(approved) or now >= settled):
+            if len(cohort) >= least and (len(cohort) == len(approved) or now >= settled):
                 return cohort
             if now >= until:
                 missing = [site for site in plan.sites.invite if site not in cohort]
-                least = plan.sites.min_sites
                 raise ServerError(
                     "JG-server-341", where=plan.campaign, online=list(cohort), least=least, missing=missing
                 )

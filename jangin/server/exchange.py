@@ -8,63 +8,28 @@ large together wait at their sites and are collected in waves, so that replies n
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jangin.errors import LinkError, ServerError
-from jangin.flower_link.link import Answer
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Content, Kind, Order, Reply, order_body, read_reply
+from jangin.server.post import MOST_TOGETHER_BYTES, WAVE_SHARE, Letter, Messages, Post, answer_to
 
-__all__ = ["MOST_TOGETHER_BYTES", "WAVE", "LinkExchange", "Messages"]
+__all__ = ["WAVE", "LinkExchange"]
 
-MOST_TOGETHER_BYTES: Final = 256 * 2**20
-"""What a cohort's updates may weigh together to come with the replies."""
 WAVE: Final = 4
 """How many updates are collected at a time."""
 
-_GRACE_SECONDS = 60.0
-_LOOK_SECONDS = 0.02
-_LOOKS_A_SECOND = 2500  # at messages, all of an exchange together
 _TRAINING_SHARE = 0.7  # of the deadline, where updates are collected afterwards
-_WAVE_SHARE = 0.1  # of the deadline: a collection that takes longer makes room for the next
 _NOTHING: Final[NDArray[np.float32]] = np.empty(0, np.float32)
 
 _log = logging.getLogger(__name__)
-
-
-class Messages(Protocol):
-    """What an exchange needs of a `flower_link.Run`."""
-
-    @property
-    def campaign(self) -> str:
-        """Whose messages they are."""
-        ...
-
-    def push(self, site: str, wire: Wire, *, ttl_seconds: float) -> str:
-        """Leave a message for a site; its id."""
-        ...
-
-    def pull(self, messages: Collection[str]) -> list[Answer]:
-        """What has come for these ids; never waits."""
-        ...
-
-    def forget(self, messages: Collection[str]) -> None:
-        """Take no reply to these any more."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One message to one site."""
-
-    site: str
-    order: Order
-    since: float
 
 
 class LinkExchange:
@@ -97,12 +62,10 @@ class LinkExchange:
             wait: lets so many of them pass.
         """
         self.refused: dict[str, str] = {}
-        self._messages, self._cohort = messages, tuple(cohort)
-        self._deadline_s, self._size, self._clock, self._wait = deadline_s, size, clock, wait
-        self._most_together_bytes = most_together_bytes
-        self._waiting: dict[str, _Asked] = {}
-        self._held: deque[_Asked] = deque()
-        self._until = 0.0
+        self._post, self._cohort = Post(messages, clock=clock, wait=wait), tuple(cohort)
+        self._deadline_s, self._size, self._most_together_bytes = deadline_s, size, most_together_bytes
+        self._round, self._hold = 0, False
+        self._held: deque[str] = deque()
 
     @property
     def sites(self) -> Sequence[str]:
@@ -115,9 +78,11 @@ class LinkExchange:
         Raises:
             LinkError: JG-server-204, the run has ended.
         """
-        self._until = self._clock() + self._deadline_s
+        self._post.begin(self._deadline_s)
         together = order.vector.nbytes * len(cohort)
-        self._send(replace(order, hold=together > self._most_together_bytes), cohort)
+        self._round = order.round
+        self._hold = order.kind is Kind.TRAIN and together > self._most_together_bytes
+        self._send(replace(order, hold=self._hold), cohort)
 
     def pull(self) -> Iterator[Reply]:
         """The replies as they come; ends when all are in or the deadline has passed.
@@ -125,79 +90,54 @@ class LinkExchange:
         Raises:
             LinkError: JG-server-204, the run has ended.
         """
-        try:
-            while self._waiting or self._held:
-                late = self._clock() >= self._until
-                answers = self._messages.pull(list(self._waiting))
-                for answer in answers:
-                    asked = self._waiting.pop(answer.message, None)
-                    reply = None if asked is None else self._read(asked, answer.content)
-                    if asked is None or reply is None:
-                        continue
-                    if reply.content is Content.HELD:
-                        self._held.append(asked)
-                    else:
+        with closing(self._post.looks()) as looks:
+            for returned in looks:
+                for letter, content in returned:
+                    reply = self._read(letter, content)
+                    if reply is not None and reply.content is Content.HELD:
+                        self._held.append(letter.site)
+                    elif reply is not None:
                         yield reply
-                if late:
-                    break
                 self._collect()
-                if not answers:
-                    self._wait(max(_LOOK_SECONDS, len(self._waiting) / _LOOKS_A_SECOND))
-        finally:
-            self._messages.forget(list(self._waiting))
-            self._waiting.clear()
-            self._held.clear()
 
     def _send(self, order: Order, cohort: Sequence[str]) -> None:
         """Leave one message for each site that has connected since the start."""
-        since = self._clock()
-        left_s = self._until - since
+        left_s = self._post.left_s
         vector = order.vector if order.vector.size else None
         body = order_body(order, _TRAINING_SHARE * left_s if order.hold else left_s)
-        wire = Wire(order.kind.value, self._messages.campaign, order.round, body, vector)
+        wire = Wire(order.kind.value, self._post.campaign, order.round, body, vector)
         for site in cohort:
-            try:
-                message = self._messages.push(site, wire, ttl_seconds=left_s + _GRACE_SECONDS)
-                self._waiting[message] = _Asked(site, order, since)
-            except LinkError as error:
-                if error.code != "JG-server-203":
-                    raise
+            self._post.send(site, wire)
 
     def _collect(self) -> None:
         """Ask for updates that wait at their sites, as many as a wave has room for."""
-        now = self._clock()
-        if now >= self._until:
+        if self._post.left_s <= 0:
             return
-        recent = now - _WAVE_SHARE * self._deadline_s
-        collecting = (asked for asked in self._waiting.values() if asked.order.kind is Kind.COLLECT)
-        room = WAVE - sum(asked.since > recent for asked in collecting)
+        room = WAVE - self._post.recent(WAVE_SHARE * self._deadline_s, Kind.COLLECT.value)
         for _ in range(min(room, len(self._held))):
-            held = self._held.popleft()
-            self._send(Order(Kind.COLLECT, held.order.round, _NOTHING), [held.site])
+            self._send(Order(Kind.COLLECT, self._round, _NOTHING), [self._held.popleft()])
 
-    def _read(self, asked: _Asked, content: Wire | LinkError) -> Reply | None:
+    def _read(self, letter: Letter, content: Wire | LinkError) -> Reply | None:
         """A reply to the order; None where it is none, and then the site is named."""
         try:
-            if isinstance(content, LinkError):
-                raise ServerError("JG-server-340", where=asked.site, problem=content.code)
-            return self._checked(asked.site, asked.order, content)
+            return self._checked(letter, answer_to(letter, content))
         except ServerError as error:
-            self.refused[asked.site] = error.code
+            self.refused[letter.site] = error.code
             _log.warning("%s", error)
             return None
 
-    def _checked(self, site: str, order: Order, wire: Wire) -> Reply:
-        if (wire.kind, wire.campaign, wire.round) != (order.kind.value, self._messages.campaign, order.round):
-            raise ServerError("JG-server-340", where=site, problem="it answers another order")
+    def _checked(self, letter: Letter, wire: Wire) -> Reply:
+        site, kind = letter.site, Kind(letter.wire.kind)
         try:
-            reply = read_reply(order.kind, site, wire.body, _float32(site, wire.vector))
+            reply = read_reply(kind, site, wire.body, _float32(site, wire.vector))
         except ValueError as error:
             raise ServerError("JG-server-340", where=site, problem=str(error).removesuffix(".")) from None
         if reply.vector is not None and reply.vector.shape != (self._size,):
             problem = f"expected {self._size} values: {len(reply.vector)}"
             raise ServerError("JG-server-340", where=site, problem=problem)
-        if reply.content in (Content.HELD, Content.UPDATE) and (reply.content is Content.HELD) != order.hold:
-            problem = "it was asked to hold its update" if order.hold else "nobody asked it to hold its update"
+        hold = kind is Kind.TRAIN and self._hold
+        if reply.content in (Content.HELD, Content.UPDATE) and (reply.content is Content.HELD) != hold:
+            problem = "it was asked to hold its update" if hold else "nobody asked it to hold its update"
             raise ServerError("JG-server-340", where=site, problem=problem)
         return reply
 

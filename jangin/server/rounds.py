@@ -1,10 +1,10 @@
-"""The round engine: orders out, replies in, a strategy's step. It knows sites only through an `Exchange`.
+"""The round engine: orders out, replies in, a strategy's step. It knows sites only through an `Exchange`, or a sum.
 
 The law: replies are summed as they arrive (memory does not grow with the cohort), every site that did not report
 is named, and no reply is weighted by what its site says of itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered, Vector
 from jangin.training.summing import Encoding
 
-__all__ = ["Exchange", "Learnt", "Progress", "RoundRecord", "gather", "rounds"]
+__all__ = ["Ask", "Exchange", "Learnt", "Progress", "RoundRecord", "gather", "rounds"]
 
 Learnt = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -76,35 +76,28 @@ class Progress:
         return cls(0, parameters, strategy.init(parameters))
 
 
+Ask = Callable[[Order], tuple[RoundRecord, Gathered]]
+"""How one order is answered: `gather` over an exchange, or a secure sum. Who took part, and what they gave."""
+
+
 def rounds(
-    strategy: Strategy[Any],
-    exchange: Exchange,
-    progress: Progress,
-    count: int,
-    *,
-    scaling: Learnt | None = None,
-    quorum: int = 1,
-    encoding: Encoding | None = None,
+    strategy: Strategy[Any], ask: Ask, progress: Progress, count: int, *, scaling: Learnt | None = None
 ) -> Iterator[tuple[RoundRecord, Progress]]:
     """Run the rounds up to number `count`; yields each one's record and where the campaign stands after it.
 
     Args:
         strategy: how updates become a model.
-        exchange: the sites.
+        ask: how each round's order is answered: by a sum, or one row a site, as the strategy consumes it.
         progress: where to go on from.
         count: rounds of the whole campaign.
         scaling: means and deviations, each (columns,), that every site is to use.
-        quorum: fewest sites that have to report, >= 1.
-        encoding: of updates that come in whole steps; None for updates as they are.
 
     Raises:
-        ServerError: JG-server-001, a round in which fewer sites reported.
+        ServerError: what `ask` raises, e.g. JG-server-001, a round in which too few sites reported.
     """
     while progress.round < count:
         order = Order(Kind.TRAIN, progress.round + 1, progress.parameters, scaling)
-        record, gathered = gather(
-            exchange, order, quorum=quorum, single=strategy.consumes == "updates", encoding=encoding
-        )
+        record, gathered = ask(order)
         parameters, state = strategy.update(progress.state, gathered, len(record.reported))
         progress = Progress(order.round, parameters, state)
         yield record, progress

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -31,10 +32,11 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from jangin.errors import ServerError
+from jangin.privacy.secure_sum.server import Certificate
 
-__all__ = ["SCHEMA", "CampaignRow", "Invitation", "Outcome", "RoundEntry", "State", "Store"]
+__all__ = ["SCHEMA", "CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "State", "Store"]
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of these tables; a database of another is not opened."""
 
 _BUSY_SECONDS = 30.0
@@ -101,6 +103,35 @@ _rounds = Table(
     Column("missing", JSON, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("released", Boolean, nullable=False),
+    Column("blamed", JSON, nullable=False),
+)
+_certificates = Table(
+    "certificates",
+    _tables,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("h1", String(64), nullable=False),
+    Column("began", JSON, nullable=False),
+    Column("dealers", JSON, nullable=False),
+    Column("survivors", JSON, nullable=False),
+    Column("signatures", JSON, nullable=False),
+)
+
+_evaluations = Table(
+    "evaluations",
+    _tables,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("figures", JSON, nullable=False),
+    Column("reported", JSON, nullable=False),
+    Column("abstained", JSON, nullable=False),
+    Column("refused", JSON, nullable=False),
+    Column("missing", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 
@@ -115,8 +146,9 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an attempt at a round ended."""
+    """How an attempt at a round ended; BEGUN is a secure sum that is in hand, or whose server was killed in it."""
 
+    BEGUN = "begun"
     FINISHED = "finished"
     FAILED = "failed"
 
@@ -165,17 +197,42 @@ class RoundEntry:
         round: from 1; 0 for the scaling that comes before.
         attempt: from 1.
         outcome: whether its sum was used.
-        reported: sites whose vector came in time.
+        reported: sites whose vector came in time; of a secure sum that failed, those who did all that was asked.
         abstained: sites that refused politely, with their codes.
         refused: sites whose reply was left aside, with the server's code.
         missing: sites that did not answer.
         seconds: how long it took.
         reason: why it failed; else empty.
+        released: whether masked vectors were asked for: then a secure sum is charged, whatever came of it.
+        blamed: sites that are proven to have lied in a secure sum, with the code; they are in one of the four as well.
     """
 
     round: int
     attempt: int
     outcome: Outcome
+    reported: Sequence[str]
+    abstained: Mapping[str, str]
+    refused: Mapping[str, str]
+    missing: Sequence[str]
+    seconds: float
+    reason: str = ""
+    released: bool = False
+    blamed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationEntry:
+    """What came of the evaluation of a round's model; every site of its cohort is in exactly one of the four.
+
+    Attributes:
+        round: after which.
+        figures: each metric over all hold-outs, and the standard deviation of its noise; none where it failed.
+        reported, abstained, refused, missing, seconds: as in `RoundEntry`.
+        reason: why there is no figure; else empty.
+    """
+
+    round: int
+    figures: Mapping[str, Sequence[float]]
     reported: Sequence[str]
     abstained: Mapping[str, str]
     refused: Mapping[str, str]
@@ -364,9 +421,17 @@ class Store:
             return set(database.scalars(query.distinct()))
 
     def record(self, campaign: str, entry: RoundEntry) -> None:
-        """Keep how an attempt at a round ended."""
+        """Keep where an attempt at a round stands: how it ended, or that it began; one that has ended stays as it is.
+
+        Raises:
+            IntegrityError: it has ended.
+        """
+        of = _rounds.c
+        there = (of.campaign == campaign) & (of.round == entry.round) & (of.attempt == entry.attempt)
+        begun = update(_rounds).where(there & (of.outcome == Outcome.BEGUN)).values(**vars(entry))
         with self._engine.begin() as database:
-            database.execute(insert(_rounds).values(campaign=campaign, **vars(entry)))
+            if not database.execute(begun).rowcount:
+                database.execute(insert(_rounds).values(campaign=campaign, **vars(entry)))
 
     def rounds(self, campaign: str) -> list[RoundEntry]:
         """All attempts at a campaign's rounds, in order."""
@@ -375,6 +440,45 @@ class Store:
         with self._engine.connect() as database:
             rows = [row._asdict() for row in database.execute(query)]
         return [RoundEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+
+    def record_evaluation(self, campaign: str, entry: EvaluationEntry) -> None:
+        """Keep what came of an evaluation; of each round there is one."""
+        with self._engine.begin() as database:
+            database.execute(insert(_evaluations).values(campaign=campaign, **vars(entry)))
+
+    def evaluations(self, campaign: str) -> list[EvaluationEntry]:
+        """A campaign's evaluations, by round."""
+        query = select(*(column for column in _evaluations.c if column is not _evaluations.c.campaign))
+        query = query.where(_evaluations.c.campaign == campaign).order_by(_evaluations.c.round)
+        with self._engine.connect() as database:
+            return [EvaluationEntry(**row._asdict()) for row in database.execute(query)]
+
+    def certify(self, campaign: str, number: int, attempt: int, certificate: Certificate) -> None:
+        """Keep what the sites signed of a secure sum, for the audit."""
+        values = {
+            "digest": certificate.digest.hex(),
+            "h1": certificate.h1.hex(),
+            "began": certificate.began,
+            "dealers": certificate.dealers,
+            "survivors": certificate.survivors,
+            "signatures": {site: signature.hex() for site, signature in certificate.signatures.items()},
+        }
+        with self._engine.begin() as database:
+            database.execute(insert(_certificates).values(campaign=campaign, round=number, attempt=attempt, **values))
+
+    def certificates(self, campaign: str) -> dict[tuple[int, int], Certificate]:
+        """What the sites signed of a campaign's secure sums, by round and attempt, in order."""
+        of = _certificates.c
+        query = select(_certificates).where(of.campaign == campaign).order_by(of.round, of.attempt)
+        with self._engine.connect() as database:
+            return {(row.round, row.attempt): _certificate(row) for row in database.execute(query)}
+
+    def last_certified(self, campaign: str) -> bytes:
+        """The digest that the sites of a campaign's last secure sum signed, 32 bytes; empty before the first."""
+        of = _certificates.c
+        query = select(of.digest).where(of.campaign == campaign).order_by(of.round.desc(), of.attempt.desc())
+        with self._engine.connect() as database:
+            return bytes.fromhex(database.scalar(query.limit(1)) or "")
 
     def _newest(self, table: Table) -> bytes:
         with self._engine.connect() as database:
@@ -408,3 +512,9 @@ def _invitation(row: Any) -> Invitation:
 
 def _campaign(row: Any) -> CampaignRow:
     return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason)
+
+
+def _certificate(row: Any) -> Certificate:
+    signatures = {site: bytes.fromhex(signature) for site, signature in row.signatures.items()}
+    names = (tuple(row.began), tuple(row.dealers), tuple(row.survivors))
+    return Certificate(bytes.fromhex(row.h1), *names, signatures)

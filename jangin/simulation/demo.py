@@ -7,6 +7,7 @@ Records that were given are read where they are, and nothing is written beside t
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import as_file, files
 from math import isnan
 from pathlib import Path
@@ -18,16 +19,15 @@ import torch
 from safetensors.numpy import load_file
 
 from jangin.codec.document import parse
-from jangin.errors import PlanError
+from jangin.errors import CodedText, PlanError
 from jangin.models.lines import read_line
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.statement import read_statement
-from jangin.server.campaigns import deadline_s
 from jangin.simulation import baselines
 from jangin.simulation.conclusion import Outcome, conclude
 from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData, read_experiment
 from jangin.simulation.federation import Advance, load
-from jangin.simulation.loopback import Ran, run_on_loopback
+from jangin.simulation.loopback import FEWEST_SUMMED, Ran, demo_policy, run_on_loopback
 from jangin.simulation.result import Result
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.setting import Setting, prepare
@@ -41,6 +41,8 @@ DEMOS = {"steel.bof_blow": "steel-bof-blow.yaml"}
 _LEAST_DEADLINE_SECONDS = 60
 _DEADLINE_SECONDS_A_SITE = 6
 """All workers start within one round, on whatever cores the demo has."""
+_SUMMED_DEADLINES = 2
+"""A secure sum leaves them a part of it to train."""
 
 
 def run_demo(
@@ -51,7 +53,7 @@ def run_demo(
     keep: Path | None,
     progress: Advance,
     file: Path | None = None,
-    secure_aggregation: bool = False,
+    secure_aggregation: bool = True,
 ) -> tuple[dict[str, Any], Result]:
     """Run a simulation's campaign through a real federation on loopback.
 
@@ -62,7 +64,7 @@ def run_demo(
         keep: a new folder that takes records, logs, history, plots and model.
         progress: told how far each kind of work is.
         file: another simulation; its data is a process or records.
-        secure_aggregation: whether the plan asks for it.
+        secure_aggregation: whether the server is to see sums only; it needs four sites, and is left off with fewer.
 
     Returns:
         The last line of `jangin demo --format json`, and the result behind it. `local`, `local_trees`, `federated`,
@@ -78,12 +80,14 @@ def run_demo(
         problem = f"there is a demo of {', '.join(DEMOS)}"
         raise PlanError("JG-plan-003", where="--process", value=process, problem=problem)
     sets: dict[str, Any] = {"seeds": 1} | ({} if rounds is None else {"strategy.rounds": rounds})
-    if secure_aggregation:
-        sets["privacy.secure_aggregation"] = "required"
     with as_file(files("jangin.configs") / "simulations" / DEMOS.get(process, "")) as shipped:
         experiment = read_experiment(file or shipped, sets)
         if sites is not None and isinstance(experiment.data, ProcessData):
-            experiment = read_experiment(file or shipped, sets | {"data.sites": sites})
+            sets["data.sites"] = sites
+            experiment = read_experiment(file or shipped, sets)
+        there = _sites(experiment)
+        if secure_aggregation and there >= FEWEST_SUMMED:
+            experiment = read_experiment(file or shipped, sets | _summed(experiment, there))
     check(experiment.strategy, experiment.privacy)
     data = experiment.data
     if isinstance(data, NpzData):
@@ -96,24 +100,52 @@ def run_demo(
         place = folder.path or Path(scratch)
         federation = load(experiment, place / "records", progress)
         setting = prepare(experiment, federation, "loopback", False, False, progress)
+        if secure_aggregation and not experiment.privacy.sums_only:
+            few = CodedText("JG-sim-012", where="--secure-aggregation", sites=there, least=FEWEST_SUMMED)
+            setting = replace(setting, warnings=(*setting.warnings, few))
         plan = _plan(experiment, data, setting)
         ran = run_on_loopback(
             place / "federation",
             {silo.name: Path(silo.where) for silo in federation.silos},
             plan,
-            deadline_s(plan) * (plan.strategy.rounds + 1),
+            plan.sites.deadline_s * (plan.strategy.rounds + 1),
             lambda done, total: progress("round", done, total),
         )
         result = conclude(setting, [_outcome(setting, ran)], time.perf_counter() - started)
         said = ran.folder / "statement.json"
         folder.write(experiment, result, lambda: read_statement(said.read_bytes(), str(said)))
-    return _line(result, ran), result
+    return _line(result, ran, experiment.privacy.sums_only), result
+
+
+def _sites(experiment: Experiment) -> int:
+    """How many sites there are; 0 of an npz set, which is refused."""
+    match experiment.data:
+        case ProcessData(sites=sites):
+            return sites
+        case RecordsData(records=records):
+            return len(records)
+        case _:
+            return 0
+
+
+def _summed(experiment: Experiment, sites: int) -> dict[str, Any]:
+    """What a simulation of so many sites says of secure sums, where it does not say it itself."""
+    policy = demo_policy(sites)
+    wanted = {
+        "c_max": policy["c_max"],
+        "n_plan": max(policy["n_min"], FEWEST_SUMMED),
+        "n_min_final": policy["n_min_final"],
+    }
+    said = experiment.privacy.model_fields_set
+    keys = {f"privacy.{key}": value for key, value in wanted.items() if key not in said}
+    return {"privacy.secure_aggregation": "required", **keys}
 
 
 def _plan(experiment: Experiment, data: ProcessData | RecordsData, setting: Setting) -> TrainingPlan:
     """The simulation as a campaign that invites its sites."""
     sites = [silo.name for silo in setting.federation.silos]
     deadline = max(_LEAST_DEADLINE_SECONDS, _DEADLINE_SECONDS_A_SITE * len(sites))
+    deadline *= _SUMMED_DEADLINES if experiment.privacy.sums_only else 1
     privacy = experiment.privacy.model_dump(mode="json") | {"nominal_units": setting.nominal_units}
     document = {
         "campaign": "demo",
@@ -157,7 +189,7 @@ def _outcome(setting: Setting, ran: Ran) -> Outcome:
     return Outcome(scores, rows, parameters, learner.model.layout, scaling, sum(row["seconds"] for row in rows))
 
 
-def _line(result: Result, ran: Ran) -> dict[str, Any]:
+def _line(result: Result, ran: Ran, secure: bool) -> dict[str, Any]:
     promise: Mapping[str, Any] | str = result.privacy
     if not isinstance(promise, str):
         promise = {key: promise[key] for key in ("unit", "epsilon", "delta", "mechanism")}
@@ -175,6 +207,7 @@ def _line(result: Result, ran: Ran) -> dict[str, Any]:
         "seconds_per_round": [round(row["seconds"], 3) for row in result.rounds],
         "metric": {"name": result.metric["name"], **{name: result.union.get(name) for name in compared}, **own},
         "privacy": promise,
+        "secure_aggregation": secure,
         "rss_mb": {name: None if isnan(figure) else round(figure, 1) for name, figure in memory.items()},
         "abstained": abstained,
         "ok": True,

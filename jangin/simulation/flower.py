@@ -3,7 +3,7 @@
 Every order and reply takes the form it has on the wire, so that what a simulation learns is what the field would.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,10 +15,22 @@ from jangin.simulation.sequential import answered
 from jangin.strategies import Strategy
 from jangin.training.site import Site
 
-__all__ = ["FlowerExchange"]
+__all__ = ["FlowerExchange", "through_flower"]
 
 _CAMPAIGN = "simulation"
 _DEADLINE_S = 3600.0
+
+
+def through_flower(answer: Callable[[int, Wire], Wire], partitions: int) -> Callable[[int, Wire], Wire]:
+    """The way to so many sites, each behind a Flower ClientApp, in its messages."""
+    grid = InProcessGrid(client_app(answer), partitions)
+    nodes = list(grid.get_node_ids())
+
+    def way(partition: int, asked: Wire) -> Wire:
+        (message,) = grid.send_and_receive([grid.order(nodes[partition], asked)])
+        return unpack(message.content)
+
+    return way
 
 
 class FlowerExchange:

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 from statistics import median
 from types import FrameType
+from typing import Any
 
 import yaml
 
@@ -34,7 +36,10 @@ from jangin.training.price import price
 from jangin.trust.keys import Identity
 from jangin.trust.staff import Role
 
-__all__ = ["Ran", "run_on_loopback"]
+__all__ = ["FEWEST_SUMMED", "Ran", "demo_policy", "run_on_loopback"]
+
+FEWEST_SUMMED = 4
+"""With so many sites a secure sum can be safe against one colluder."""
 
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0
@@ -106,6 +111,8 @@ def run_on_loopback(
         # Sites join: keys of their own, a one-time token each, a roster that two people sign.
         for name, site in sites.items():
             desk.init(site, name, plan.process, records[name], _limits(plan, cost))
+            if plan.privacy.sums_only:
+                _demand(site, demo_policy(len(sites)))
         tokens = {name: members.invite(name, _now()) for name in sites}
         for name, site in sites.items():
             desk.enroll(site, url, tokens[name], staff / "root.pub", state.authority)
@@ -141,6 +148,24 @@ def run_on_loopback(
             server_rss_mb=_rss_mb(server),
             site_rss_mb=median(_rss_mb(daemon) for daemon in daemons),
         )
+
+
+def demo_policy(sites: int) -> dict[str, Any]:
+    """What each of so many sites demands of a secure sum: less than any site of the field may, and it says so."""
+    return {
+        "n_min": max(3, ceil(0.7 * sites)),
+        "n_min_final": max(3, ceil(0.6 * sites)),
+        "n_honest_min": 2,
+        "c_max": 1,
+        "demo": True,
+    }
+
+
+def _demand(site: Path, policy: Mapping[str, Any]) -> None:
+    """Write a policy into a site's settings, as who keeps them would."""
+    file = site / "site.yaml"
+    settings = yaml.safe_load(file.read_text(encoding="utf-8")) | {"secure_sum": dict(policy)}
+    file.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def _limits(plan: TrainingPlan, cost: Cost | None) -> PrivacyLimits:

@@ -1,7 +1,7 @@
 """One simulation from file to result. The numbered steps of `_one_seed` are the whole of it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from jangin.errors import PlanError, SimulationError
 from jangin.models.layout import Vector
 from jangin.plan.messages import Kind, Order
-from jangin.server.rounds import Exchange, Progress, gather, rounds
+from jangin.server.rounds import Ask, Exchange, Progress, RoundRecord, gather, rounds
 from jangin.simulation import baselines
 from jangin.simulation.conclusion import Outcome, conclude, stated
 from jangin.simulation.experiment import read_experiment
@@ -22,9 +22,13 @@ from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
 from jangin.simulation.setting import Setting, prepare
 from jangin.simulation.stacked import StackedExchange
+from jangin.simulation.sums import SummingSites, Way
+from jangin.strategies import Strategy
 from jangin.strategies import build as build_strategy
+from jangin.strategies.base import Gathered
 from jangin.strategies.check import check
 from jangin.strategies.finetune import FineTune
+from jangin.training.recipe import Recipe
 from jangin.training.site import Site
 
 __all__ = ["simulate"]
@@ -36,10 +40,25 @@ def _flower(*arguments: Any) -> Exchange:
     return FlowerExchange(*arguments)
 
 
+def _through_flower(answer: Way, partitions: int) -> Way:
+    from jangin.simulation.flower import through_flower
+
+    return through_flower(answer, partitions)
+
+
+def _in_process(answer: Way, partitions: int) -> Way:
+    return answer
+
+
 _ENGINES: Mapping[str, Callable[..., Exchange]] = {
     "stacked": StackedExchange,
     "sequential": SequentialExchange,
     "flower": _flower,
+}
+_WAYS: Mapping[str, Callable[[Way, int], Way]] = {
+    "stacked": _in_process,
+    "sequential": _in_process,
+    "flower": _through_flower,
 }
 
 
@@ -109,11 +128,10 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     encoding = recipe.encoding if recipe.summing else None
     sites = [Site(silo.name, silo.train, public, learner, seed, encoding=encoding) for silo in silos]
     strategy = build_strategy(block)
-    exchange = _ENGINES[setting.engine](sites, block, strategy)
+    ask = _asking(setting, recipe, sites, strategy)
     learnt = None
     if recipe.learns_scaling:
-        steps = recipe.encoding(Kind.SCALE, 1 + 2 * len(public.center))
-        record, total = gather(exchange, Order(Kind.SCALE, 0, np.empty(0, np.float32)), encoding=steps)
+        record, total = ask(Order(Kind.SCALE, 0, np.empty(0, np.float32)))
         scaling = recipe.learned_scaling(total, len(record.reported))
         learnt = scaling.mean, scaling.deviation
 
@@ -131,8 +149,7 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     round_seconds = 0.0
     clock = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # what diverges is refused here, in words
-        steps = recipe.encoding(Kind.TRAIN, len(shared))
-        for record, progress in rounds(strategy, exchange, start, block.rounds, scaling=learnt, encoding=steps):
+        for record, progress in rounds(strategy, ask, start, block.rounds, scaling=learnt):
             seconds = time.perf_counter() - clock
             if not np.isfinite(progress.parameters).all():
                 raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)
@@ -157,3 +174,20 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     # 5. What it is compared with.
     scores |= baselines.compared(setting, learner, initial, public, seed)
     return Outcome(scores, history, shared, model.layout, scaling, round_seconds)
+
+
+def _asking(setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any]) -> Ask:
+    """How orders are answered: as secure sums where the plan wants them, else by the engine's exchange."""
+    privacy, experiment = setting.experiment.privacy, setting.experiment
+    if privacy.sums_only:
+        campaign, through = experiment.digest("simulation"), _WAYS[setting.engine]
+        return SummingSites(recipe, sites, strategy, privacy, campaign, through).gather
+    exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
+    columns = len(recipe.public_scaling().center)
+
+    def ask(order: Order) -> tuple[RoundRecord, Gathered]:
+        encoding = recipe.encoding(order.kind, order.vector.size or 1 + 2 * columns)
+        single = order.kind is Kind.TRAIN and strategy.consumes == "updates"
+        return gather(exchange, order, single=single, encoding=encoding)
+
+    return ask

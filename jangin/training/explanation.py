@@ -11,6 +11,7 @@ from typing import Literal
 
 from jangin.codec.document import Document
 from jangin.plan.blocks import LocalSteps, PrivacyBlock
+from jangin.plan.training_plan import Evaluation
 from jangin.privacy.accounting import epsilon_pld, epsilon_rdp
 from jangin.privacy.releases import (
     NO_DIFFERENTIAL_PRIVACY,
@@ -22,7 +23,7 @@ from jangin.privacy.releases import (
 )
 from jangin.privacy.renyi import epsilon_at, filter_budget, filter_order, renyi
 from jangin.privacy.statement import BUDGETS, promise_of
-from jangin.training.mechanism import NOISE_LIMIT, mechanism, noise_limit, noise_to_signal
+from jangin.training.mechanism import NOISE_LIMIT, figure_noise, mechanism, noise_limit, noise_to_signal
 
 __all__ = ["Explanation", "Group", "ReadingCost", "RoundCost", "Thresholds", "explain", "group_promise"]
 
@@ -111,6 +112,10 @@ class Explanation(Document):
         sampling_probability: q.
         noise_multiplier: sigma of a step; of one site's share under M2 and M3.
         scaling_noise_multiplier: of the release before the first round; None where there is none.
+        evaluations: how often models are judged on the hold-outs.
+        evaluation_noise_multiplier: of each of these releases; None where there is none.
+        figure_noise: deviation of one figure's noise in parts of its bound's width, with a fifth of all units held out;
+            None where there is none.
         readings: what a unit pays, towards whom.
         groups: what somebody with many units may read from it; none where the unit is the person or the site.
         noise_ratio: noise over signal of the whole run (`mechanism.noise_to_signal`).
@@ -132,6 +137,9 @@ class Explanation(Document):
     sampling_probability: float
     noise_multiplier: float
     scaling_noise_multiplier: float | None
+    evaluations: int
+    evaluation_noise_multiplier: float | None
+    figure_noise: float | None
     readings: dict[Reading, ReadingCost]
     groups: tuple[Group, ...]
     noise_ratio: float
@@ -144,7 +152,11 @@ class Explanation(Document):
 
 
 def explain(
-    privacy: PrivacyBlock, strategy: LocalSteps, nominal_units: int, sites: int
+    privacy: PrivacyBlock,
+    strategy: LocalSteps,
+    nominal_units: int,
+    sites: int,
+    evaluation: Evaluation | None = None,
 ) -> Explanation | Literal["NO DIFFERENTIAL PRIVACY"]:
     """The price of these blocks for a unit of each of so many sites.
 
@@ -152,13 +164,15 @@ def explain(
         PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
     """
     privacy = privacy.among(sites)
-    made = mechanism(privacy, strategy, nominal_units)
+    made = mechanism(privacy, strategy, nominal_units, evaluation)
     if made is None:
         return NO_DIFFERENTIAL_PRIVACY
     promise, ratio = promise_of(made, privacy.charged_rounds(strategy.rounds)), noise_to_signal(made, sites)
     guarantee = promise.guarantee
     thresholds = (
-        _Knobs(privacy, strategy, made, nominal_units, sites).thresholds() if isinstance(made, LocalDpSgd) else None
+        _Knobs(privacy, strategy, made, nominal_units, sites, evaluation).thresholds()
+        if isinstance(made, LocalDpSgd)
+        else None
     )
     steps = made.steps if isinstance(made, LocalDpSgd) else made.share
     constants, limit = promise.mechanism, noise_limit(made)
@@ -175,6 +189,9 @@ def explain(
         sampling_probability=steps.sampling_probability,
         noise_multiplier=steps.noise_multiplier,
         scaling_noise_multiplier=made.scaling.noise_multiplier if made.scaling else None,
+        evaluations=made.evaluation.count if made.evaluation else 0,
+        evaluation_noise_multiplier=made.evaluation.noise_multiplier if made.evaluation else None,
+        figure_noise=figure_noise(made, len(evaluation.metrics), nominal_units, sites) if evaluation else None,
         readings={reading: _spent(promise.cost[reading], BUDGETS[reading], guarantee.delta) for reading in Reading},
         groups=tuple(group_promise(guarantee.epsilon, guarantee.delta, units) for units in _GROUPS)
         if guarantee.unit is Unit.EPISODE
@@ -225,10 +242,20 @@ def _by_rounds(charge: Charge, delta: float) -> tuple[tuple[int, float], ...]:
 class _Knobs:
     """The keys of a plan, each turned alone until the noise is small enough."""
 
-    def __init__(self, privacy: PrivacyBlock, strategy: LocalSteps, made: LocalDpSgd, units: int, sites: int) -> None:
+    def __init__(
+        self,
+        privacy: PrivacyBlock,
+        strategy: LocalSteps,
+        made: LocalDpSgd,
+        units: int,
+        sites: int,
+        evaluation: Evaluation | None,
+    ) -> None:
         self._epsilon, self._delta, self._share = float(privacy.epsilon), privacy.delta, privacy.scaling_share
         self._units, self._sites, self._made = units, sites, made
         self._batch, self._steps = strategy.batch, made.steps.count
+        evaluations = made.evaluation.count if made.evaluation else 0
+        self._evaluated = (evaluation.epsilon_share if evaluation else 0.0, evaluations)
 
     def thresholds(self) -> Thresholds:
         """Of each key; that of sites follows from the noise that the plan has."""
@@ -255,8 +282,10 @@ class _Knobs:
         drawn = min(batch or self._batch, units)
         noise = NOISE_LIMIT * drawn * sqrt(self._sites * self._steps) / _SPARE
         releases = [GaussianRelease(noise, drawn / units, self._steps)]
-        if share:
-            releases.append(GaussianRelease(_gaussian_noise(share * epsilon, share * self._delta), 1.0, 1))
+        for part, count in ((share, 1), self._evaluated):
+            if part:  # so many Gaussian releases are one with sqrt(count) times less noise
+                alone = _gaussian_noise(part * epsilon, part * self._delta)
+                releases.append(GaussianRelease(alone * sqrt(count), 1.0, count))
         loose = epsilon_rdp(releases, self._delta)
         if loose <= epsilon or loose > _LOOSE * epsilon:
             return loose <= epsilon

@@ -15,5 +15,5 @@ def price(plan: TrainingPlan) -> Cost | None:
     Raises:
         PlanError: JG-plan-020, delta too large. PrivacyError: JG-privacy-002, no noise is enough.
     """
-    asked = mechanism(plan.privacy, plan.strategy, plan.privacy.nominal_units or 1)
+    asked = mechanism(plan.privacy, plan.strategy, plan.privacy.nominal_units or 1, plan.evaluate)
     return None if asked is None else asked.cost(plan.charged_rounds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jangin.errors import PlanError
 from jangin.models.flat import FlatModel
 from jangin.models.lines import input_range, input_shape, outputs, read_line, target_range
 from jangin.models.networks import build
@@ -15,13 +16,14 @@ from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind
-from jangin.plan.training_plan import TrainingPlan
+from jangin.plan.training_plan import Evaluation, TrainingPlan
 from jangin.privacy.moments import noise_deviation
 from jangin.privacy.releases import Mechanism
 from jangin.records.examples import Examples, PublicRange
 from jangin.records.process import read_process
 from jangin.training.loop import Learner
 from jangin.training.mechanism import mechanism
+from jangin.training.metrics import METRICS
 from jangin.training.scaling import Columns, Scaling
 from jangin.training.summing import Encoding, Summing
 
@@ -44,6 +46,7 @@ class Recipe:
         nominal_units: public number of training units of a site.
         seed: of initial weights, and of batches where there is no mechanism.
         summing: how vectors are added up in the ring; None where they are sent as they are.
+        evaluation: what is measured on hold-outs; None where nothing is.
     """
 
     model: ModelSpec
@@ -57,6 +60,7 @@ class Recipe:
     nominal_units: int
     seed: int
     summing: Summing | None = None
+    evaluation: Evaluation | None = None
 
     @classmethod
     def of(cls, plan: TrainingPlan) -> "Recipe":
@@ -64,15 +68,18 @@ class Recipe:
 
         Raises:
             DataError: JG-data-060..071, a line that is unknown or does not fit its process. PlanError: JG-plan-003, a
-                task that no model learns; JG-plan-020. PrivacyError: JG-privacy-002, no noise is enough.
+                task that no model learns; JG-plan-020; JG-plan-042, a metric that says nothing about the task.
+                PrivacyError: JG-privacy-002, no noise is enough.
         """
         line = read_line(plan.model_line)
         process = read_process(line.process)
         nominal_units = plan.privacy.nominal_units or 1
+        if plan.evaluate is not None:
+            _check_metrics(plan.evaluate, Task(line.task))
         return cls(
             model=plan.model,
             strategy=plan.strategy,
-            mechanism=mechanism(plan.privacy, plan.strategy, nominal_units),
+            mechanism=mechanism(plan.privacy, plan.strategy, nominal_units, plan.evaluate),
             task=Task(line.task),
             input_shape=input_shape(line, process),
             outputs=outputs(line),
@@ -81,6 +88,7 @@ class Recipe:
             nominal_units=nominal_units,
             seed=plan.seed,
             summing=Summing.of(plan.privacy, len(plan.sites.invite), nominal_units),
+            evaluation=plan.evaluate,
         )
 
     def encoding(self, kind: Kind, size: int) -> Encoding | None:
@@ -110,14 +118,19 @@ class Recipe:
         self.encoding(Kind.TRAIN, len(learner.model.layout.shared))
         if self.learns_scaling:
             self.encoding(Kind.SCALE, 1 + 2 * len(self.public_scaling().center))
+        if self.evaluation is not None:
+            self.encoding(Kind.EVALUATE, 1 + len(self.evaluation.metrics))
         return learner
+
+    def nobody(self) -> Examples:
+        """No examples, in their shape."""
+        targets = np.empty((0, self.outputs), np.float32) if self.task is Task.REGRESSION else np.empty(0, np.int64)
+        return Examples(np.empty((0, *self.input_shape), np.float32), targets, np.empty(0, np.int64))
 
     def public_scaling(self) -> Scaling:
         """The scaling by public ranges alone."""
-        targets = np.empty((0, self.outputs), np.float32) if self.task is Task.REGRESSION else np.empty(0, np.int64)
-        nobody = Examples(np.empty((0, *self.input_shape), np.float32), targets, np.empty(0, np.int64))
         private = self.mechanism is not None or self.summing is not None  # a box holds bounded columns only
-        return Scaling.public(nobody, self.task, self.inputs, self.targets, private)
+        return Scaling.public(self.nobody(), self.task, self.inputs, self.targets, private)
 
     @property
     def learns_scaling(self) -> bool:
@@ -132,3 +145,10 @@ class Recipe:
     def learned_scaling(self, total: Columns, sites: int) -> Scaling:
         """The scaling from the moments of so many sites, summed, shape (1 + 2 * columns,)."""
         return self.public_scaling().learned(total, self.scaling_noise(sites))
+
+
+def _check_metrics(evaluation: Evaluation, task: Task) -> None:
+    for metric in evaluation.metrics:
+        if task not in METRICS[metric].tasks:
+            fitting = "accuracy" if task in METRICS["accuracy"].tasks else "mae, mse, rmse"
+            raise PlanError("JG-plan-042", where="evaluate.metrics", metric=metric, task=task.value, fitting=fitting)

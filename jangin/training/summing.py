@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from jangin.plan.blocks import PrivacyBlock
 from jangin.plan.messages import Kind
+from jangin.privacy.losses import loss_clip
 from jangin.privacy.moments import moment_clip
-from jangin.privacy.releases import LocalDpSgd, MasterSum, Mechanism, SharedNoise, SharedSum
+from jangin.privacy.releases import GaussianRelease, LocalDpSgd, MasterSum, Mechanism, SharedNoise, SharedSum
 from jangin.privacy.ring import Grid
 
 __all__ = ["Encoding", "Summing"]
@@ -44,7 +45,7 @@ class Summing:
     Attributes:
         sites: most that add to one sum.
         update_clip: L2 bound of an update that carries no share of noise.
-        nominal_units: public number of units of a site; the box of its moments holds twice as many.
+        nominal_units: public number of units of a site; the box of its moments and losses holds twice as many.
     """
 
     sites: int
@@ -61,14 +62,18 @@ class Summing:
     def encoding(self, kind: Kind, mechanism: Mechanism | None, lr: float, size: int) -> Encoding:
         """Of the vectors of `size` values that answer orders of a kind; lr: of the sites' descent.
 
-        M2's box holds twice the lot, M3's all masters that are public. An update of M1, or without privacy, and M1's
-        moments come with their noise or without any: nothing is added to them here.
+        M2's box holds twice the lot, M3's all masters that are public, that of moments and losses twice the nominal
+        units. An update of M1, or without privacy, and M1's moments and losses come with their noise or without any:
+        nothing is added to them here.
 
         Raises:
             PrivacyError: JG-privacy-017, more sites or values than a grid that is fine enough holds.
         """
         if kind is Kind.SCALE:
-            return self._moments(mechanism, size)
+            release = mechanism.scaling if mechanism else None
+            return self._moments(mechanism, release, moment_clip((size - 1) // 2), size)
+        if kind is Kind.EVALUATE:
+            return self._moments(mechanism, mechanism.evaluation if mechanism else None, loss_clip(size - 1), size)
         match mechanism:
             case SharedSum(clip=clip, divisor=lot, share=share):
                 return Encoding(self._grid(clip, 2 * lot * clip, share.noise_multiplier, size), -lr / lot)
@@ -79,9 +84,10 @@ class Summing:
             case _:
                 raise TypeError(f"Expected a mechanism: {mechanism!r}.")
 
-    def _moments(self, mechanism: Mechanism | None, size: int) -> Encoding:
-        clip, box = moment_clip((size - 1) // 2), 2.0 * self.nominal_units
-        noise = mechanism.scaling.noise_multiplier if mechanism and mechanism.scaling else 0.0
+    def _moments(
+        self, mechanism: Mechanism | None, release: GaussianRelease | None, clip: float, size: int
+    ) -> Encoding:
+        box, noise = 2.0 * self.nominal_units, release.noise_multiplier if release else 0.0
         if isinstance(mechanism, SharedNoise):
             return Encoding(self._grid(clip, box, noise, size), 1.0)
         return Encoding(self._grid(clip, box + _TAIL * noise * clip, 0.0, size), 1.0)

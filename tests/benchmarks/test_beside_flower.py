@@ -55,7 +55,7 @@ def left(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
     return left
 
 
-@pytest.mark.parametrize(("script", "rows"), [("federation.py", 1), ("site.py", 3)])
+@pytest.mark.parametrize(("script", "rows"), [("federation.py", 2), ("site.py", 3)])
 def test_rows_stand_beside_flower_and_no_process_is_left(
     script: str, rows: int, environment: dict[str, str], left: Callable[[], list[str]]
 ) -> None:

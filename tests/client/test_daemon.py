@@ -368,7 +368,7 @@ def test_garbage_is_answered_with_a_code_or_not_at_all(
         "JG-site-306": Wire("train", name, 1, b"\xff\xff", order.vector),
         "JG-site-306 too": Wire("train", name, 1, order_body(order, 9.0), order.vector.astype(np.uint32)),
         "JG-site-307": wire("0" * 64, order),
-        "nothing": Wire("evaluate", name, 1, b""),
+        "nothing": Wire("persuade", name, 1, b""),
     }
     asked = {code: rounds.run.push("site-0", sent) for code, sent in garbage.items()}
     assert rounds.ask(scale()).vector is not None

@@ -193,7 +193,7 @@ def test_each_answer_of_a_secure_sum_leaves_in_its_one_form_with_one_line(
         ("certify", said(None, code="JG-sum-012")),
         ("train", said(None, code="JG-site-323")),
         ("train", said(None, code="JG-site-321")),
-        ("evaluate", said(ADVERT)),
+        ("evaluate", said(b"a loss")),
     ],
 )
 def test_an_answer_of_a_secure_sum_of_another_form_does_not_leave(

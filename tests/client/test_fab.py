@@ -163,9 +163,9 @@ def test_no_app_is_asked_for_or_kept_and_no_line_of_it_runs(
     # 2. An order of ours in the same run is carried out, by the code that is installed.
     order = Order(Kind.SCALE, 0, np.empty(0, np.float32))
     answer = gather(run, run.push("site-0", Wire("scale", made.hash, 0, order_body(order, 60.0))))
-    with enrolled.journal() as journal:
-        assert journal.moves(1)[0].state == "sent"
     assert answer.content.kind == "scale"
+    with enrolled.journal() as journal:
+        wait(lambda: journal.moves(1)[0].state == "sent")
     run.close()
     daemon.terminate()
     assert daemon.wait(20) == 0

@@ -81,6 +81,7 @@ def case(
             envelope=envelope(asked),
             approved=True,
             answered=None,
+            evaluated=None,
             training=None,
             account=reserved(asked),
             units=frozenset(everything),
@@ -107,6 +108,13 @@ def test_an_order_of_an_approved_plan_clears(case: Case, ministry: Any, made_rec
     assert isinstance(cleared, Cleared)
     assert (cleared.plan.hash, cleared.records, cleared.again) == (wire.campaign, made_records, False)
     assert cleared.deadline_s == 60.0
+
+
+def test_no_order_gets_more_time_than_its_plan_gives_a_round(case: Case, ministry: Any) -> None:
+    wire, standing = case()
+    endless = Wire("train", wire.campaign, 1, order_body(TRAIN, 1e300), PARAMETERS)
+    cleared = clear(endless, standing, ministry.now)
+    assert cleared.deadline_s == cleared.plan.sites.deadline_s == 60.0
 
 
 def test_the_last_order_word_for_word_clears_again_whatever_its_deadline(case: Case, ministry: Any) -> None:

@@ -15,7 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from typer.testing import CliRunner
 
 from jangin.cli.site import site
 from jangin.client import desk
-from jangin.client.daemon import Daemon
+from jangin.client.daemon import Daemon, _Ready
 from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder, Task
 from jangin.client.sums import SumJournal
@@ -195,11 +197,11 @@ def federation(
 
 
 @contextmanager
-def running(federation: Federation, work: Work = given) -> Iterator[None]:
+def running(federation: Federation, work: Work = given, clock: desk.Clock = desk.now_utc) -> Iterator[None]:
     """The daemons of all real sites."""
     with ExitStack() as stack:
         for folder in federation.folders.values():
-            daemon = Daemon(folder, clock=desk.now_utc, jitter=random.Random(7))
+            daemon = Daemon(folder, clock=clock, jitter=random.Random(7))
             daemon._bench.work = lambda job, timeout_s: work(job)  # type: ignore[method-assign]
             thread = threading.Thread(target=daemon.run)
             thread.start()
@@ -338,6 +340,42 @@ def test_a_step_before_the_training_is_done_ends_the_sum(federation: Any, wait: 
         go_on.set()
         assert one.spent == set()
         assert one.ask(one.first(one.manifest(attempt=2))).message is not None
+
+
+@pytest.mark.parametrize(
+    ("reached", "spent", "task"), [(State.SHARED, set(), Task.LOST), (State.MASKED, {1}, Task.SENT)]
+)
+def test_a_sum_that_the_server_holds_back_is_ended(
+    federation: Any, wait: Any, reached: State, spent: set[int], task: Task
+) -> None:
+    one, late = federation(), [timedelta()]
+    with running(one, clock=lambda: desk.now_utc() + late[0]):
+        server = one.begin()
+        one.until(server, reached)
+        late[0] = timedelta(seconds=2 * one.plan.sites.deadline_s + 1)
+        with SumJournal(one.own.database_file) as noted:
+            wait(lambda: not noted.standing())  # although nobody believes such a clock, and there is no connection
+        assert one.spent == spent
+        assert one.task() is task
+
+
+@pytest.mark.parametrize("declined", [False, True])
+def test_a_vector_that_waits_for_a_connection_does_not_leave_after_a_yes_was_taken_back(
+    federation: Any, declined: bool
+) -> None:
+    one, left = federation(), []
+    daemon = Daemon(one.own, clock=desk.now_utc, jitter=random.Random(7))
+    vector = Wire("mask", one.plan.hash, 1, b"", words_of("site-0"))
+    daemon._ready.append(_Ready(SimpleNamespace(), vector, Task.SENT))
+    if declined:
+        desk.decline(one.own.path, one.plan.hash)
+    with one.own.journal() as journal:
+        for state in (Task.GATED, Task.TRAINING, Task.TRAINED):
+            journal.move(one.plan.hash, 1, state, desk.now_utc())
+        daemon._send(SimpleNamespace(reply=lambda _, wire: left.append(wire)), journal)
+        assert journal.task(one.plan.hash, 1) is (Task.LOST if declined else Task.SENT)
+    assert left == ([] if declined else [vector])
+    assert not daemon._ready
 
 
 def test_a_campaign_that_the_server_ends_frees_the_charge_of_an_open_sum(federation: Any) -> None:

@@ -1,7 +1,11 @@
 """Laws of a site's sums: what was promised outlives the process, and a charge stays where a vector may have left."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ OWN = "site-0"
 OTHERS = ("site-1", "site-2", "site-3")
 CAMPAIGN = a_manifest().campaign
 ONE, OTHER = bytes(32), bytes([1]) * 32
+PATIENCE = timedelta(hours=2)
 
 
 def code_of(call: Callable[[], object]) -> str:
@@ -96,22 +101,24 @@ class Cohort:
 
     def __init__(self, file: Path, ledger: Ledger) -> None:
         self.own, self.peers, self.ledger = Ed25519PrivateKey.generate(), Peers.of(OTHERS), ledger
-        self.vector = np.arange(5, dtype=np.uint32) - 2
+        self.vector, self.now = np.arange(5, dtype=np.uint32) - 2, NOON
         self.journal, self.kept = SumJournal(file), list[tuple[str, bytes]]()
         self.restart()
 
     def restart(self) -> None:
-        self.sums = Sums(OWN, self.own, self.journal, self.ledger, lambda *kept: self.kept.append(kept), lambda: NOON)
+        self.sums = Sums(
+            OWN, self.own, self.journal, self.ledger, lambda *kept: self.kept.append(kept), lambda: self.now
+        )
 
     @property
     def spent(self) -> set[int]:
         self.ledger.refresh()
         return self.ledger.accounts[CAMPAIGN].spent
 
-    def begin(self, number: int = 1, attempt: int = 1) -> ServerSum:
+    def begin(self, number: int = 1, attempt: int = 1, *, evaluates: bool = False) -> ServerSum:
         manifest, asked = a_manifest(round=number, attempt=attempt), terms([OWN, *OTHERS])
         identities = {name: key.public_key() for name, key in {OWN: self.own, **self.peers.keys}.items()}
-        self.sums.begin(Joining(manifest, asked, DEMO, identities))
+        self.sums.begin(Joining(manifest, asked, DEMO, identities, PATIENCE, evaluates))
         self.peers.begin(manifest, asked, identities)
         return ServerSum(manifest, asked, identities)
 
@@ -176,6 +183,50 @@ def test_a_charge_stays_with_what_is_kept_of_it_where_the_vector_may_have_left_a
     assert cohort.journal.standing() == []
 
 
+class Killed(BaseException):
+    pass
+
+
+@contextmanager
+def dying(cohort: Cohort, at: int, *, written: bool) -> Iterator[None]:
+    """The process dies at what it writes as the `at`-th, before or right after it, and writes nothing more."""
+    turns = count(1)
+
+    def until_killed(real: Callable[..., object], *given: object) -> None:
+        turn = next(turns)
+        if turn < at or (written and turn == at):
+            real(*given)
+        if turn >= at:
+            raise Killed
+
+    owners: dict[Any, tuple[str, ...]] = {
+        cohort.journal: ("note", "charge", "reach"),
+        cohort.ledger: ("spend", "give_back"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, names in owners.items():
+            for name in names:
+                patch.setattr(owner, name, partial(until_killed, getattr(owner, name)))
+        yield
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_wherever_a_process_dies_a_charge_stays_where_the_vector_was_noted_and_only_there(
+    cohort: Cohort, written: bool
+) -> None:
+    """Each round's process dies one thing later that it writes, until both charges are gone."""
+    number = charged = 0
+    while charged < 2:
+        number += 1
+        with pytest.raises(Killed), dying(cohort, number, written=written):
+            cohort.until(cohort.begin(number), State.CERTIFIED)
+        cohort.restart()
+        charged += Step.MASK in cohort.journal.last(CAMPAIGN).steps
+        assert len(cohort.kept) <= charged
+        assert len(cohort.spent) == charged
+    assert number > 5
+
+
 def test_charges_of_failed_attempts_run_out_and_the_scaling_has_its_own(cohort: Cohort) -> None:
     for number, attempt in ((0, 1), (1, 1), (1, 2)):
         cohort.until(cohort.begin(number, attempt), State.MASKED)
@@ -223,8 +274,7 @@ SITES = [f"site-{number}" for number in range(12)]
 @pytest.mark.parametrize(
     ("invited", "changed", "code"),
     [
-        (12, {"n_plan": 10}, None),
-        (12, {"n_plan": 4, "c_max": 3}, None),
+        (12, {"n_plan": 11, "n_min_final": 8}, None),
         (12, {"c_max": 2}, "JG-sum-015"),
         (9, {}, "JG-sum-006"),
         (12, {"n_min_final": 13}, "JG-sum-006"),
@@ -236,15 +286,88 @@ def test_a_plan_whose_sums_can_never_run_here_is_told_before_anybody_says_yes(
     asked = replace(terms(SITES[:invited]), c_max=3, n_plan=10)
     asked = replace(asked, **changed)
     if code is None:
-        assert (check_fit(asked, Policy()) is None) == (asked.least >= 10)
+        assert check_fit(asked, Policy()) is None
         return
     with pytest.raises(SumError) as refused:
         check_fit(asked, Policy())
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("changed", "policy", "code"),
+    [
+        ({}, Policy(), "JG-sum-025"),  # 7 of 10 open it, and 5 honest ones beside 3 colluders are 8
+        ({}, Policy(n_honest_min=4), None),
+        ({}, Policy(n_honest_min=4, n_min_final=8), "JG-sum-025"),
+        ({}, Policy(n_min=12), "JG-sum-024"),
+    ],
+)
+def test_a_plan_whose_sums_often_end_here_is_told_before_anybody_says_yes(
+    changed: dict[str, Any], policy: Policy, code: str | None
+) -> None:
+    doubt = check_fit(replace(terms(SITES), c_max=3, n_plan=10, **changed), policy)
+    assert (None if doubt is None else doubt.code) == code
+    assert doubt is None or str(doubt)
+
+
+@pytest.mark.parametrize(
+    "reached", [None, State.ADVERTISED, State.SHARED, State.MASKED, State.CERTIFIED, State.UNMASKED]
+)
+def test_a_sum_that_the_server_lets_wait_for_too_long_is_overdue(cohort: Cohort, reached: State | None) -> None:
+    server = cohort.begin()
+    for state in (State.ADVERTISED, State.SHARED, State.MASKED, State.CERTIFIED, State.UNMASKED):
+        if reached is None:
+            break
+        cohort.now += PATIENCE  # each step may take so long
+        assert cohort.sums.overdue() == []
+        cohort.until(server, state)
+        if state is reached:
+            break
+    cohort.now += PATIENCE
+    assert cohort.sums.overdue() == []
+    cohort.now += timedelta(seconds=1)
+    assert cohort.sums.overdue() == [CAMPAIGN]
+    cohort.sums.end(CAMPAIGN)
+    assert cohort.sums.overdue() == []
+
+
+def test_asking_a_step_again_does_not_make_a_sum_wait_for_longer(cohort: Cohort) -> None:
+    server = cohort.begin()
+    cohort.until(server, State.ADVERTISED)
+    request = server.request(OWN)
+    cohort.answer(Step.SHARE, request)
+    cohort.now += PATIENCE + timedelta(seconds=1)
+    cohort.answer(Step.SHARE, request)
+    assert cohort.sums.overdue() == [CAMPAIGN]
+
+
 def test_a_plan_that_invites_too_few_whom_the_site_knows_can_never_run_here() -> None:
-    asked = replace(terms(SITES), c_max=3, n_plan=10)
+    asked = replace(terms(SITES), c_max=3, n_plan=10, n_min_final=8)
     policy = Policy(known={"site-1": ONE, "elsewhere": OTHER}, k_known=1)
     assert check_fit(asked, policy) is None
     assert code_of(lambda: check_fit(asked, replace(policy, k_known=2))) == "JG-sum-012"
+
+
+@pytest.mark.parametrize("state", [State.BEGUN, State.SHARED, State.MASKED])
+def test_an_evaluation_is_charged_with_the_opening_and_frees_nothing_whatever_comes_of_it(
+    cohort: Cohort, state: State
+) -> None:
+    cohort.begin(0)
+    assert cohort.spent == {0}
+    server = cohort.begin(1, evaluates=True)  # the scaling gave back what both are charged by
+    assert cohort.spent == {0}
+    if state is not State.BEGUN:
+        cohort.until(server, state)
+    cohort.sums.end(CAMPAIGN)
+    assert cohort.spent == {0}
+    cohort.begin(1, 2, evaluates=True)
+    cohort.restart()
+    assert cohort.spent == {0}
+    cohort.begin(2)
+    assert cohort.spent == {0, 1}
+
+
+def test_nothing_opens_a_campaign_that_an_evaluation_has_opened(cohort: Cohort, ledger: Ledger) -> None:
+    cohort.begin(0, evaluates=True)
+    assert code_of(lambda: cohort.begin(0, 2)) == "JG-site-321"
+    assert cohort.spent == {0}

@@ -10,7 +10,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -27,7 +28,7 @@ from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
 from jangin.codec.document import assign, parse
 from jangin.models.lines import cut, read_line
-from jangin.plan.messages import Kind, Order
+from jangin.plan.messages import Kind, Order, Reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate
 from jangin.records.dataset import Records
@@ -35,6 +36,7 @@ from jangin.records.generate import generate
 from jangin.records.process import read_process
 from jangin.server import campaigns
 from jangin.server.campaigns import CampaignStatus
+from jangin.server.daemon import serve
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.server.store import Outcome, RoundEntry, Store
@@ -49,6 +51,7 @@ PROCESS = "steel.bof_blow"
 STEADY = ("site-0", "site-1")
 TRAINING = (*STEADY, "late", "dying")
 NAMES = (*TRAINING, "liar", "stranger")
+SUMMING = (*(f"site-{number}" for number in range(5)), *(f"dying-{number}" for number in range(3)))
 PATIENCE_SECONDS = 180.0
 PEOPLE = {"operator": (Role.OPERATOR,), "approver": (Role.APPROVER,), "independent": (Role.INDEPENDENT_BODY,)}
 PLAN: dict[str, Any] = {
@@ -160,7 +163,7 @@ class Federation:
     store: Store
     members: Members
     keys: Mapping[str, Identity]
-    server: Running
+    server: Any
     records: Mapping[str, Path]
     daemons: dict[str, Running] = field(default_factory=dict)
 
@@ -255,7 +258,8 @@ class Federation:
         sites = {}
         for name in plan.sites.invite:
             examples = cut(line, Records.open(self.records[name]).train(), read_process(PROCESS), "episode")
-            sites[name] = Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed)
+            encoding = recipe.encoding if recipe.summing else None
+            sites[name] = Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed, encoding=encoding)
         model = recipe.learner().model
         parameters = model.read()[model.layout.shared]
         state = strategy.init(parameters)
@@ -264,8 +268,12 @@ class Federation:
         for entry in finished:
             kind = Kind.TRAIN if entry.round else Kind.SCALE
             order = Order(kind, entry.round, parameters, scaling)
-            vectors = [sites[name].answer(order, plan.strategy, strategy.local).vector for name in entry.reported]
+            ask = Site.contribution if recipe.summing else Site.answer
+            given = [ask(sites[name], order, plan.strategy, strategy.local) for name in entry.reported]
+            vectors = [one.vector if isinstance(one, Reply) else one.view(np.int32) for one in given]
             total = np.sum(np.asarray(vectors, np.float64), axis=0)
+            encoding = recipe.encoding(kind, total.size)
+            total = total if encoding is None else encoding.total(total.astype(np.int32))
             if entry.round:
                 parameters, state = strategy.update(state, total, len(vectors))
             else:
@@ -281,9 +289,14 @@ def a_plan(campaign: str, **changes: object) -> TrainingPlan:
     return parse(tree, TrainingPlan, "plan.yaml")
 
 
-@pytest.fixture(scope="session")
-def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    folder = tmp_path_factory.mktemp("federation")
+@contextmanager
+def built(
+    folder: Path,
+    names: Sequence[str],
+    server: Callable[[StateFolder], Any],
+    demand: Mapping[str, object] | None = None,
+) -> Iterator[Federation]:
+    """A federation of these sites, all on one roster; each may demand something of secure sums."""
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
     keys = {person: Identity.load(folder / "staff" / f"{person}.key") for person in PEOPLE}
@@ -291,30 +304,76 @@ def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feder
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2)
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
-    made = generate(PROCESS, folder / "records", sites=len(NAMES), masters=2, episodes=12, seed=5)
+    made = generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=12, seed=5)
     for records in made:
         validate(records, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(records)
     with ExitStack() as stack:
         store = state.store()
         stack.callback(store.close)
         members = Members(store, state.root)
-        server = Running(("server", "run", str(state.path)), folder / "server.log")
-        federation = Federation(folder, state, store, members, keys, server, dict(zip(NAMES, made, strict=True)))
+        federation = Federation(folder, state, store, members, keys, server(state), dict(zip(names, made, strict=True)))
         stack.callback(end_all, federation)
         # 2. All sites join on one roster: a site that comes later would wait for a yes of the others.
-        url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in NAMES}
-        for name in NAMES:
+        url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in names}
+        for name in names:
             desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
+            if demand is not None:
+                file = federation.site(name).path / "site.yaml"
+                file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"secure_sum": dict(demand)}))
             desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority)
-        members.confirm(NAMES, [keys["operator"], keys["independent"]], now())
-        for name in NAMES:
+        members.confirm(names, [keys["operator"], keys["independent"]], now())
+        for name in names:
             assert desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority).confirmed
-        # 3. Those that train have a warm worker: from here on deadlines may be short.
+        yield federation
+
+
+@pytest.fixture(scope="session")
+def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    folder = tmp_path_factory.mktemp("federation")
+
+    def server(state: StateFolder) -> Running:
+        return Running(("server", "run", str(state.path)), folder / "server.log")
+
+    with built(folder, NAMES, server) as federation:
+        # Those that train have a warm worker: from here on deadlines may be short.
         warm = a_plan("warm", **{"sites.invite": TRAINING, "sites.round_deadline": "5m", "strategy.rounds": 1})
         for name in TRAINING:
             federation.daemon(name)
         status = federation.ended(federation.start(federation.agree(warm)))
-        assert (status.state, list(status.attempts[-1].missing)) == ("finished", []), server.said
+        assert (status.state, list(status.attempts[-1].missing)) == ("finished", []), federation.server.said
+        yield federation
+
+
+@dataclass
+class Inside:
+    """A server in this process, so that a test can make it lie."""
+
+    folder: Path
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: "threading.Thread | None" = None
+    said = "see the records of the test itself"
+
+    def start(self) -> None:
+        self.stop.clear()
+        self.thread = threading.Thread(target=serve, args=(self.folder, self.stop))
+        self.thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def kill(self) -> None:
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def summing_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Sites whose policies let four of them add up with each other, and a server that a test can make lie."""
+    demand = {"n_min": 4, "n_min_final": 3, "n_honest_min": 2, "c_max": 1, "demo": True}
+    folder = tmp_path_factory.mktemp("summing")
+    with built(folder, SUMMING, lambda state: Inside(state.path), demand) as federation:
         yield federation
 
 

@@ -182,6 +182,8 @@ def test_what_is_not_an_order_is_refused(change: dict[str, object]) -> None:
         (Kind.COLLECT, UPDATE, {}),
         (Kind.SCALE, None, {"hold": True}),
         (Kind.COLLECT, None, {"scaling": (np.zeros(1), np.ones(1))}),
+        (Kind.EVALUATE, None, {}),
+        (Kind.EVALUATE, UPDATE, {"hold": True}),
     ],
 )
 def test_an_order_carries_what_its_kind_has(kind: Kind, vector: Any, terms: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ TEXT = """
 campaign: weld-2026-11
 process: pipe.tig_weld
 model_line: national-weld
-sites: {invite: [kr-0421, kr-0422, kr-0423], quorum: 0.7, min_sites: 2, round_deadline: 2h}
+sites: {invite: [kr-0421, kr-0422, kr-0423, kr-0424, kr-0425], quorum: 0.7, min_sites: 2, round_deadline: 2h}
 model: {name: mlp, hidden: [64, 64]}
 strategy: {name: fedadam, rounds: 30, local_steps: 10, batch: 32, lr: 0.05, server_lr: 0.1}
 privacy: {unit: episode, mechanism: M1, epsilon: 4, delta: 1e-5, clip: 1.0, nominal_units: 400, \
@@ -75,14 +75,14 @@ def test_a_plan_is_read_from_its_file(file: Path) -> None:
     read = read_plan(file)
     assert read == plan()
     assert read.privacy.delta == 1e-5
-    assert read.sites.invite == ("kr-0421", "kr-0422", "kr-0423")
+    assert read.sites.invite == ("kr-0421", "kr-0422", "kr-0423", "kr-0424", "kr-0425")
 
 
 def test_the_hash_of_a_plan_never_changes(file: Path) -> None:
     """Without sums it is that of the time before there were any: approvals and ledgers know a plan by it."""
     in_clear = plan(**{"privacy.secure_aggregation": "none"})
-    assert in_clear.hash == "e70e64ff98884617b10f4b534a45c55fa19e8255d345788630ed1c54a68acb4d"
-    assert read_plan(file).hash == "dd4038bfd2aadc2f2c51f42dfe8cdde9f4216bbf753c6a67a36e5fed21ba8760"
+    assert in_clear.hash == "4d1bdd34bde53dc2c8fd22fd9979bc14c8cfe02999e008a5b4c4c23e3344c6f5"
+    assert read_plan(file).hash == "6c9f6ea9972135d31b7ffb24707fe5fb9acbff8c7c44b66821712d6c034e139e"
 
 
 def test_the_hash_is_the_same_in_another_process(file: Path) -> None:
@@ -111,7 +111,7 @@ def test_one_number_written_in_two_ways_is_the_same_plan() -> None:
 
 CHANGES: dict[str, object] = {
     "campaign": "weld-2026-12",
-    "sites.invite": ["kr-0421", "kr-0423", "kr-0422"],
+    "sites.invite": ["kr-0421", "kr-0423", "kr-0422", "kr-0424", "kr-0425"],
     "sites.round_deadline": "3h",
     "model.hidden": [64],
     "model.personal": ["head"],
@@ -187,7 +187,7 @@ def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
     ("key", "value", "said"),
     [
         ("sites.invite", ["kr-0421", "kr-0421"], "invited twice"),
-        ("sites.min_sites", 4, "min_sites 4 is more than the 3 invited"),
+        ("sites.min_sites", 6, "min_sites 6 is more than the 5 invited"),
         ("sites.quorum", 0, "greater than 0"),
         ("sites.quorum", 1.01, "less than or equal to 1"),
         ("sites.round_deadline", "0h", "round_deadline.*pattern"),
@@ -197,6 +197,10 @@ def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
         ("evaluate.bound", [1, 1], "low < high"),
         ("evaluate.stop_if.metric", "auc", "auc, which is not among the metrics"),
         ("evaluate.metrics", [], "at least 1"),
+        ("evaluate.metrics", ["mae", "mae"], "named twice"),
+        ("evaluate.bound", [-1, 1], "greater than or equal to 0"),
+        ("evaluate.epsilon_share", 0, "greater than 0"),
+        ("evaluate", {"metrics": ["accuracy"], "bound": [0, 2]}, r"the bound of accuracy is \[0, 1\]"),
         ("governance.purposes", [], "at least 1"),
         ("governance.release.export", "anywhere", r"governance\.release\.export"),
         ("privacy.epsilon", 0, r"privacy\.epsilon.*greater than or equal to 0\.001"),
@@ -211,6 +215,29 @@ def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
 def test_what_cannot_be_carried_out_is_refused(key: str, value: object, said: str) -> None:
     with pytest.raises(PlanError, match=rf"JG-plan-003 plan\.yaml.*{said}"):
         plan(**{key: value})
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "average_precision", "auc"])
+def test_what_is_no_mean_over_units_is_never_evaluated(metric: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-040 evaluate\.metrics: {metric} .*mae, mse, rmse, accuracy"):
+        plan(**{"evaluate.metrics": [metric], "evaluate.stop_if": None})
+
+
+def test_an_evaluation_is_of_five_sites_or_more() -> None:
+    few = {"sites.invite": [f"site-{number}" for number in range(4)]}
+    with pytest.raises(PlanError, match=r"JG-plan-041 sites\.invite: 4 sites .*takes 5"):
+        plan(**few)
+    assert plan(**few, evaluate=None).evaluated_rounds == ()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "every", "evaluated"),
+    [(30, 10, (10, 20, 30)), (30, 7, (7, 14, 21, 28, 30)), (3, 5, (3,)), (5, 5, (5,)), (3, 1, (1, 2, 3))],
+)
+def test_a_model_is_evaluated_every_so_many_rounds_and_after_the_last(
+    rounds: int, every: int, evaluated: tuple[int, ...]
+) -> None:
+    assert plan(**{"strategy.rounds": rounds, "evaluate.every": every}).evaluated_rounds == evaluated
 
 
 @pytest.mark.parametrize("key", ["campaign", "process", "model_line", "sites.min_sites", "strategy.lr", "governance"])
@@ -321,3 +348,8 @@ def test_constants_stand_where_they_are_read_and_in_no_other_plan_or_hash(
 def test_the_hash_of_a_simulation_of_masters_has_not_changed_with_the_other_sums() -> None:
     block = parse({"mechanism": "M3", "n_plan": 75}, PrivacyBlock, "plan.yaml")
     assert block.digest("privacy") == "d5c8b990ef3887d90bd22406b46598bd52fce68a3078ee6ba3cb60dcf60208de"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20s", 20), ("3m", 180), ("2h", 7200), ("1d", 86_400)])
+def test_a_deadline_in_seconds(text: str, seconds: float) -> None:
+    assert plan(**{"sites.round_deadline": text}).sites.deadline_s == seconds

@@ -122,6 +122,9 @@ def test_signatures_are_looked_at_again_at_the_start(world: Any, life: Any) -> N
     assert life.state is State.APPROVED
 
 
+FIVE = {"sites.invite": [f"site-{number}" for number in range(5)]}
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -135,7 +138,16 @@ def test_signatures_are_looked_at_again_at_the_start(world: Any, life: Any) -> N
         ({"model_line": "../lines/national-bof-blow"}, "JG-plan-003 model_line: .*is installed"),
         ({"process": "pipe.tig_weld"}, "JG-plan-003"),
         ({"model": {"name": "cnn1d", "channels": [8]}}, "JG-plan-011"),
-        ({"evaluate": {"metrics": ["mae"], "bound": [0, 500]}}, "JG-plan-003"),
+        ({"evaluate": {"metrics": ["mae"], "bound": [0, 500]}}, "JG-plan-041"),
+        ({**FIVE, "evaluate": {"metrics": ["accuracy"], "bound": [0, 1]}}, "JG-plan-042 .*regression.* mae, mse, rmse"),
+        (
+            {
+                **FIVE,
+                "evaluate": {"metrics": ["mae"], "bound": [0, 1], "every": 1, "epsilon_share": 0.02},
+                "privacy": {"epsilon": 4, "nominal_units": 400, "windows_per_episode": 1},
+            },
+            "JG-privacy-037 evaluate: .* with 5 sites",
+        ),
     ],
 )
 def test_what_cannot_run_is_never_proposed(world: Any, life: Any, changes: dict[str, Any], code: str) -> None:
@@ -166,8 +178,3 @@ def test_status_names_everybody(world: Any, life: Any) -> None:
     status = campaigns.status(world.store, life.hash)
     assert (status.round, status.rounds, status.attempts) == (1, 4, [failed, done])
     assert (status.invited, status.approved) == (("site-0", "site-1", "site-2"), [])
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("20s", 20), ("3m", 180), ("2h", 7200), ("1d", 86_400)])
-def test_a_deadline_in_seconds(plan: Any, text: str, seconds: float) -> None:
-    assert campaigns.deadline_s(plan(**{"sites.round_deadline": text})) == seconds

@@ -14,7 +14,7 @@ from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.ring import Grid
-from jangin.server.rounds import Progress, RoundRecord, gather, rounds
+from jangin.server.rounds import Ask, Progress, RoundRecord, gather, rounds
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
 from jangin.strategies.median import Median
@@ -52,11 +52,15 @@ class Pulled(Memory):
             yield Reply(site, ((self.goals[site] - order.vector) / 2).astype(np.float32))
 
 
+def asking(exchange: Memory, **how: Any) -> Ask:
+    return lambda order: gather(exchange, order, **how)
+
+
 def ran(
     strategy: Any, exchange: Memory, parameters: NDArray[np.float32], count: int
 ) -> Iterator[tuple[RoundRecord, NDArray[np.float32]]]:
-    start = Progress.start(strategy, parameters)
-    return ((record, progress.parameters) for record, progress in rounds(strategy, exchange, start, count))
+    start, ask = Progress.start(strategy, parameters), asking(exchange, single=strategy.consumes == "updates")
+    return ((record, progress.parameters) for record, progress in rounds(strategy, ask, start, count))
 
 
 ON_RING = Encoding(Grid.fitting(1.0, 1.0, 0.0, 3, 50), -0.25)
@@ -78,7 +82,7 @@ def test_a_round_in_whole_steps_is_the_round_of_the_updates_that_they_are() -> N
         for number, vector in enumerate(given)
     ]
     start = Progress.start(FedAvg(), START)
-    ((_, stepped),) = rounds(FedAvg(), Memory(replies), start, 1, encoding=ON_RING)
+    ((_, stepped),) = rounds(FedAvg(), asking(Memory(replies), encoding=ON_RING), start, 1)
     np.testing.assert_allclose(stepped.parameters, START - 0.25 * given.mean(axis=0), atol=1e-6)
 
 
@@ -243,24 +247,25 @@ def test_a_round_runs_when_it_is_asked_for() -> None:
 
 def test_a_campaign_goes_on_from_any_round_as_if_it_had_never_stopped() -> None:
     strategy, exchange = FedAdam(0.1), Pulled({"a": 4.0, "b": 10.0})
-    whole = [progress for _, progress in rounds(strategy, exchange, Progress.start(strategy, START), 6)]
+    ask = asking(exchange)
+    whole = [progress for _, progress in rounds(strategy, ask, Progress.start(strategy, START), 6)]
     for stopped in whole[:-1]:
-        rest = list(rounds(strategy, exchange, stopped, 6))
+        rest = list(rounds(strategy, ask, stopped, 6))
         assert [record.round for record, _ in rest] == list(range(stopped.round + 1, 7))
         assert np.array_equal(rest[-1][1].parameters, whole[-1].parameters)
-    assert list(rounds(strategy, exchange, whole[-1], 6)) == []
+    assert list(rounds(strategy, ask, whole[-1], 6)) == []
 
 
 def test_a_round_below_its_quorum_ends_with_the_names_of_those_missing() -> None:
     exchange = Memory([*replies(np.ones((2, 3), np.float32)), Reply("site-7", None, "local")], silent=["site-9"])
-    run = rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 1, quorum=3)
+    run = rounds(FedAvg(), asking(exchange, quorum=3), Progress.start(FedAvg(), START), 1)
     with pytest.raises(ServerError, match=r"2 sites reported, 3 are needed; .*site-7: local.*site-9"):
         next(run)
-    assert next(rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 1, quorum=2))
+    assert next(rounds(FedAvg(), asking(exchange, quorum=2), Progress.start(FedAvg(), START), 1))
 
 
 def test_every_order_carries_the_scaling_that_was_learnt() -> None:
     scaling = np.zeros(2), np.ones(2)
     exchange = Pulled({"a": 4.0})
-    list(rounds(FedAvg(), exchange, Progress.start(FedAvg(), START), 2, scaling=scaling))
+    list(rounds(FedAvg(), asking(exchange), Progress.start(FedAvg(), START), 2, scaling=scaling))
     assert [order.scaling for order, _ in exchange.orders] == [scaling] * 2

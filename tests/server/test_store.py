@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from jangin.errors import ServerError
+from jangin.privacy.secure_sum.server import Certificate
 from jangin.server.store import CampaignRow, Outcome, RoundEntry, State, Store
 
 HASH = "ab" * 32
@@ -125,3 +127,28 @@ def test_no_column_could_name_a_worker(store: Store, tmp_path: Path) -> None:
     database.close()
     assert "invited" in schema
     assert not re.search(r"worker|master\b|episode|employee|person", schema.lower())
+
+
+def test_an_attempt_that_began_may_end_once(store: Store) -> None:
+    store.propose(ROW, ["site-0"])
+    begun = replace(ENTRY, outcome=Outcome.BEGUN, reported=[])
+    for entry in (begun, replace(begun, released=True), replace(ENTRY, released=True)):
+        store.record(HASH, entry)
+        assert store.rounds(HASH) == [entry]
+    with pytest.raises(Exception, match="UNIQUE"):
+        store.record(HASH, begun)
+    assert store.rounds(HASH) == [replace(ENTRY, released=True)]
+
+
+def test_what_was_signed_of_a_sum_is_given_back_as_it_was(store: Store) -> None:
+    store.propose(ROW, ["site-0"])
+    assert store.last_certified(HASH) == b""
+    names = ("site-0", "site-1")
+    kept = {
+        (number, attempt): Certificate(bytes([number]) * 32, names, names, names[:attempt], {"site-0": bytes(64)})
+        for number, attempt in [(1, 2), (2, 1), (10, 1)]
+    }
+    for (number, attempt), certificate in kept.items():
+        store.certify(HASH, number, attempt, certificate)
+    assert store.certificates(HASH) == kept
+    assert store.last_certified(HASH) == kept[10, 1].digest

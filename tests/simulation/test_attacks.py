@@ -1,5 +1,7 @@
 """Attacks: exact where theory says so, no better than chance under masks, and never above what the noise leaves."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_the_server_in_the_middle_hears_what_the_sum_is_made_of() -> None:
     ours, strategy = learner(), build_strategy(FedAvgBlock(name="fedavg", rounds=1, local_steps=1, batch=1, lr=LR))
     server = Overheard(exchange(ours, [made(5), made(6, seed=1)]))
     start = ours.model.read()
-    (_, first), (_, second) = rounds(strategy, server, Progress.start(strategy, start), 2)
+    (_, first), (_, second) = rounds(strategy, partial(gather, server), Progress.start(strategy, start), 2)
     assert [(order.round, reply.site) for order, reply in server.heard] == [
         (number, site) for number in (1, 2) for site in ("site-0", "site-1")
     ]

@@ -38,7 +38,17 @@ def test_the_demo_says_what_its_contract_says(small: Path) -> None:
     )
     said = json.loads(json.dumps(outcome, allow_nan=False))
     assert said.keys() == {
-        *("sites", "rounds", "seconds_per_round", "metric", "privacy", "rss_mb", "abstained", "ok"),
+        *(
+            "sites",
+            "rounds",
+            "seconds_per_round",
+            "metric",
+            "privacy",
+            "secure_aggregation",
+            "rss_mb",
+            "abstained",
+            "ok",
+        ),
     }
     assert said["metric"].keys() == {
         *("name", "local", "federated", "pooled", "local_trees", "constant", "local_own", "federated_own"),
@@ -48,6 +58,8 @@ def test_the_demo_says_what_its_contract_says(small: Path) -> None:
     assert said["rss_mb"].keys() == {"server", "site_median"}
     assert (said["sites"], said["rounds"], len(said["seconds_per_round"])) == (2, 2, 2)
     assert (said["abstained"], said["ok"]) == ([], True)
+    assert not said["secure_aggregation"]  # which two sites cannot have, and that is said
+    assert "JG-sim-012" in {warning.code for warning in result.warnings}
     assert said["metric"]["local"] == result.union["local"]
     assert said["metric"]["local_own"] == result.metric["local"]
     assert (small / "kept" / "records" / "site-1" / "manifest.json").exists()

@@ -260,6 +260,17 @@ def test_a_site_whose_vectors_are_added_up_shows_none_by_itself(mechanism: Mecha
             site.answer(order, BLOCK, LocalRule())
 
 
+def test_two_attempts_of_a_round_tell_nothing_new_under_noise_and_everything_without() -> None:
+    """A server that leaves a site out of the second attempt has its vector, as what the two sums differ by."""
+    order, rows = start_of("mlp"), records((CHANNELS,))
+    site, _ = site_of("mlp", rows, None)
+    once, again = (contributed(site, order).view(np.int32).astype(np.int64) for _ in range(2))
+    assert np.abs(once - again).max() <= 1  # a step of the grid, from rounding
+    site, encoding = site_of("mlp", rows)
+    once, again = (contributed(site, order).view(np.int32).astype(np.int64) for _ in range(2))
+    assert np.linalg.norm(once - again) > encoding(Kind.TRAIN, 25).grid.sensitivity
+
+
 def test_moments_without_a_release_are_not_contributed_either() -> None:
     site, _ = site_of("mlp", records((CHANNELS,)), replace(M2, scaling=None))
     with pytest.raises(PrivacyError, match="JG-privacy-007"):

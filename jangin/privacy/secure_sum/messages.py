@@ -1,10 +1,12 @@
 """The forms of what is said in a sum: values, and their canonical CBOR.
 
 The law: a form is read whole or refused; lengths are exact; what is in it is believed by nobody before its signature is
-verified. A masked vector rides beside its message, as words of 32 bits.
+verified: a name has the form of a site's, so that whoever made it up writes nothing into logs with it. A masked vector
+rides beside its message, as words of 32 bits.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ __all__ = [
 SIGNATURE_BYTES: Final = 64
 _KEY: Final = 32
 _MOST_SITES: Final = 65536
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # as a roster has it
 _SHOWN_BYTES: Final = SHARE_BYTES + DIGEST_BYTES
 
 
@@ -243,7 +246,7 @@ def read_survivors(data: bytes) -> frozenset[str]:
         ValueError: another form, an order of its own, or a name twice.
     """
     names = cbor.decode(data)
-    if not isinstance(names, list) or not all(type(name) is str for name in names) or names != sorted(set(names)):
+    if not isinstance(names, list) or not _are_names(names) or names != sorted(set(names)):
         raise ValueError("Expected names of sites, sorted.")
     return frozenset(names)
 
@@ -273,9 +276,13 @@ def read_certificates(data: bytes) -> dict[str, bytes]:
 
 def _by_site(data: bytes) -> dict[str, Any]:
     value = cbor.decode(data)
-    if not isinstance(value, dict) or len(value) > _MOST_SITES:
+    if not isinstance(value, dict) or not _are_names(value):
         raise ValueError("Expected a map by site.")
     return value
+
+
+def _are_names(given: Collection[object]) -> bool:
+    return len(given) <= _MOST_SITES and all(type(name) is str and _NAME.fullmatch(name) for name in given)
 
 
 def _keys(data: bytes, keys: set[str]) -> dict[str, Any]:

@@ -126,10 +126,14 @@ class Policy:
         Raises:
             SumError: JG-sum-006, too few, also of those that may be taken for honest; JG-sum-012, too few known ones.
         """
-        least = max(self.n_min_final, terms.least_final(began), self.n_honest_min + terms.c_max)
+        least = self.least_final(terms, began)
         if len(survivors) < least:
             raise SumError("JG-sum-006", where=step.value, found=len(survivors), least=least)
         self._require_known(survivors)
+
+    def least_final(self, terms: Terms, began: int) -> int:
+        """Fewest vectors of a sum that so many began, as this site wants it."""
+        return max(self.n_min_final, terms.least_final(began), self.n_honest_min + terms.c_max)
 
     def _require_known(self, sites: Mapping[str, bytes]) -> None:
         """A name counts only with the identity that was compared."""

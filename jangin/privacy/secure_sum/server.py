@@ -134,6 +134,11 @@ class ServerSum:
         raise ValueError(f"Expected a sum in hand: {self.state}.")
 
     @property
+    def enough(self) -> bool:
+        """Whether the step in hand may be closed."""
+        return len(self._answered) >= self._least(self.step)
+
+    @property
     def waiting(self) -> frozenset[str]:
         """Sites whose answer may still come."""
         return self.asked - self._answered - self.left.keys()

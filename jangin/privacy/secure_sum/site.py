@@ -7,7 +7,7 @@ gets the same answer, and in other words none. Of each dealer one secret's share
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -47,6 +47,8 @@ from jangin.privacy.secure_sum.transcript import (
 )
 
 __all__ = ["Answer", "Signer", "SiteSum"]
+
+_NAMED: Final = 5  # strangers, of as many as a server may make up
 
 
 class Signer(Protocol):
@@ -314,7 +316,7 @@ class SiteSum:
         """Whether U2 or U3 is of those before, with this site, and enough."""
         strangers = sorted(set(given) - set(before))
         if strangers or self._site not in given:
-            raise SumError("JG-sum-011", where=step.value, sites=strangers or [self._site])
+            raise SumError("JG-sum-011", where=step.value, sites=strangers[:_NAMED] or [self._site])
         identities = {name: self._identity(name).public_bytes_raw() for name in given}
         self._policy.accept_survivors(self._terms, len(self._in_cohort().adverts), identities, step)
 

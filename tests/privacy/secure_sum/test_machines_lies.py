@@ -42,6 +42,28 @@ def refused(federation: Federation, body: bytes, code: str, name: str = VICTIM) 
     assert federation.sites[name].released == released
 
 
+# --- names that a server makes up
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "\x1b[2J", "site-02\nWARNING", "Site-02", ""])
+@pytest.mark.parametrize("step", [Step.SHARE, Step.MASK, Step.CERTIFY, Step.UNMASK])
+def test_a_name_that_no_site_can_have_is_written_nowhere(step: Step, name: str) -> None:
+    federation = Federation().until(step)
+    held = messages.cbor.decode(federation.server.request(VICTIM))
+    more = sorted([*held, name]) if step is Step.CERTIFY else {**held, name: next(iter(held.values()))}
+    with pytest.raises(SumError, match="JG-sum-001") as caught:
+        federation.sites[VICTIM].answer(step, messages.cbor.encode(more))
+    assert not name or name not in str(caught.value)
+
+
+def test_of_many_strangers_a_few_are_named() -> None:
+    federation = Federation().until(Step.CERTIFY)
+    strangers = [f"zoe-{number:05}" for number in range(20_000)]
+    with pytest.raises(SumError, match=r"JG-sum-011 .* zoe-00000, ") as caught:
+        federation.sites[VICTIM].answer(Step.CERTIFY, messages.cbor.encode([*federation.names, *strangers]))
+    assert len(str(caught.value)) < 500
+
+
 # --- R2: who begins
 
 
