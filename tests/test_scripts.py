@@ -65,6 +65,15 @@ def test_the_benchmark_of_the_private_step_measures_time_and_memory(run) -> None
     assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
 
 
+def test_the_benchmark_of_the_simulation_runs_its_engines_and_a_plain_loop(run) -> None:
+    done = run("benchmarks/simulation.py", "--json", "--quick")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 5
+    assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
+    assert {"sequential", "loop"} <= set(rows[0]["beside"])
+
+
 def test_the_benchmark_of_the_secure_sum_stands_beside_a_plain_sum_and_flower(run) -> None:
     done = run("benchmarks/secure_sum.py", "--json", "--quick")
     assert done.returncode == 0, done.stderr

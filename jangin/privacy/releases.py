@@ -11,6 +11,7 @@ from math import sqrt
 from typing import Final
 
 from jangin.errors import PrivacyError
+from jangin.privacy.secure_sum.policy import threshold
 
 __all__ = [
     "NO_DIFFERENTIAL_PRIVACY",
@@ -28,7 +29,6 @@ __all__ = [
     "Unit",
     "honest_shares",
     "together",
-    "two_thirds",
 ]
 
 NO_DIFFERENTIAL_PRIVACY: Final = "NO DIFFERENTIAL PRIVACY"
@@ -293,18 +293,13 @@ Mechanism = LocalDpSgd | SharedSum | MasterSum
 """How a campaign keeps its promise."""
 
 
-def two_thirds(sites: int) -> int:
-    """floor(2 n / 3) + 1: so many of the n sites that began a sum open it."""
-    return 2 * sites // 3 + 1
-
-
 def honest_shares(sites: int, c_max: int, n_min_final: int = 0) -> int:
     """H = max(floor(2 n / 3) + 1, n_min_final) - c_max, and at least 1.
 
     A sum is opened by more than two thirds of the n sites that began it, and by no fewer than `n_min_final`; at most
     `c_max` of them are not honest. A site that keeps this promise is honest itself, so its own share is always there.
     """
-    return max(1, max(two_thirds(sites), n_min_final) - c_max)
+    return max(1, max(threshold(sites), n_min_final) - c_max)
 
 
 def _given(release: GaussianRelease | None) -> tuple[GaussianRelease, ...]:

@@ -11,10 +11,7 @@ from jangin.errors import CodedText, DataError, PlanError, PrivacyError
 from jangin.models.lines import cut, input_range, outputs, read_line, target_range
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock
-from jangin.records.checks import validate
-from jangin.records.dataset import Records
 from jangin.records.examples import Examples, PublicRange
-from jangin.records.generate import generate
 from jangin.records.npz import read_npz
 from jangin.records.process import read_process
 from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData
@@ -74,6 +71,9 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
         case NpzData() as data:
             federation = _from_npz(data, private=experiment.privacy.epsilon != "none")
         case ProcessData() as data:
+            from jangin.records.checks import validate  # they load pyarrow, which an npz set does without
+            from jangin.records.generate import generate
+
             made = generate(
                 data.process,
                 folder,
@@ -161,6 +161,8 @@ def _split_unit(privacy: PrivacyBlock) -> Literal["episode", "master"]:
 
 
 def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, progress: Advance) -> Federation:
+    from jangin.records.dataset import Records  # loads pyarrow
+
     line = read_line(model_line)
     process = read_process(line.process)
     silos = []

@@ -21,6 +21,7 @@ from jangin.simulation.result import Result, Scores
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
 from jangin.simulation.setting import Setting, prepare
+from jangin.simulation.stacked import StackedExchange
 from jangin.simulation.sums import SummingSites, Way
 from jangin.strategies import Strategy
 from jangin.strategies import build as build_strategy
@@ -45,9 +46,18 @@ def _through_flower(answer: Way, partitions: int) -> Way:
     return through_flower(answer, partitions)
 
 
-_ENGINES: Mapping[str, Callable[..., Exchange]] = {"sequential": SequentialExchange, "flower": _flower}
+def _in_process(answer: Way, partitions: int) -> Way:
+    return answer
+
+
+_ENGINES: Mapping[str, Callable[..., Exchange]] = {
+    "stacked": StackedExchange,
+    "sequential": SequentialExchange,
+    "flower": _flower,
+}
 _WAYS: Mapping[str, Callable[[Way, int], Way]] = {
-    "sequential": lambda answer, partitions: answer,
+    "stacked": _in_process,
+    "sequential": _in_process,
     "flower": _through_flower,
 }
 
@@ -56,7 +66,7 @@ def simulate(
     file: str | Path,
     *,
     seed: int | None = None,
-    engine: str = "sequential",
+    engine: str = "stacked",
     threads: int = 1,
     out: str | Path | None = None,
     per_site: bool = False,
@@ -70,8 +80,9 @@ def simulate(
     Args:
         file: the YAML file (docs/simulate.md).
         seed: first seed; the file's own where None. With differential privacy it seeds data and initial weights only.
-        engine: `sequential`: sites one after another; `flower`: the same through Flower's messages.
-        threads: of torch.
+        engine: `stacked`: sites train together where they can (simulation/stacked.py); `sequential`: one after another;
+            `flower`: the same through Flower's messages.
+        threads: of torch; under `stacked`, groups of sites that train at a time.
         out: a folder that must not exist yet; it takes plan, environment, history, plots and final.safetensors.
         per_site: figures are means over sites instead of over all hold-out records.
         accept_noise: run a plan that would yield only noise.
@@ -127,7 +138,8 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     one_for_all = len(model.layout.shared) == model.layout.size
 
     def federated(shared: Vector) -> Scores:
-        models = [baselines.Fitted(learner, scaling, site.model(shared)) for site in sites]
+        common = baselines.Fitted(learner, scaling, shared) if one_for_all else None
+        models = [common or baselines.Fitted(learner, scaling, site.model(shared)) for site in sites]
         return setting.score(lambda site, examples: models[site].predict(examples), common=one_for_all)
 
     # 3. The rounds, each judged on the hold-outs by us, outside the federation.

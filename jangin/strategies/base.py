@@ -26,7 +26,8 @@ class LocalRule:
 
     Attributes:
         penalty_gradient: gradient of a loss term that reads no record, from the site's shared parameters and those
-            of the order, both (d,); added after clipping and noise, so it costs no privacy. None for no such term.
+            of the order, both (d,); of each value by itself, so that a part or several sites at once, (sites, ...),
+            may be asked about too; added after clipping and noise, so it costs no privacy. None for no such term.
         keeps: whether a site begins each round at its own parameters instead of the order's; they are then its
             personalised model. They cost no privacy as long as they are made of noised values alone (M1).
     """

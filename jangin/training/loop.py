@@ -26,7 +26,11 @@ _MOST_HALVINGS = 10
 
 
 class Learner:
-    """One model that trains in place, for whichever data it is given next; sites share it, one after another."""
+    """One model that trains in place, for whichever data it is given next; sites share it, one after another.
+
+    Attributes:
+        initial: the parameters that it came with, (size,); not to be changed.
+    """
 
     def __init__(self, model: FlatModel, task: Task, mechanism: Mechanism | None) -> None:
         """Prepare the private step once, where a mechanism asks for it.
@@ -37,6 +41,7 @@ class Learner:
                 public.
         """
         self.model, self.task, self.mechanism = model, task, mechanism
+        self.initial = model.read()
         if isinstance(mechanism, SharedNoise) and len(model.layout.shared) < model.layout.size:
             name = "M2" if isinstance(mechanism, SharedSum) else "M3"
             raise PlanError(

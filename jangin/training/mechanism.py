@@ -21,8 +21,8 @@ from jangin.privacy.releases import (
     Unit,
     honest_shares,
     together,
-    two_thirds,
 )
+from jangin.privacy.secure_sum.policy import threshold
 
 __all__ = [
     "FIGURE_LIMIT",
@@ -102,7 +102,7 @@ def _shared(
 ) -> SharedNoise:
     """Shares of noise that keep epsilon with H of them and `coalition_epsilon` with one."""
     sites, count = privacy.sharing_sites, privacy.charged_rounds(rounds)
-    n_min_final = privacy.n_min_final or two_thirds(sites)
+    n_min_final = privacy.n_min_final or threshold(sites)
     honest = honest_shares(sites, privacy.c_max, n_min_final)
 
     def calibrated(epsilon: float) -> tuple[GaussianRelease, GaussianRelease | None, GaussianRelease | None]:

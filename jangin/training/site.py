@@ -4,10 +4,11 @@ The law: what an answer carries is an update, or moments, and nothing else; with
 where vectors are added up in secret they leave as a contribution to a sum and in no other form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jangin.errors import PrivacyError
 from jangin.models.layout import Vector
@@ -19,6 +20,7 @@ from jangin.privacy.sampling import UnitIndex
 from jangin.records.examples import Examples
 from jangin.strategies.base import LocalRule
 from jangin.strategies.finetune import FineTune
+from jangin.training.draws import seeded_batches
 from jangin.training.loop import Learner
 from jangin.training.masters import clipped, master_sum
 from jangin.training.scaling import Scaling
@@ -52,10 +54,9 @@ class Site:
             train = train[np.isin(train.units, masters)]
             self._masters = [np.flatnonzero(train.units == master) for master in masters]
         self.name, self._encoding = name, encoding
-        self._train, self._learner, self._seed = train, learner, seed
+        self.learner, self._train, self._seed = learner, train, seed
         self._units = UnitIndex(train.units)
         self._random = SecureRandom() if learner.mechanism else None
-        self._initial = learner.model.read()
         self._kept: Vector | None = None
         self.use(scaling)
 
@@ -69,6 +70,16 @@ class Site:
         self.scaling = scaling
         self._inputs, self._targets = scaling.apply(self._train)
 
+    def examples(self, order: Order) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, scaled as the order says, (rows, ...) each."""
+        if order.scaling is not None and not self._uses(*order.scaling):
+            self.use(self.scaling.standardised(*order.scaling))
+        return self._inputs, self._targets
+
+    def batches(self, order: Order, block: StrategyBlock) -> Iterator[NDArray[np.intp]]:
+        """The row numbers of every step of a round without a mechanism (training/draws.py)."""
+        return seeded_batches(len(self._inputs), block.batch, block.local_steps, self._seed, self.name, order.round)
+
     def answer(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
         """Carry out one order; the answer is for the server's eyes.
 
@@ -76,7 +87,7 @@ class Site:
             PrivacyError: JG-privacy-007, moments for which no noise was calibrated; JG-privacy-033, a vector that only
                 its sum may show. ValueError: no order at all.
         """
-        if self.sums or isinstance(self._learner.mechanism, SharedNoise):
+        if self.sums or isinstance(self.learner.mechanism, SharedNoise):
             raise PrivacyError("JG-privacy-033", where=self.name)
         return Reply(self.name, self._vector(order, block, rule))
 
@@ -94,7 +105,7 @@ class Site:
         encoding = self._encoding(order.kind, len(vector)) if self._encoding else None
         if encoding is None:
             raise ValueError("Expected a campaign that adds up in the ring.")
-        if order.kind is Kind.TRAIN and not isinstance(self._learner.mechanism, SharedNoise):
+        if order.kind is Kind.TRAIN and not isinstance(self.learner.mechanism, SharedNoise):
             vector = clipped(vector, encoding.grid.clip)
         return encoding.grid.released(vector, self._random or SecureRandom()).astype(np.uint32)
 
@@ -102,7 +113,7 @@ class Site:
         """What an order asks for, (d,): under M2 and M3 without any noise yet."""
         match order.kind:
             case Kind.SCALE:
-                mechanism = self._learner.mechanism
+                mechanism = self.learner.mechanism
                 release = mechanism.scaling if mechanism else None
                 if mechanism and release is None:
                     raise PrivacyError("JG-privacy-007", where=self.name)
@@ -110,9 +121,8 @@ class Site:
                     return self.scaling.clipped_moments(self._train)
                 return self.scaling.moments(self._train, release, self._random)
             case Kind.TRAIN:
-                if order.scaling is not None and not self._uses(*order.scaling):
-                    self.use(self.scaling.standardised(*order.scaling))
-                mechanism = self._learner.mechanism
+                self.examples(order)
+                mechanism = self.learner.mechanism
                 if isinstance(mechanism, SharedNoise):
                     return self._clipped_sum(mechanism, order, block, rule)
                 return self._update(order, block, rule)
@@ -125,8 +135,8 @@ class Site:
 
     def model(self, shared: Vector) -> Vector:
         """Shared parameters of the campaign, personal ones as the site keeps them; (size,)."""
-        whole = (self._initial if self._kept is None else self._kept).copy()
-        whole[self._learner.model.layout.shared] = shared
+        whole = (self.learner.initial if self._kept is None else self._kept).copy()
+        whole[self.learner.model.layout.shared] = shared
         return whole
 
     def kept(self) -> Vector | None:
@@ -143,42 +153,37 @@ class Site:
         Raises:
             ValueError: another shape.
         """
-        if vector.shape != self._initial.shape:
-            raise ValueError(f"Expected a vector of {len(self._initial)} values: shape {vector.shape}.")
+        if vector.shape != self.learner.initial.shape:
+            raise ValueError(f"Expected a vector of {len(self.learner.initial)} values: shape {vector.shape}.")
         self._kept = vector.astype(np.float32)
 
     def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
         """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
         data = self._inputs, self._targets
-        self._learner.fit(self.model(shared), *data, rule.batch, rule.steps, rule.lr, self._seed, self.name, "finetune")
-        return self._learner.model.read()
+        self.learner.fit(self.model(shared), *data, rule.batch, rule.steps, rule.lr, self._seed, self.name, "finetune")
+        return self.learner.model.read()
 
     def _uses(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> bool:
-        return np.array_equal(self.scaling.mean, mean) and np.array_equal(self.scaling.deviation, deviation)
+        own = self.scaling.mean, self.scaling.deviation
+        return all(
+            one is other or np.array_equal(one, other) for one, other in zip(own, (mean, deviation), strict=True)
+        )
 
     def _clipped_sum(
         self, mechanism: SharedNoise, order: Order, block: StrategyBlock, rule: LocalRule
     ) -> NDArray[np.float64]:
         """The sum over units of their clipped vectors, (size,), at the public parameters of the round."""
-        learner, data, random = self._learner, (self._inputs, self._targets), self._random or SecureRandom()
+        learner, data, random = self.learner, (self._inputs, self._targets), self._random or SecureRandom()
         if isinstance(mechanism, MasterSum):
             return master_sum(learner, mechanism.clip, order.vector, data, self._masters, block, rule, random)
         learner.model.load(order.vector)
         return learner.clipped_sum(*data, self._units, random)
 
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
-        learner = self._learner
+        learner = self.learner
         learner.model.load(self.begin(order.vector, rule))
         if self._random is None:
-            gradients = learner.seeded_gradients(
-                self._inputs,
-                self._targets,
-                block.batch,
-                block.local_steps,
-                self._seed,
-                self.name,
-                order.round,
-            )
+            gradients = learner.gradients(self._inputs, self._targets, self.batches(order, block))
         else:
             gradients = learner.private_gradients(
                 self._inputs, self._targets, self._units, block.local_steps, self._random

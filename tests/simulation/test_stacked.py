@@ -1,0 +1,128 @@
+"""Laws of the engine `stacked`: sites that train together learn what each would learn in its turn."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jangin import simulate
+from jangin.models.layout import ParameterLayout
+from jangin.models.networks import build
+from jangin.models.spec import MlpSpec
+from jangin.models.tasks import Task, row_losses
+from jangin.simulation import stacked
+from jangin.simulation.stacked import StackedExchange
+from jangin.training.stack import parts_of, stacked_step
+
+Write = Callable[..., Path]
+Rows = Callable[..., dict[str, np.ndarray]]
+
+STEPS = {"rounds": 3, "local_steps": 3, "batch": 16, "lr": 0.05}
+UNEVEN = (40, 12, 56)
+MLP = {"name": "mlp", "hidden": [8, 4]}
+WAVES = [
+    {"name": "gru", "hidden": 4, "patch": 2},
+    {"name": "transformer", "width": 4, "heads": 2, "layers": 1, "patch": 2},
+    {"name": "cnn1d", "channels": [4, 4], "groups": 2, "kernel": 3},
+]
+
+
+def assert_equal_engines(file: Path, sets: dict[str, Any]) -> None:
+    one, other = (simulate(file, engine=engine, sets=sets) for engine in ("sequential", "stacked"))
+    assert np.linalg.norm(one.parameters - other.parameters) <= 1e-5 * np.linalg.norm(one.parameters)
+    for name in ("federated", "personalised"):
+        if one.metric[name] is not None:
+            assert other.metric[name] == pytest.approx(one.metric[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("task", [task.value for task in Task])
+@pytest.mark.parametrize("model", [{"name": "linear"}, MLP, {"name": "mlp", "hidden": [3]}])
+def test_affine_models_learn_the_same_at_uneven_sites(
+    write: Write, rows: Rows, task: str, model: dict[str, Any]
+) -> None:
+    file = write(rows(task, sizes=UNEVEN), task=task)
+    assert_equal_engines(file, {"model": model, "strategy": {"name": "fedavg"} | STEPS})
+
+
+@pytest.mark.parametrize("model", WAVES, ids=lambda model: model["name"])
+def test_every_other_model_learns_the_same(write: Write, rows: Rows, model: dict[str, Any]) -> None:
+    file = write(rows("regression", (2, 8), UNEVEN))
+    assert_equal_engines(file, {"model": model, "strategy": {"name": "fedavg"} | STEPS})
+
+
+@pytest.mark.parametrize(
+    ("strategy", "personal"),
+    [
+        ({"name": "fedavg"}, ["head"]),
+        ({"name": "fedadam"}, ["body.0"]),
+        ({"name": "median"}, ["head"]),
+        ({"name": "fedprox", "mu": 0.7}, []),
+        ({"name": "fedprox", "mu": 0.7}, ["head"]),
+        ({"name": "mrmtl", "lam": 0.7}, []),
+        ({"name": "mrmtl", "lam": 0.7}, ["head.bias"]),
+    ],
+)
+def test_every_strategy_learns_the_same_and_so_does_what_stays(
+    write: Write, rows: Rows, strategy: dict[str, Any], personal: list[str]
+) -> None:
+    file = write(rows("regression", sizes=UNEVEN), {"baselines": ["personalised"]})
+    assert_equal_engines(file, {"model": MLP | {"personal": personal}, "strategy": strategy | STEPS})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_seed_fixes_every_bit_whatever_stands_in_one_group(
+    write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    file = write(rows("regression", sizes=(20, 24, 12, 16, 28)), {"model": MLP, "strategy.batch": 16})
+    monkeypatch.setattr(stacked, "_MOST_SITES", 2)
+    before = torch.get_num_threads()
+    try:
+        one, other = (simulate(file, threads=threads).parameters for _ in range(2))
+        assert torch.get_num_threads() == threads
+        np.testing.assert_array_equal(one, other)
+        monkeypatch.setattr(stacked, "_MOST_SITES", 64)
+        np.testing.assert_allclose(simulate(file, threads=1).parameters, one, rtol=1e-4, atol=1e-6)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_batches_laid_out_in_pieces_are_the_same(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(sets={"strategy.local_steps": 5})
+    one = simulate(file).parameters
+    monkeypatch.setattr(stacked, "_VALUES_AT_ONCE", 1)
+    np.testing.assert_array_equal(simulate(file).parameters, one)
+
+
+def test_with_a_mechanism_every_site_answers_by_itself(
+    write: Write, private: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a step without noise")
+
+    monkeypatch.setattr(StackedExchange, "_trained", never)
+    assert simulate(write(sets=private), engine="stacked").privacy["epsilon"] <= 8
+    with pytest.raises(AssertionError, match="without noise"):
+        simulate(write(), engine="stacked")
+
+
+def test_a_step_moves_every_site_by_its_own_gradient_alone() -> None:
+    module = build(MlpSpec(name="mlp", hidden=(5, 4)), (3,), 2, 0)
+    layout = ParameterLayout.of([(name, p.shape) for name, p in module.named_parameters()])
+    sites, stream = 3, torch.Generator().manual_seed(0)
+    parts = parts_of(layout, torch.randn(sites * layout.size, generator=stream), sites)
+    inputs, targets = torch.randn(sites, 4, 3, generator=stream), torch.randn(sites, 4, 2, generator=stream)
+    weights = torch.rand(sites, 4, generator=stream)
+    inputs[1] = torch.nan
+    before = [part.clone() for part in parts]
+    stacked_step(module, Task.REGRESSION)(parts, inputs, targets, weights, 0.1)
+    for site in (0, 2):
+        for parameter, part in zip(module.parameters(), before, strict=True):
+            parameter.data = part[site].clone()
+        module.zero_grad()
+        (row_losses(Task.REGRESSION, module(inputs[site]), targets[site]) * weights[site]).sum().backward()
+        for parameter, part in zip(module.parameters(), parts, strict=True):
+            torch.testing.assert_close(part[site], parameter.data - 0.1 * parameter.grad)
+    assert all(part[1].isnan().all() for part in parts[:2])
