@@ -119,8 +119,8 @@ class Commitment(Form):
         return self
 
 
-class Answer(Form):
-    """A reply to an order, as `plan.messages.ANSWERS` allows it, with a code that may be known outside."""
+class _Answering(Form):
+    """What every answer to an order has: a body, what rides beside it, and only codes that may be known outside."""
 
     kind: Kind
     campaign: Hash
@@ -128,11 +128,28 @@ class Answer(Form):
     body: Annotated[bytes, Field(max_length=2**24, repr=False)]
     vector: Annotated[bytes | None, Field(repr=False)]
 
-    @model_validator(mode="after")
-    def _one_reply(self) -> Self:
-        code = self._reply.abstained
+    @property
+    def content(self) -> tuple[bytes, bytes]:
+        """The body as it is; the vector rides beside."""
+        return self.body, self.vector or b""
+
+    def _check_code(self, code: str | None) -> None:
         if code is not None and outward(code) != code:
             raise ValueError("a reason that stays here")
+
+    def _abstention(self, code: str | None) -> Mapping[Language, str]:
+        return {
+            "en": f"Abstained from round {self.round} of campaign {self.campaign[:12]}: {code}.",
+            "ko": f"캠페인 {self.campaign[:12]}, 라운드 {self.round}: 참여하지 않음 ({code}).",
+        }
+
+
+class Answer(_Answering):
+    """A reply to an order, as `plan.messages.ANSWERS` allows it, with a code that may be known outside."""
+
+    @model_validator(mode="after")
+    def _one_reply(self) -> Self:
+        self._check_code(self._reply.abstained)
         return self
 
     @property
@@ -141,21 +158,13 @@ class Answer(Form):
         return read_reply(self.kind, "", self.body, values)
 
     @property
-    def content(self) -> tuple[bytes, bytes]:
-        """The body as it is; the vector rides beside."""
-        return self.body, self.vector or b""
-
-    @property
     def says(self) -> Mapping[Language, str]:
         """Says what was sent for which round."""
         reply, name, number = self._reply, self.campaign[:12], self.round
         count = 0 if reply.vector is None else len(reply.vector)
         match reply.content:
             case Content.CODE:
-                return {
-                    "en": f"Abstained from round {number} of campaign {name}: {reply.abstained}.",
-                    "ko": f"캠페인 {name}, 라운드 {number}: 참여하지 않음 ({reply.abstained}).",
-                }
+                return self._abstention(reply.abstained)
             case Content.HELD:
                 return {
                     "en": f"Told the server that the update of round {number} of campaign {name} is ready here.",
@@ -182,20 +191,13 @@ class Answer(Form):
                 raise ValueError(f"Expected a reply: {reply.content!r}.")
 
 
-class SumAnswer(Form):
+class SumAnswer(_Answering):
     """An answer in a secure sum: the one form of its step, or a code that may be known outside."""
-
-    kind: Kind
-    campaign: Hash
-    round: Annotated[int, Field(ge=0, lt=2**31)]
-    body: Annotated[bytes, Field(max_length=2**24, repr=False)]
-    vector: Annotated[bytes | None, Field(repr=False)]
 
     @model_validator(mode="after")
     def _one_answer(self) -> Self:
         said = self._said
-        if said.abstained is not None and outward(said.abstained) != said.abstained:
-            raise ValueError("a reason that stays here")
+        self._check_code(said.abstained)
         if said.message is not None:
             _check_message(_step(self.kind), said.message, masked=said.vector is not None)
         return self
@@ -206,19 +208,11 @@ class SumAnswer(Form):
         return read_said(self.kind, "", self.body, words)
 
     @property
-    def content(self) -> tuple[bytes, bytes]:
-        """The body as it is; the masked vector rides beside."""
-        return self.body, self.vector or b""
-
-    @property
     def says(self) -> Mapping[Language, str]:
         """Says what was sent in which step."""
         said, name, number = self._said, self.campaign[:12], self.round
         if said.abstained is not None:
-            return {
-                "en": f"Abstained from round {number} of campaign {name}: {said.abstained}.",
-                "ko": f"캠페인 {name}, 라운드 {number}: 참여하지 않음 ({said.abstained}).",
-            }
+            return self._abstention(said.abstained)
         step = _step(self.kind)
         en, ko = _COMPLAINT if step is Step.MASK and said.vector is None else _STEPS[step]
         count = 0 if said.vector is None else len(said.vector)

@@ -4,7 +4,7 @@ The law: it is the truth of a campaign, and each method is one transaction; what
 condition, so that two processes never both do it; sites and people's roles are known to it, workers never.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -90,6 +90,16 @@ _ledgers = Table(
     Column("head", String(64), nullable=False),
     Column("envelope", LargeBinary, nullable=False),
 )
+
+
+def _who_answered() -> Iterator[Column[Any]]:
+    """What every asking of a cohort leaves, anew for each table."""
+    for name in ("reported", "abstained", "refused", "missing"):
+        yield Column(name, JSON, nullable=False)
+    yield Column("seconds", Float, nullable=False)
+    yield Column("reason", Text, nullable=False)
+
+
 _rounds = Table(
     "rounds",
     _tables,
@@ -97,12 +107,7 @@ _rounds = Table(
     Column("round", Integer, primary_key=True, autoincrement=False),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("outcome", String(16), nullable=False),
-    Column("reported", JSON, nullable=False),
-    Column("abstained", JSON, nullable=False),
-    Column("refused", JSON, nullable=False),
-    Column("missing", JSON, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("reason", Text, nullable=False),
+    *_who_answered(),
     Column("released", Boolean, nullable=False),
     Column("blamed", JSON, nullable=False),
 )
@@ -126,12 +131,7 @@ _evaluations = Table(
     Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
     Column("round", Integer, primary_key=True, autoincrement=False),
     Column("figures", JSON, nullable=False),
-    Column("reported", JSON, nullable=False),
-    Column("abstained", JSON, nullable=False),
-    Column("refused", JSON, nullable=False),
-    Column("missing", JSON, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("reason", Text, nullable=False),
+    *_who_answered(),
 )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
-from jangin.simulation.sequential import answered
+from jangin.simulation.sequential import SequentialExchange
 from jangin.strategies import Strategy
 from jangin.training.site import Site
 from jangin.training.stack import parts_of, stacked_step
@@ -38,39 +38,25 @@ Batch = tuple[Tensor, Tensor, Tensor]
 """Inputs (sites, rows, ...), targets and weights (sites, rows) of one step."""
 
 
-class StackedExchange:
-    """An `Exchange` (server/rounds.py) whose sites train when their replies are pulled, a group at a time."""
+class StackedExchange(SequentialExchange):
+    """The sequential one, but for training that can be stacked: then sites train a group at a time."""
 
     def __init__(self, sites: Sequence[Site], block: StrategyBlock, strategy: Strategy[object]) -> None:
         """Take the sites, all of one learner, in the order in which they will answer."""
-        self._sites = {site.name: site for site in sites}
-        self._block, self._rule = block, strategy.local
+        super().__init__(sites, block, strategy)
         learner = sites[0].learner
         self._stacks = learner.mechanism is None and not any(site.sums for site in sites)
         self._layout = learner.model.layout
         if self._stacks:
             self._step = stacked_step(learner.model.module, learner.task)
-        self._pending: list[tuple[Site, Order]] = []
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """All of them, in site order."""
-        return tuple(self._sites)
-
-    def push(self, order: Order, cohort: Sequence[str]) -> None:
-        """Note the order for each site of the cohort."""
-        self._pending = [(self._sites[name], order) for name in cohort]
 
     def pull(self) -> Iterator[Reply]:
         """Train and answer, group by group."""
-        pending, self._pending = self._pending, []
-        if not pending:
+        if not (self._stacks and self._pending and self._pending[0][1].kind is Kind.TRAIN):
+            yield from super().pull()
             return
-        sites, order = [site for site, _ in pending], pending[0][1]
-        if order.kind is not Kind.TRAIN or not self._stacks:
-            for site in sites:
-                yield answered(site, order, self._block, self._rule)
-            return
+        sites, order = [site for site, _ in self._pending], self._pending[0][1]
+        self._pending = []
         size = self._sites_at_once(sites[0].examples(order)[0][0].numel())
         yield from self._in_threads([sites[first : first + size] for first in range(0, len(sites), size)], order)
 
