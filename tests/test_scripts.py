@@ -89,6 +89,11 @@ def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
     assert done.returncode == 0, "run: python docs/make_error_pages.py"
 
 
+def test_the_doctors_page_has_the_table_of_the_code(run) -> None:
+    done = run("docs/make_doctor_page.py", "--check")
+    assert done.returncode == 0, "run: python docs/make_doctor_page.py"
+
+
 def test_the_protocols_tables_and_pictures_are_those_of_the_code(run) -> None:
     done = run("docs/draw_protocol.py", "--check")
     assert done.returncode == 0, "run: python docs/draw_protocol.py"

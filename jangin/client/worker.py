@@ -2,7 +2,7 @@
 
 A request is {site, plan, campaign, records, episodes, cost, own, kind, round, body, vector}; the answer is {body,
 vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's model, or
-{failed} with a code or an exception's name and nothing of what it says.
+{failed} with a code or an exception's name and nothing of what it says. To {kind: rehearse} the answer is {rehearsed}.
 
 The law: it opens nothing but the records it is told of, the hold-out for evaluations alone, releases nothing but what
 was reserved, goes on from what it is told that the site keeps and not from a training that was forgotten, talks to
@@ -23,6 +23,8 @@ import numpy as np
 import torch
 
 from jangin.client.frames import read_frame, write_frame
+from jangin.client.rehearsal import rehearse
+from jangin.client.workbench import REHEARSE
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import JanginError, PrivacyError
@@ -84,6 +86,9 @@ class Trainer:
     def answer(self, request: Mapping[str, Any]) -> dict[str, object]:
         """Carry out one request."""
         try:
+            if request["kind"] == REHEARSE:
+                rehearse()
+                return {"rehearsed": True}
             if request["kind"] == Kind.EVALUATE:
                 return self._evaluated(request)
             campaign = self._campaign(request)
