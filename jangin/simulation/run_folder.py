@@ -1,4 +1,7 @@
-"""The run folder: resolved plan, environment, history, result, plots, model. It appears whole or not at all."""
+"""The run folder: resolved plan, environment, history, result, plots, model. It appears whole or not at all.
+
+Until then it is a sibling, `.<name>.part` of a run that can go on, `.<name>.<process>.part` of one that cannot.
+"""
 
 import json
 import os
@@ -16,59 +19,85 @@ from jangin.errors import SimulationError
 from jangin.privacy.statement import Statement
 from jangin.simulation.experiment import Experiment
 from jangin.simulation.result import Result, defined
+from jangin.simulation.unfinished import Unfinished
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "part_of"]
 
 _RECORDED = ("jangin", "torch", "numpy", "opacus", "dp-accounting", "scikit-learn", "pyarrow", "flwr")
 
 
 class RunFolder:
-    """A context that fills a sibling folder and renames it when all is well; with None it keeps nothing."""
+    """A context that fills a sibling folder and renames it when all is well; with None it keeps nothing.
 
-    def __init__(self, out: str | Path | None, option: str = "--out") -> None:
+    A run that can go on and breaks off after a round was kept leaves its sibling, for the same run to go on from;
+    but for one that diverged, which would again. Any other leaves nothing.
+
+    Attributes:
+        path: the sibling; None where nothing is kept.
+        unfinished: what a run that can go on has come to; empty for another.
+    """
+
+    def __init__(self, out: str | Path | None, option: str = "--out", *, goes_on: bool = False) -> None:
         """Name the folder that is to appear, by the option that messages name.
 
         Raises:
             SimulationError: JG-sim-001, it exists already.
         """
-        self._out, self._option = Path(out) if out is not None else None, option
+        self._out, self._option, self._goes_on = Path(out) if out is not None else None, option, goes_on
         self.path: Path | None = None
         if self._out is not None:
-            try:
-                there = self._out.exists()
-            except (OSError, ValueError) as error:
-                raise _cannot(self._out, option, error) from None
-            if there:
-                raise SimulationError("JG-sim-001", where=option, folder=str(self._out))
-            self.path = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
+            self._refuse_existing(self._out)
+            alone = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
+            self.path = part_of(self._out) if goes_on else alone
+        self.unfinished = Unfinished(self.path / "unfinished" if self.path is not None and goes_on else None)
 
     def __enter__(self) -> "RunFolder":
-        """Make the sibling, and the folders above it that are not there yet.
+        """Make the sibling, or take the one that is there, and the folders above it that are not there yet.
 
         Raises:
-            SimulationError: JG-sim-003, it cannot be made.
+            SimulationError: JG-sim-001, another run has finished it meanwhile; JG-sim-003, it cannot be made;
+                JG-sim-028, another run works on it.
         """
-        if self.path is not None:
+        if self.path is not None and self._out is not None:
             self._made = [parent for parent in self.path.parents if not parent.exists()]
             try:
-                self.path.mkdir(parents=True)
+                self.path.mkdir(parents=True, exist_ok=self._goes_on)
+                self.unfinished.__enter__()
             except (OSError, ValueError) as error:
                 raise _cannot(self._out, self._option, error) from None
+            try:
+                self._refuse_existing(self._out)
+            except SimulationError as finished:
+                self.__exit__(type(finished), finished, None)
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Rename it into place, or remove it with whatever was made above it."""
+        """Rename it into place; or leave it, or remove it with whatever was made above it."""
         if self.path is None or self._out is None:
             return
-        if kind is None:
-            self.path.rename(self._out)
-        else:
-            shutil.rmtree(self.path, ignore_errors=True)
-            with suppress(OSError):  # somebody else has used it meanwhile
-                for parent in self._made:
-                    parent.rmdir()
+        diverged = isinstance(error, SimulationError) and error.code == "JG-sim-002"
+        try:
+            if kind is None:
+                self.path.rename(self._out)
+                shutil.rmtree(self._out / "unfinished", ignore_errors=True)
+            elif diverged or not self.unfinished.begun:
+                shutil.rmtree(self.path, ignore_errors=True)
+                with suppress(OSError):  # somebody else has used it meanwhile
+                    for parent in self._made:
+                        parent.rmdir()
+        finally:
+            self.unfinished.__exit__()
+
+    def _refuse_existing(self, out: Path) -> None:
+        try:
+            there = out.exists()
+        except (OSError, ValueError) as error:
+            raise _cannot(out, self._option, error) from None
+        if there:
+            raise SimulationError("JG-sim-001", where=self._option, folder=str(out))
 
     def write(self, experiment: Experiment, result: Result, statement: Callable[[], Statement]) -> None:
         """Write everything but records that were made, which are already there.
@@ -121,6 +150,11 @@ class RunFolder:
         (self.path / "statement.html").write_text(page(stated), encoding="utf-8")
         metric_by_round(result, self.path / "metric_by_round.png")
         per_site_bars(result, self.path / "per_site.png")
+
+
+def part_of(out: Path) -> Path:
+    """Where a run that can go on is until its folder appears."""
+    return out.with_name(f".{out.name}.part")
 
 
 def _cannot(folder: Path | None, option: str, error: OSError | ValueError) -> SimulationError:

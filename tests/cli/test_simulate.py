@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jangin.simulation import Result, demo, simulate
+from jangin.cli.talk import Advance
+from jangin.simulation import Result, demo, simulate, unfinished
 
 Jangin = Callable[..., Any]
 PRIVATE = (
@@ -123,3 +124,21 @@ def test_the_demo_runs_as_a_newcomer_runs_it() -> None:
     line = json.loads(done.stdout)
     assert (line["ok"], line["sites"], line["rounds"], line["privacy"]["mechanism"]) == (True, 2, 2, "M1")
     assert line["metric"]["federated"] > 0
+
+
+def test_a_stopped_run_says_how_to_go_on_and_then_that_it_does(
+    jangin: Jangin, simulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(bars: Advance, what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unfinished, "_SECONDS_BETWEEN", 0.0)
+    with monkeypatch.context() as first:
+        first.setattr(Advance, "__call__", stop)
+        said = jangin("simulate", simulation, "--out", tmp_path / "run")
+    assert (said.status, said.out) == (130, "")
+    assert f"{tmp_path}/.run.part: the same command goes on from there" in said.err
+    said = jangin("simulate", simulation, "--out", tmp_path / "run", "--format", "json")
+    assert said.status == 0
+    assert said.err.splitlines()[0] == "going on after round 1 of 2"
+    assert json.loads(said.out)["metric"] == dict(simulate(simulation).metric)
