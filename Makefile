@@ -22,7 +22,7 @@ demo: install ## five steelworks train one model under differential privacy
 	$(BIN)/jangin demo
 
 test: install ## every test, with line coverage
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=85 --doctest-modules tests --pyargs jangin
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85 --doctest-modules tests --pyargs jangin
 
 check: install ## format, lint, types, floors
 	$(BIN)/ruff format --check .

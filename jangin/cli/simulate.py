@@ -37,8 +37,10 @@ def simulate(
         typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed instead of the file's.")] = None,
-    engine: Annotated[str, typer.Option(help="stacked, sequential, or flower: through its messages.")] = "stacked",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="stacked, sequential, flower: through its messages, or ray: on its workers.")
+    ] = "stacked",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; under ray, of each worker.")] = 1,
     out: Annotated[Path | None, typer.Option(help="A new folder for plan, history, plots and model.")] = None,
     per_site: Annotated[bool, typer.Option("--per-site", help="Mean of site figures, not of records.")] = False,
     accept_noise: Annotated[

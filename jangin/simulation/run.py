@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from jangin.simulation import baselines
 from jangin.simulation.conclusion import Outcome, conclude, stated
 from jangin.simulation.experiment import read_experiment
 from jangin.simulation.federation import Advance, load
+from jangin.simulation.ray import Workers
 from jangin.simulation.result import Result, Scores
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
@@ -59,6 +61,7 @@ _WAYS: Mapping[str, Callable[[Way, int], Way]] = {
     "stacked": _in_process,
     "sequential": _in_process,
     "flower": _through_flower,
+    "ray": _in_process,
 }
 
 
@@ -81,8 +84,9 @@ def simulate(
         file: the YAML file (docs/simulate.md).
         seed: first seed; the file's own where None. With differential privacy it seeds data and initial weights only.
         engine: `stacked`: sites train together where they can (simulation/stacked.py); `sequential`: one after another;
-            `flower`: the same through Flower's messages.
-        threads: of torch; under `stacked`, groups of sites that train at a time.
+            `flower`: the same through Flower's messages; `ray`: sites are spread over the workers of Ray, on this
+            machine or, where RAY_ADDRESS names a cluster, on others too (simulation/ray.py).
+        threads: of torch; under `stacked`, groups of sites that train at a time; under `ray`, of each worker.
         out: a folder that must not exist yet; it takes plan, environment, history, plots and final.safetensors.
         per_site: figures are means over sites instead of over all hold-out records.
         accept_noise: run a plan that would yield only noise.
@@ -94,26 +98,27 @@ def simulate(
         PlanError: a file, key or combination that cannot be carried out. DataError: data that cannot be used.
         PrivacyError: a promise that would not hold, or a plan of noise.
         SimulationError: JG-sim-001, a run folder that exists; JG-sim-002, training that diverged; JG-sim-003, a run
-            folder that cannot be made.
+            folder that cannot be made; JG-sim-030..034, workers of Ray that cannot be had, or are lost.
     """
     started = time.perf_counter()
     asked = {**(sets or {}), **more_sets, **({} if seed is None else {"seed": seed})}
     experiment = read_experiment(Path(file), asked)
-    if engine not in _ENGINES:
-        problem = f"there are the engines {', '.join(_ENGINES)}"
+    if engine not in _WAYS:
+        problem = f"there are the engines {', '.join(_WAYS)}"
         raise PlanError("JG-plan-003", where="--engine", value=engine, problem=problem)
     check(experiment.strategy, experiment.privacy)
     torch.set_num_threads(threads)
-    with RunFolder(out) as folder, TemporaryDirectory(prefix="jangin-") as scratch:
+    spread = Workers(threads) if engine == "ray" else nullcontext()
+    with RunFolder(out) as folder, TemporaryDirectory(prefix="jangin-") as scratch, spread as workers:
         federation = load(experiment, (folder.path or Path(scratch)) / "records", progress)
         setting = prepare(experiment, federation, engine, per_site, accept_noise, progress)
-        outcomes = [_one_seed(setting, experiment.seed + number) for number in range(experiment.seeds)]
+        outcomes = [_one_seed(setting, experiment.seed + number, workers) for number in range(experiment.seeds)]
         result = conclude(setting, outcomes, time.perf_counter() - started)
         folder.write(experiment, result, lambda: stated(setting))
     return result
 
 
-def _one_seed(setting: Setting, seed: int) -> Outcome:
+def _one_seed(setting: Setting, seed: int, workers: Workers | None) -> Outcome:
     experiment, silos = setting.experiment, setting.federation.silos
     block = experiment.strategy
 
@@ -128,7 +133,7 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     encoding = recipe.encoding if recipe.summing else None
     sites = [Site(silo.name, silo.train, public, learner, seed, encoding=encoding) for silo in silos]
     strategy = build_strategy(block)
-    ask = _asking(setting, recipe, sites, strategy)
+    ask = _asking(setting, recipe, sites, strategy, workers)
     learnt = None
     if recipe.learns_scaling:
         record, total = ask(Order(Kind.SCALE, 0, np.empty(0, np.float32)))
@@ -176,13 +181,18 @@ def _one_seed(setting: Setting, seed: int) -> Outcome:
     return Outcome(scores, history, shared, model.layout, scaling, round_seconds)
 
 
-def _asking(setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any]) -> Ask:
+def _asking(
+    setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any], workers: Workers | None
+) -> Ask:
     """How orders are answered: as secure sums where the plan wants them, else by the engine's exchange."""
     privacy, experiment = setting.experiment.privacy, setting.experiment
     if privacy.sums_only:
         campaign, through = experiment.digest("simulation"), _WAYS[setting.engine]
         return SummingSites(recipe, sites, strategy, privacy, campaign, through).gather
-    exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
+    if workers is None:
+        exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
+    else:
+        exchange = workers.exchange(recipe, sites, [silo.train for silo in setting.federation.silos])
     columns = len(recipe.public_scaling().center)
 
     def ask(order: Order) -> tuple[RoundRecord, Gathered]:
