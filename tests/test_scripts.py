@@ -190,3 +190,10 @@ def test_the_inversion_attack_rebuilds_a_plain_heat_and_none_under_a_mask(run, t
     assert rows["first layer"][0].startswith("1.00")
     assert float(rows["one masked update"][0].split()[0]) < 0.9
     assert sorted(file.name for file in tmp_path.iterdir()) == ["inversion.svg", "rebuilt.svg"]
+
+
+def test_the_sweep_prints_a_table_with_a_row_a_run(run) -> None:
+    done = run("examples/sweep_epsilon.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("NO DIFFERENTIAL PRIVACY") == 1
+    assert "| privacy.epsilon | strategy.rounds | federated |" in done.stdout
