@@ -106,8 +106,8 @@ def test_the_example_compares_strategies_with_and_without_privacy(run, tmp_path:
     done = run("examples/compare_strategies.py", str(file))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 6
-    assert sum("NO DIFFERENTIAL PRIVACY" in line for line in lines) == 3
+    assert len(lines) == 8
+    assert sum("NO DIFFERENTIAL PRIVACY" in line for line in lines) == 4
 
 
 def test_the_example_of_personal_models_compares_three_answers_and_draws_them(run, hospitals: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from jangin.client.frames import read_frame, write_frame
-from jangin.client.workbench import Contribution, Job, Workbench
+from jangin.client.workbench import Contribution, Job, Workbench, _request
+from jangin.client.worker import Trainer
 from jangin.codec import cbor
 from jangin.errors import SiteError
 from jangin.models.lines import cut, read_line
@@ -238,6 +239,25 @@ def test_what_a_site_keeps_for_itself_outlives_its_worker(
         assert done.own is not None
         own = done.own
         np.testing.assert_array_equal(np.frombuffer(own, "<f4"), site.kept())
+
+
+def test_a_control_variate_outlives_its_worker_and_is_no_part_of_an_update(
+    ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path
+) -> None:
+    """Each round is a new worker's; what goes up has the model's size, what came down twice that."""
+    wanted = plan(strategy={"name": "scaffold"})
+    site, rule = in_process(wanted, made_records), build(wanted.strategy).local
+    start, columns = start_of(wanted), len(site.scaling.mean)
+    own = None
+    for number in (1, 2):
+        carried = np.concatenate([start, np.full_like(start, 0.01 * number)])
+        order = Order(Kind.TRAIN, number, carried, (np.zeros(columns), np.ones(columns)))
+        told: dict[str, Any] = Trainer().answer(_request(replace(ask(wanted, order), own=own)))
+        vector, own = np.frombuffer(told["vector"], "<f4"), told["own"]
+        assert vector.shape == start.shape
+        np.testing.assert_array_equal(vector, site.answer(order, wanted.strategy, rule).vector)
+        np.testing.assert_array_equal(np.frombuffer(own, "<f4"), site.kept())
+    assert "misfit" in Trainer().answer(_request(ask(wanted, replace(order, vector=start))))
 
 
 def test_nothing_is_kept_where_everything_is_shared(
