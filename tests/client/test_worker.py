@@ -34,6 +34,8 @@ OF_SUMS: dict[str, Any] = {
     "sites": {"invite": [f"site-{number}" for number in range(4)], "min_sites": 4},
     "privacy": {"secure_aggregation": "required", "n_plan": 4, "c_max": 1, "nominal_units": 20},
 }
+PRIVATE: dict[str, Any] = {"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10}
+EVERYBODY = {"batch": 10}  # whose noise is calibrated by the closed form, at once
 
 Ask = Callable[..., Job]
 
@@ -150,7 +152,7 @@ def test_a_training_that_the_site_does_not_keep_is_forgotten(
 def test_with_privacy_no_answer_comes_twice_and_moments_that_nobody_paid_for_not_at_all(
     bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
 ) -> None:
-    wanted = plan(privacy={"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10, "scaling_share": 0.0})
+    wanted = plan(strategy=EVERYBODY, privacy={**PRIVATE, "scaling_share": 0.0})
     model = wanted.model_copy(update={"privacy": plan().privacy})  # no need to calibrate for the parameters' shape
     job = ask(wanted, Order(Kind.TRAIN, 1, start_of(model)))
     one, other = (bench.work(job, LONG_SECONDS).vector for _ in range(2))
@@ -272,8 +274,7 @@ def test_nothing_is_kept_where_everything_is_shared(
 def test_what_the_ledger_did_not_reserve_is_not_released(
     bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
 ) -> None:
-    private = {"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10}
-    wanted = plan(campaign="reserved", privacy=private)
+    wanted = plan(campaign="reserved", strategy=EVERYBODY, privacy=PRIVATE)
     job = ask(wanted, scale())
     assert job.cost is not None
     less = {reading: replace(charge, each_round=()) for reading, charge in job.cost.items()}

@@ -18,7 +18,7 @@ PLAN = {
     "model_line": "national-bof-blow",
     "sites": {"invite": ["site-0", "site-1"], "min_sites": 2},
     "model": {"name": "linear"},
-    "strategy": {"name": "fedavg", "rounds": 3, "local_steps": 2, "batch": 40, "lr": 0.1},
+    "strategy": {"name": "fedavg", "rounds": 3, "local_steps": 2, "batch": 480, "lr": 0.1},
     "privacy": {"epsilon": 8, "delta": 1e-5, "nominal_units": 480},
     "governance": {
         "purposes": ["safety"],
