@@ -36,8 +36,8 @@ bench: install ## speed, as ratios within one run, into benchmarks/RESULTS.md
 results: install ## the accuracy tables of README, two seeds, on the sets in DATA
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 
-soak: install ## fuzz and kill tests at full size
-	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n 2 -m "fuzz or kill" tests
+soak: install ## fuzz and kill tests at full size, and further cases
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n 2 -m "fuzz or kill or soak" tests
 
 docs: install ## the documentation as pages in site/
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

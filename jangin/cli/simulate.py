@@ -1,7 +1,7 @@
 """`jangin simulate` and `jangin demo`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Lang, Talk, default_lang
+from jangin.codec.document import read_value
 from jangin.errors import PlanError
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def simulate(
         list[str] | None,
         typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed."),
     ] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="A.B=V,W", help="Run each of these values; repeated, every combination."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed instead of the file's.")] = None,
     engine: Annotated[
         str, typer.Option(help="stacked, sequential, flower: through its messages, or ray: on its workers.")
@@ -53,18 +58,13 @@ def simulate(
     from jangin.simulation import simulate as run
 
     talk = Talk(form, lang or default_lang())
+    options: dict[str, Any] = {"seed": seed, "engine": engine, "threads": threads, "out": out, "per_site": per_site}
+    options |= {"accept_noise": accept_noise, "sets": _assignments(sets or [], "--set")}
+    if sweeps:
+        _sweep(talk, file, _assignments(sweeps, "--sweep"), options)
+        return
     with talk.progress() as advance:
-        result = run(
-            file,
-            seed=seed,
-            engine=engine,
-            threads=threads,
-            out=out,
-            per_site=per_site,
-            accept_noise=accept_noise,
-            progress=advance,
-            sets=_assignments(sets or []),
-        )
+        result = run(file, progress=advance, **options)
     for warning in result.warnings:
         talk.warn(warning)
     if form is Format.JSON:
@@ -73,6 +73,32 @@ def simulate(
         talk.text(_table(result, talk.lang))
     if out is not None:
         talk.say(f"kept in {out}", f"{out}에 저장함")
+
+
+def _sweep(talk: Talk, file: Path, sweeps: dict[str, str], options: dict[str, Any]) -> None:
+    """Every combination, one table or line for all.
+
+    Raises:
+        typer.Exit: a combination was refused.
+    """
+    from jangin.simulation.sweep import sweep
+
+    over = {key: read_value(f"[{values}]", key) for key, values in sweeps.items()}
+    with talk.progress() as advance:
+        done = sweep(file, over, progress=advance, lang=talk.language, **options)
+    said = [warning for row in done.rows for warning in row.warnings] + [
+        row.refused for row in done.rows if row.refused
+    ]
+    for warning in {str(one): one for one in said}.values():
+        talk.warn(warning)
+    if talk.format is Format.JSON:
+        talk.json(done.as_dict(talk.language))
+    else:
+        talk.text(done.markdown(talk.language))
+    if options["out"] is not None:
+        talk.say(f"kept in {options['out']}", f"{options['out']}에 저장함")
+    if not done.complete:
+        raise typer.Exit(1)
 
 
 def demo(
@@ -117,12 +143,12 @@ def demo(
         talk.say(f"kept in {keep}", f"{keep}에 저장함")
 
 
-def _assignments(sets: list[str]) -> dict[str, str]:
-    pairs = {}
-    for item in sets:
+def _assignments(items: list[str], option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in items:
         key, sign, value = item.partition("=")
         if not sign or not key:
-            raise PlanError("JG-plan-003", where="--set", value=item, problem="it is not of the form a.b=value")
+            raise PlanError("JG-plan-003", where=option, value=item, problem="it is not of the form a.b=value")
         pairs[key] = value
     return pairs
 

@@ -236,7 +236,8 @@ class RayExchange:
         layout = sites[0].learner.model.layout
         self._workers, self._blocks = workers, blocks
         self._sites = {site.name: site for site in sites}
-        self._keep = build_strategy(recipe.strategy).local.keeps or len(layout.shared) < layout.size
+        rule = build_strategy(recipe.strategy).local
+        self._keep = rule.keeps or rule.control or len(layout.shared) < layout.size
         self._pending: tuple[Order, frozenset[str]] | None = None
 
     @property

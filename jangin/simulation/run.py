@@ -196,7 +196,8 @@ def _asking(
     columns = len(recipe.public_scaling().center)
 
     def ask(order: Order) -> tuple[RoundRecord, Gathered]:
-        encoding = recipe.encoding(order.kind, order.vector.size or 1 + 2 * columns)
+        parameters, _ = strategy.local.parts(order.vector)
+        encoding = recipe.encoding(order.kind, len(parameters) or 1 + 2 * columns)
         single = order.kind is Kind.TRAIN and strategy.consumes == "updates"
         return gather(exchange, order, single=single, encoding=encoding)
 
