@@ -67,6 +67,9 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "transformer": ({"width": 4, "heads": 2, "layers": 1, "patch": 2}, (2, 8)),
 }
 """Of each model a small one, and the shape of its inputs."""
+NORMALISED = {"cnn1d", "transformer"}
+SETTINGS = {"flower": {"rule": "FedAdagrad", "tau": 0.1}}
+"""Of strategies, what has no default; and no divisor near 0, by which what rounding leaves would be multiplied."""
 MODELS = [*names(ModelSpec), "mlp of a body of its own"]
 
 
@@ -119,7 +122,9 @@ def test_every_model_and_strategy_learns_the_same_on_every_engine(
     file = write(rows("regression", shape, SIZES), {"baselines": ["personalised"]})
     spec = {"name": name, **more} | ({"personal": ["body"]} if own else {})
     for strategy in names(StrategyBlock):
-        sets = {"model": spec, "strategy": {"name": strategy} | STEPS}
+        if strategy == "fedbn" and name not in NORMALISED:
+            continue  # it is refused: there is nothing to keep at the sites
+        sets = {"model": spec, "strategy": {"name": strategy} | SETTINGS.get(strategy, {}) | STEPS}
         if (model, strategy) not in in_turn:
             in_turn[model, strategy] = simulate(file, engine="sequential", sets=sets)
         one, two = in_turn[model, strategy], simulate(file, engine=other, sets=sets)
