@@ -17,16 +17,16 @@ SetsOption = Annotated[
 ]
 
 
-def assignments(sets: Sequence[str]) -> dict[str, str]:
-    """The keys and values of `--set`.
+def assignments(items: Sequence[str], option: str = "--set") -> dict[str, str]:
+    """The keys and values of an option that is repeated.
 
     Raises:
         PlanError: JG-plan-003, one without a key or a sign.
     """
     pairs = {}
-    for item in sets:
+    for item in items:
         key, sign, value = item.partition("=")
         if not sign or not key:
-            raise PlanError("JG-plan-003", where="--set", value=item, problem="it is not of the form a.b=value")
+            raise PlanError("JG-plan-003", where=option, value=item, problem="it is not of the form a.b=value")
         pairs[key] = value
     return pairs

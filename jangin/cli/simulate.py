@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jangin.cli.options import FormatOption, LangOption, SetsOption, assignments
 from jangin.cli.talk import Format, Lang, Talk, default_lang
+from jangin.codec.document import read_value
 
 if TYPE_CHECKING:
     from jangin.simulation import Result
@@ -34,9 +35,15 @@ _HEAD = (("hold-outs", "평가용 기록"), ("union of hold-outs", "평가용 �
 def simulate(
     file: Annotated[Path, typer.Argument(help="The simulation, e.g. configs/simulations/cmapss.yaml.")],
     sets: SetsOption = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="A.B=V,W", help="Run each of these values; repeated, every combination."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed instead of the file's.")] = None,
-    engine: Annotated[str, typer.Option(help="stacked, sequential, or flower: through its messages.")] = "stacked",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="stacked, sequential, flower: through its messages, or ray: on its workers.")
+    ] = "stacked",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; under ray, of each worker.")] = 1,
     out: Annotated[
         Path | None,
         typer.Option(help="A new folder for plan, history, plots and model; a run that was killed goes on."),
@@ -55,19 +62,14 @@ def simulate(
     from jangin.simulation import simulate as run
 
     talk = Talk(form, lang or default_lang())
-    with talk.progress() as advance, _kept_when_stopped(talk, out):
-        result = run(
-            file,
-            seed=seed,
-            engine=engine,
-            threads=threads,
-            out=out,
-            tensorboard=tensorboard,
-            per_site=per_site,
-            accept_noise=accept_noise,
-            progress=advance,
-            sets=assignments(sets or []),
-        )
+    options: dict[str, Any] = {"seed": seed, "engine": engine, "threads": threads, "out": out, "per_site": per_site}
+    options |= {"accept_noise": accept_noise, "tensorboard": tensorboard, "sets": assignments(sets or [], "--set")}
+    with _kept_when_stopped(talk, out):
+        if sweeps:
+            _sweep(talk, file, assignments(sweeps, "--sweep"), options)
+            return
+        with talk.progress() as advance:
+            result = run(file, progress=advance, **options)
     for warning in result.warnings:
         talk.warn(warning)
     if form is Format.JSON:
@@ -92,6 +94,32 @@ def _kept_when_stopped(talk: Talk, out: Path | None) -> Iterator[None]:
                 f"지금까지의 라운드는 {part}에 있음: 같은 명령을 다시 실행하면 이어서 진행함",
             )
         raise
+
+
+def _sweep(talk: Talk, file: Path, sweeps: dict[str, str], options: dict[str, Any]) -> None:
+    """Every combination, one table or line for all.
+
+    Raises:
+        typer.Exit: a combination was refused.
+    """
+    from jangin.simulation.sweep import sweep
+
+    over = {key: read_value(f"[{values}]", key) for key, values in sweeps.items()}
+    with talk.progress() as advance:
+        done = sweep(file, over, progress=advance, lang=talk.language, **options)
+    said = [warning for row in done.rows for warning in row.warnings] + [
+        row.refused for row in done.rows if row.refused
+    ]
+    for warning in {str(one): one for one in said}.values():
+        talk.warn(warning)
+    if talk.format is Format.JSON:
+        talk.json(done.as_dict(talk.language))
+    else:
+        talk.text(done.markdown(talk.language))
+    if options["out"] is not None:
+        talk.say(f"kept in {options['out']}", f"{options['out']}에 저장함")
+    if not done.complete:
+        raise typer.Exit(1)
 
 
 def demo(

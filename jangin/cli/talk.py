@@ -23,6 +23,7 @@ _TABLE_WIDTH = 500
 """Columns of a table, so that no line of it is broken: a terminal breaks them itself."""
 
 _STEPS: dict[str, dict[str, str]] = {
+    "run": {"en": "combinations", "ko": "조합"},
     "generate": {"en": "making master records", "ko": "기록 생성"},
     "validate": {"en": "validating", "ko": "검사"},
     "read": {"en": "reading records", "ko": "기록 읽기"},

@@ -120,7 +120,8 @@ def rounds(
         ServerError: what `ask` raises, e.g. JG-server-001, a round in which too few sites reported.
     """
     while progress.round < count:
-        order = Order(Kind.TRAIN, progress.round + 1, progress.parameters, scaling)
+        vector = strategy.local.carried(progress.parameters, progress.state)
+        order = Order(Kind.TRAIN, progress.round + 1, vector, scaling)
         record, gathered = ask(order)
         parameters, state = strategy.update(progress.state, gathered, len(record.reported))
         progress = Progress(order.round, parameters, state)

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from jangin.simulation.board import Board
 from jangin.simulation.conclusion import Outcome, conclude, stated
 from jangin.simulation.experiment import Experiment, ProcessData, RecordsData, read_experiment
 from jangin.simulation.federation import Advance, Federation, load
+from jangin.simulation.ray import Workers
 from jangin.simulation.result import Result, Scores
 from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
@@ -64,6 +66,7 @@ _WAYS: Mapping[str, Callable[[Way, int], Way]] = {
     "stacked": _in_process,
     "sequential": _in_process,
     "flower": _through_flower,
+    "ray": _in_process,
 }
 
 
@@ -87,8 +90,9 @@ def simulate(
         file: the YAML file (docs/simulate.md).
         seed: first seed; the file's own where None. With differential privacy it seeds data and initial weights only.
         engine: `stacked`: sites train together where they can (simulation/stacked.py); `sequential`: one after another;
-            `flower`: the same through Flower's messages.
-        threads: of torch; under `stacked`, groups of sites that train at a time.
+            `flower`: the same through Flower's messages; `ray`: sites are spread over the workers of Ray, on this
+            machine or, where RAY_ADDRESS names a cluster, on others too (simulation/ray.py).
+        threads: of torch; under `stacked`, groups of sites that train at a time; under `ray`, of each worker.
         out: a folder that must not exist yet; it takes plan, environment, history, plots and final.safetensors. A run
             that broke off before it was there goes on from the last rounds that were kept (simulation/unfinished.py).
         tensorboard: a folder that takes the figures of each round as they come, for TensorBoard; one run each.
@@ -104,17 +108,19 @@ def simulate(
         PrivacyError: a promise that would not hold, or a plan of noise.
         SimulationError: JG-sim-001, a folder that exists; JG-sim-002, training that diverged; JG-sim-003, a folder
             that cannot be made; JG-sim-028, another run works on it; JG-sim-029, what broke off there was another run;
-            JG-sim-035, what it left is damaged; JG-sim-036, no tensorboardX.
+            JG-sim-030..034, workers of Ray that cannot be had, or are lost; JG-sim-035, what it left is damaged;
+            JG-sim-036, no tensorboardX.
     """
     started = time.perf_counter()
     asked = {**(sets or {}), **more_sets, **({} if seed is None else {"seed": seed})}
     experiment = read_experiment(Path(file), asked)
-    if engine not in _ENGINES:
-        problem = f"there are the engines {', '.join(_ENGINES)}"
+    if engine not in _WAYS:
+        problem = f"there are the engines {', '.join(_WAYS)}"
         raise PlanError("JG-plan-003", where="--engine", value=engine, problem=problem)
     check(experiment.strategy, experiment.privacy)
     torch.set_num_threads(threads)
-    with RunFolder(out, goes_on=True) as folder, Board(tensorboard) as board:
+    spread = Workers(threads) if engine == "ray" else nullcontext()
+    with RunFolder(out, goes_on=True) as folder, Board(tensorboard) as board, spread as workers:
         unfinished = folder.unfinished
         unfinished.require(
             plan=experiment.digest("simulation"), engine=engine, threads=threads, per_site=per_site, **versions()
@@ -126,7 +132,7 @@ def simulate(
         done = unfinished.rounds(seeds)
         if done:
             progress("resumed", done, experiment.seeds * experiment.strategy.rounds)
-        outcomes = [_one_seed(setting, seed, unfinished, board) for seed in seeds]
+        outcomes = [_one_seed(setting, seed, workers, unfinished, board) for seed in seeds]
         result = conclude(setting, outcomes, time.perf_counter() - started)
         board.end(result)
         folder.write(experiment, result, lambda: stated(setting))
@@ -153,7 +159,7 @@ def _load(experiment: Experiment, folder: RunFolder, progress: Advance) -> Feder
     return load(experiment, records, progress)
 
 
-def _one_seed(setting: Setting, seed: int, unfinished: Unfinished, board: Board) -> Outcome:
+def _one_seed(setting: Setting, seed: int, workers: Workers | None, unfinished: Unfinished, board: Board) -> Outcome:
     experiment, silos = setting.experiment, setting.federation.silos
     block = experiment.strategy
 
@@ -174,7 +180,7 @@ def _one_seed(setting: Setting, seed: int, unfinished: Unfinished, board: Board)
     # 2. Sites, and the scaling they learn together from one clipped (and noised) sum.
     encoding = recipe.encoding if recipe.summing else None
     sites = [Site(silo.name, silo.train, public, learner, seed, encoding=encoding) for silo in silos]
-    ask = _asking(setting, recipe, sites, strategy)
+    ask = _asking(setting, recipe, sites, strategy, workers)
     for site, vector in zip(sites, stand.kept or (), strict=False):
         site.keep(vector)
     if recipe.learns_scaling and stand.learnt is None:
@@ -183,7 +189,7 @@ def _one_seed(setting: Setting, seed: int, unfinished: Unfinished, board: Board)
         stand = replace(stand, learnt=(scaling.mean, scaling.deviation))
 
     one_for_all = len(model.layout.shared) == model.layout.size
-    keeps = strategy.local.keeps or not one_for_all
+    keeps = strategy.local.remembers(model.layout)
 
     def federated(shared: Vector) -> Scores:
         common = baselines.Fitted(learner, scaling, shared) if one_for_all else None
@@ -236,17 +242,23 @@ def _outcome(stand: Stand, scores: Mapping[str, Scores], layout: ParameterLayout
     return Outcome(scores, stand.history, stand.progress.parameters, layout, scaling, seconds)
 
 
-def _asking(setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any]) -> Ask:
+def _asking(
+    setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any], workers: Workers | None
+) -> Ask:
     """How orders are answered: as secure sums where the plan wants them, else by the engine's exchange."""
     privacy, experiment = setting.experiment.privacy, setting.experiment
     if privacy.sums_only:
         campaign, through = experiment.digest("simulation"), _WAYS[setting.engine]
         return SummingSites(recipe, sites, strategy, privacy, campaign, through).gather
-    exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
+    if workers is None:
+        exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
+    else:
+        exchange = workers.exchange(recipe, sites, [silo.train for silo in setting.federation.silos])
     columns = len(recipe.public_scaling().center)
 
     def ask(order: Order) -> tuple[RoundRecord, Gathered]:
-        encoding = recipe.encoding(order.kind, order.vector.size or 1 + 2 * columns)
+        parameters, _ = strategy.local.parts(order.vector)
+        encoding = recipe.encoding(order.kind, len(parameters) or 1 + 2 * columns)
         single = order.kind is Kind.TRAIN and strategy.consumes == "updates"
         return gather(exchange, order, single=single, encoding=encoding)
 

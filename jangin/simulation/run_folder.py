@@ -12,16 +12,17 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import yaml
 
 from jangin.errors import SimulationError
 from jangin.privacy.statement import Statement
 from jangin.simulation.experiment import Experiment
-from jangin.simulation.result import Result, defined
+from jangin.simulation.result import Figures, Result, defined
 from jangin.simulation.unfinished import Unfinished
 
-__all__ = ["RunFolder", "part_of"]
+__all__ = ["RunFolder", "part_of", "read_run"]
 
 _RECORDED = ("jangin", "torch", "numpy", "opacus", "dp-accounting", "scikit-learn", "pyarrow", "flwr")
 
@@ -103,8 +104,9 @@ class RunFolder:
         """Write everything but records that were made, which are already there.
 
         plan.yaml, environment.json, result.json, history.parquet and the same as .csv, metric_by_round.png,
-        per_site.png, final.safetensors: `parameters`, shape (d,), float32, its layout as metadata; scaling.json for its
-        inputs and outputs; statement.json and .html on its privacy.
+        per_site.png, better_off.png where sites have models of their own to compare with, final.safetensors:
+        `parameters`, shape (d,), float32, its layout as metadata; scaling.json for its inputs and outputs;
+        statement.json and .html on its privacy.
 
         Args:
             experiment: the plan that was run.
@@ -118,7 +120,7 @@ class RunFolder:
         from safetensors.numpy import save_file
 
         from jangin.privacy.page import page
-        from jangin.simulation.plots import metric_by_round, per_site_bars
+        from jangin.simulation.plots import better_off_at_sites, metric_by_round, per_site_bars
 
         plan = experiment.model_dump(mode="json")
         (self.path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True))
@@ -150,6 +152,28 @@ class RunFolder:
         (self.path / "statement.html").write_text(page(stated), encoding="utf-8")
         metric_by_round(result, self.path / "metric_by_round.png")
         per_site_bars(result, self.path / "per_site.png")
+        if result.better_off["federated"] is not None:
+            better_off_at_sites(result, self.path / "better_off.png")
+
+
+def read_run(folder: Path) -> tuple[Figures, dict[str, Any]]:
+    """What a finished run folder says: its figures, and the line of `--format json`."""
+    import pyarrow.parquet
+
+    line = json.loads((folder / "result.json").read_text())
+    sites, per_site = tuple(line.pop("sites")), line.pop("per_site")
+    line.pop("union")
+    figures = Figures(
+        metric=line["metric"],
+        std=line["std"],
+        better_off=line["better_off"],
+        privacy=line["privacy"],
+        sites=sites,
+        per_site={name: tuple(float("nan") if one is None else one for one in own) for name, own in per_site.items()},
+        rounds=tuple(pyarrow.parquet.read_table(folder / "history.parquet").to_pylist()),
+        seconds=line["seconds"],
+    )
+    return figures, line
 
 
 def part_of(out: Path) -> Path:
