@@ -61,9 +61,10 @@ class _Campaign:
     episodes: Mapping[str, str]
 
     def own(self) -> bytes | None:
-        """What the site has to keep for later rounds: its own parameters, (whole,), where any of them are its own."""
+        """What the site has to keep for later rounds, as `Site.kept` gives it, where any of it is its own."""
         kept = self.site.kept()
-        return None if kept is None or not (self.rule.keeps or self.shared < self.whole) else kept.tobytes()
+        any_own = self.rule.keeps or self.rule.control or self.shared < self.whole
+        return None if kept is None or not any_own else kept.tobytes()
 
 
 @dataclass(frozen=True)
@@ -198,13 +199,14 @@ def _misfit(order: Order, campaign: _Campaign) -> str:
     """Why an order cannot be one of this campaign's; empty where it can."""
     if order.kind is Kind.SCALE:
         return "" if campaign.recipe.learns_scaling else "moments, which the plan does not ask for"
-    return _unlike(order, campaign.recipe, campaign.shared, len(campaign.site.scaling.mean))
+    values = campaign.shared * (2 if campaign.rule.control else 1)
+    return _unlike(order, campaign.recipe, values, len(campaign.site.scaling.mean))
 
 
-def _unlike(order: Order, recipe: Recipe, shared: int, columns: int) -> str:
+def _unlike(order: Order, recipe: Recipe, values: int, columns: int) -> str:
     """Why parameters and scaling of an order are none of this recipe's; empty where they are."""
-    if len(order.vector) != shared:
-        return f"{len(order.vector)} parameters, not {shared}"
+    if len(order.vector) != values:
+        return f"{len(order.vector)} parameters, not {values}"
     if (order.scaling is not None) != recipe.learns_scaling:
         return "a scaling where there should be none, or none where there should be one"
     if order.scaling is not None and len(order.scaling[0]) != columns:
