@@ -148,9 +148,11 @@ def status(
 ) -> None:
     """How the site stands: its keys, its tasks, and what left it last."""
     from jangin.client import desk
+    from jangin.client.limits import paused
 
     talk = Talk(form, lang or default_lang())
     stands = desk.status(folder, lines=last)
+    held = paused(folder, desk.now_utc())
     head = {
         "site": stands.site,
         "fingerprint": stands.fingerprint,
@@ -215,7 +217,12 @@ def status(
         title = talk.word("Open secure sums", "열린 안전 합산")
         columns = talk.word("campaign, round, attempt, state", "캠페인, 라운드, 시도, 상태")
         blocks.insert(1, _block(title, columns, rows, False, talk))
-    talk.answer("\n\n".join(blocks), **head, tasks=tasks, egress=egress, sums=sums)
+    talk.answer("\n\n".join(blocks), **head, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    if held is not None:
+        talk.say(
+            f"Paused since {_time(held.since)}: no order is begun. `jangin site resume` ends it.",
+            f"{_time(held.since)}부터 일시 정지 중: 작업을 시작하지 않습니다. `jangin site resume` 명령으로 끝냅니다.",
+        )
 
 
 @site.command("ledger")
@@ -250,6 +257,82 @@ def ledger(
         else:
             found = accounts.one_unit(held, unit, accounts.names(place), tight_epsilon)
             talk.answer(unit_text(found, talk), site=name, **found.model_dump(mode="json"))
+
+
+@site.command("egress")
+def egress(
+    folder: Folder,
+    since: Annotated[str, typer.Option(help="2026-11-22T06:00 or 17:30, by the site's zone: nothing older.")] = "",
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """All that left this site, each message with its size, its SHA-256 and a sentence; json has both languages."""
+    from jangin.client.desk import now_utc
+    from jangin.client.limits import moment
+    from jangin.client.state import SiteFolder
+
+    talk = Talk(form, lang or default_lang())
+    place = SiteFolder(folder)
+    limits = place.settings().limits
+    start = moment(since, limits, now_utc(), "--since", ahead=False) if since else None
+    with place.journal() as journal:
+        left = journal.egress(since=start)
+    rows = [(_time(line.time), line.kind, str(line.bytes), line.sha256, line.says[talk.language]) for line in left]
+    columns = talk.word("time, kind, bytes, sha256, what", "시각, 종류, 바이트, sha256, 내용")
+    known = [
+        {
+            "time": _time(line.time),
+            "kind": line.kind,
+            "bytes": line.bytes,
+            "sha256": line.sha256,
+            "says": dict(line.says),
+        }
+        for line in left
+    ]
+    talk.answer(table(columns.split(", "), rows) if rows else "", egress=known)
+    if not rows:
+        talk.say("nothing left this site", "나간 것 없음")
+
+
+@site.command("pause")
+def pause(
+    folder: Folder,
+    until: Annotated[str, typer.Option(help="17:30 or 2026-11-22T06:00, by the site's zone; else until resume.")] = "",
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Begin no order from now on; what runs goes on, and is named."""
+    from jangin.client import limits
+    from jangin.client.desk import now_utc
+
+    talk = Talk(form, lang or default_lang())
+    held = limits.pause(folder, until, now_utc())
+    end = None if held.pause.until is None else _time(held.pause.until)
+    running = [{"campaign": campaign, "round": number} for campaign, number in held.running]
+    talk.answer(f"paused {end or '-'}", paused=True, until=end, running=running)
+    for campaign, number in held.running:
+        talk.say(
+            f"Round {number} of campaign {campaign[:12]} was begun before and goes on.",
+            f"캠페인 {campaign[:12]}, 라운드 {number}: 이미 시작해 계속합니다.",
+        )
+    if end is None:
+        talk.say(
+            "It lasts until somebody runs `jangin site resume`.",
+            "`jangin site resume` 명령을 실행할 때까지 이어집니다.",
+        )
+
+
+@site.command("resume")
+def resume(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """End the pause: the site takes part again, without a restart."""
+    from jangin.client import limits
+    from jangin.client.desk import now_utc
+
+    talk = Talk(form, lang or default_lang())
+    held = limits.resume(folder, now_utc())
+    talk.answer("resumed", paused=False)
+    if held is None:
+        talk.say("It was not paused.", "일시 정지 중이 아니었습니다.")
 
 
 @site.command("run")

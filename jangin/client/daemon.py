@@ -9,12 +9,14 @@ plan adds up in secret nothing that was trained is on the disk: a second asking 
 import logging
 import queue
 import random
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
@@ -23,6 +25,7 @@ from jangin.client.api import SiteApi
 from jangin.client.desk import commitment, open_api, over, take
 from jangin.client.door import Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
+from jangin.client.limits import Conditions, ask
 from jangin.client.lock import alone
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
@@ -68,6 +71,15 @@ class _Work:
 
 
 @dataclass
+class _Asked:
+    """An order that may be begun as soon as the busy hook says that the machine is free."""
+
+    incoming: Incoming
+    received: float
+    answer: Future[None]
+
+
+@dataclass
 class _Ready:
     """An answer that went through the door, and the state its task reaches by being sent, if it has one."""
 
@@ -99,7 +111,9 @@ class Daemon:
         self._address = self._settings.server.address
         self._roots = folder.path / self._settings.server.ca
         self._identity, self._node_key = folder.identity(), folder.node_key()
-        self._bench = Workbench(self._settings.limits.cpu)
+        limits = self._settings.limits
+        self._bench = Workbench(limits.cpu, limits.worker_bytes)
+        self._hook = None if limits.busy_hook is None else folder.path / limits.busy_hook
         # Safe in a signal's handler, where an Event or a Condition is not.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = False
@@ -107,6 +121,7 @@ class Daemon:
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
         self._working: dict[tuple[str, int], _Work] = {}
+        self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
         self._ack_due = self._refresh_due = 0.0
         self._last_work = time.monotonic()
@@ -130,6 +145,7 @@ class Daemon:
             self._folder.ledger() as ledger,
             SumJournal(self._folder.database_file) as noted,
             ThreadPoolExecutor(1, "jangin-worker") as trainer,
+            ThreadPoolExecutor(1, "jangin-busy") as asker,
         ):
             ledger.grant([block.budget for block in self._settings.privacy.budgets], self._clock())
             sums = Sums(self._settings.site.id, self._identity, noted, ledger, self._folder.keep_own, self._clock)
@@ -141,9 +157,11 @@ class Daemon:
                     self._give_back(ledger, campaign, number)  # what was never kept has never left
             try:
                 journal.lose_open_tasks(self._clock())
-                self._keep_connected(journal, ledger, trainer, sums, noted)
+                self._keep_connected(journal, ledger, trainer, asker, sums, noted)
             finally:
                 self._bench.stop()
+                for asked in self._asked.values():
+                    asked.answer.cancel()  # nothing was charged for what was never begun
                 for campaign in sums.campaigns:
                     self._end_sum(campaign, sums, journal)
                 for (campaign, number), work in self._working.items():
@@ -153,13 +171,20 @@ class Daemon:
         self._say(logging.INFO, "stopped")
 
     def _keep_connected(
-        self, journal: Journal, ledger: Ledger, trainer: ThreadPoolExecutor, sums: Sums, noted: SumJournal
+        self,
+        journal: Journal,
+        ledger: Ledger,
+        trainer: ThreadPoolExecutor,
+        asker: ThreadPoolExecutor,
+        sums: Sums,
+        noted: SumJournal,
     ) -> None:
         """Connect, by the roots as they are on the disk by then, whenever there is no connection."""
         while not self._stopping:
             try:
                 with open_api(self._folder, journal, self._clock) as api:
-                    session = _Session(journal, ledger, api, Door(journal, self._clock), trainer, sums, noted)
+                    door = Door(journal, self._clock)
+                    session = _Session(journal, ledger, api, door, trainer, asker, sums, noted)
                     self._refresh(session)
                     with self._link() as link:
                         self._say(logging.INFO, f"connected to {self._address}")
@@ -185,6 +210,7 @@ class Daemon:
         pace = session.api.ack()
         while not self._stopping:
             self._collect(session)
+            self._hear(session)
             self._end_overdue(session.sums, session.journal)
             self._commit(session)
             self._send(link, session.journal)
@@ -215,12 +241,26 @@ class Daemon:
             _log.warning("%s", error)
             return None
 
-    def _take(self, incoming: Incoming, session: "_Session") -> None:
-        """Judge one message; hand an order on, answer what can be answered at once, or abstain."""
+    def _hear(self, session: "_Session") -> None:
+        """Judge the orders again of which the busy hook has spoken: what holds may have changed meanwhile."""
+        for key, asked in list(self._asked.items()):
+            if asked.answer.done():
+                del self._asked[key]
+                self._take(asked.incoming, session, asked)
+
+    def _take(self, incoming: Incoming, session: "_Session", asked: _Asked | None = None) -> None:
+        """Judge one message; hand an order on, answer what can be answered at once, or abstain.
+
+        Args:
+            incoming: the message.
+            session: what is open.
+            asked: for an order for which the busy hook was asked; None where it has to be asked first.
+        """
         if incoming.wire.kind in STEPS:
             self._step(incoming, session)
             return
         wire, journal, now = incoming.wire, session.journal, self._clock()
+        received = time.monotonic() if asked is None else asked.received
         place = wire.campaign, wire.round
         try:
             cleared = self._clear(wire, session)
@@ -231,6 +271,11 @@ class Daemon:
             if joining is not None and cleared.again:
                 self._tell(incoming, session.sums.advert(joining.manifest), session)
                 return
+            if self._hook is not None and not cleared.again:
+                if asked is None:
+                    self._ask(self._hook, incoming, (*place, cleared.digest), received, session)
+                    return
+                asked.answer.result()
             evaluates = wire.kind == Kind.EVALUATE
             kept = self._folder.kept_reply(wire.campaign, evaluation=evaluates) if cleared.again else None
             own = self._folder.own(wire.campaign)
@@ -259,7 +304,7 @@ class Daemon:
             return
         journal.move(*place, Task.TRAINING, now)
         self._last_work = time.monotonic()
-        until = self._last_work + _WORKING_SHARE * cleared.deadline_s
+        until = received + _WORKING_SHARE * cleared.deadline_s
         vector = None if wire.vector is None else wire.vector.astype(np.float32, copy=False)
         site = self._settings.site.id
         job = Job(
@@ -279,6 +324,18 @@ class Daemon:
         future = session.trainer.submit(lambda: self._bench.work(job, max(until - time.monotonic(), 0.0)))
         future.add_done_callback(lambda _: self._bell.put(None))
         self._working[place] = _Work(incoming, cleared, future)
+
+    def _ask(
+        self, hook: Path, incoming: Incoming, key: tuple[str, int, str], received: float, session: "_Session"
+    ) -> None:
+        """Ask the busy hook, beside the loop; an order that comes again meanwhile takes the older one's place."""
+        held = self._asked.get(key)
+        if held is not None:
+            held.incoming = incoming
+            return
+        answer = session.asker.submit(ask, hook)
+        answer.add_done_callback(lambda _: self._bell.put(None))
+        self._asked[key] = _Asked(incoming, received, answer)
 
     def _step(self, incoming: Incoming, session: "_Session") -> None:
         """Answer a later step of an open sum at once; whatever is wrong with one ends its sum."""
@@ -342,6 +399,7 @@ class Daemon:
             noted=session.noted.last(wire.campaign),
             open=session.sums.manifest(wire.campaign),
             begun=session.journal.begun(self._clock() - _DAY),
+            conditions=Conditions(session.journal.paused(self._clock()), shutil.disk_usage(self._folder.path).free),
         )
 
     def _collect(self, session: "_Session") -> None:
@@ -514,5 +572,6 @@ class _Session:
     api: SiteApi
     door: Door
     trainer: ThreadPoolExecutor
+    asker: ThreadPoolExecutor
     sums: Sums
     noted: SumJournal

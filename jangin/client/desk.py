@@ -7,6 +7,7 @@ it is sent.
 import logging
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from jangin.client.api import CampaignOffer, Offer, SiteApi
 from jangin.client.door import Door
 from jangin.client.gate import plan_of, records_for
-from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings
+from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings, limits_for
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
 from jangin.client.sums import SumJournal, SumStanding, check_fit
@@ -154,11 +155,12 @@ def init(path: Path, site: str, process: str, records: Path, privacy: PrivacyLim
     """
     known = read_process(process).process
     block = parse({"id": site}, SiteBlock, "site")
-    settings = SiteSettings(
-        site=block, data=(DataBlock(process=known, path=str(records.resolve())),), privacy=privacy or PrivacyLimits()
-    )
+    data = (DataBlock(process=known, path=str(records.resolve())),)
     identity = Identity.generate()
     with _writing(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        limits = limits_for(shutil.disk_usage(path).free)
+        settings = SiteSettings(site=block, data=data, limits=limits, privacy=privacy or PrivacyLimits())
         SiteFolder(path).make(settings, identity, NodeKey.generate())
     return Enrolled(False, identity.fingerprint)
 

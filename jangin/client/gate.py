@@ -27,6 +27,8 @@
 | 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
 | 319 | its round is spent, and no answer was kept | `local` |
 | 323 | more rounds were begun today than this site allows | `local` |
+| 381, 382, 386 | no window is open; the site is paused; its disk is below the floor (`client.limits`) | `local` |
+| 383..385 | the busy hook, asked by the daemon when all else clears: busy, not to be trusted, silent | `local` |
 
 The law: each refusal has a code; what is private about a reason stays here (`door.outward`); an order that clears is
 either new, or to be answered with what was kept: word for word the last one answered, or its collection, or the one
@@ -43,6 +45,8 @@ from typing import Final
 
 import numpy as np
 
+from jangin.client.limits import Conditions
+from jangin.client.limits import check as check_limits
 from jangin.client.settings import SiteSettings
 from jangin.client.spending import allowed
 from jangin.client.sums import Joining
@@ -99,6 +103,7 @@ class Standing:
         noted: the last secure sum of this campaign that was begun here.
         open: the manifest of the campaign's secure sum that is open in this process, or None.
         begun: how many trainings of all campaigns were begun within the last day.
+        conditions: how things stand for an order that is still to be begun.
     """
 
     folder: Path
@@ -117,6 +122,7 @@ class Standing:
     noted: Noted
     open: SumManifest | None
     begun: int
+    conditions: Conditions
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,8 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
         if training not in (None, digest):
             raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
     known = again or (joining is None and training is not None)
+    if not known:
+        check_limits(standing.settings.limits, standing.conditions, now)
     records, manifest = records_for(plan, standing.settings, standing.folder)
     account = _reserved(standing.account, plan)
     charged = joining is not None or known or evaluates  # an evaluation with the opening, a sum by its own number

@@ -110,6 +110,7 @@ ReadWritePaths={_quoted(state)}
 PrivateTmp=yes
 CPUQuota={100 * limits.cpu}%
 MemoryMax={size}{kind}
+OOMPolicy=continue
 Restart=on-failure
 RestartSec=10
 

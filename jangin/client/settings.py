@@ -6,12 +6,14 @@ relative to the state folder.
 
 import re
 from collections.abc import Mapping
+from datetime import tzinfo
 from typing import Annotated, Final, Literal, Self
 
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from jangin.client.windows import Window, zone_of
 from jangin.codec.document import Document
 from jangin.errors import SumError
 from jangin.privacy.accounts import Budget
@@ -21,6 +23,7 @@ from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
 __all__ = [
+    "DAEMON_BYTES",
     "ApproveBlock",
     "BudgetBlock",
     "DataBlock",
@@ -30,6 +33,7 @@ __all__ = [
     "ServerBlock",
     "SiteBlock",
     "SiteSettings",
+    "limits_for",
     "size_bytes",
 ]
 
@@ -37,6 +41,9 @@ _URL = re.compile(r"https://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?
 _HTTPS: Final = "443"
 _FINGERPRINT: Final = r"^[A-Z2-7]{4}(-[A-Z2-7]{4}){4}$"
 _SIZE: Final = r"^[1-9][0-9]{0,5}(MiB|GiB)$"
+_FLOOR_SHARE: Final = 4
+DAEMON_BYTES: Final = 120 * 2**20
+"""What of `limits.memory` the light process takes for itself."""
 
 
 def _https(url: str) -> str:
@@ -93,25 +100,64 @@ class DataBlock(Document):
     path: str
 
 
+def _window(text: str) -> str:
+    Window.of(text)
+    return text
+
+
+def _zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
 class LimitsBlock(Document):
-    """What training may take.
+    """What training may take, and when.
 
     Attributes:
         cpu: threads of the worker.
-        memory: `4GiB`, `512MiB`: the most of daemon and worker together, as the service's unit caps it.
-        disk_free_min: likewise: below this much free disk the doctor complains.
+        memory: `4GiB`, `512MiB`: the most of daemon and worker together; a worker that holds more is ended.
+        disk_free_min: likewise: below this much free disk no order is begun. `site init` writes less than the default
+            where the disk is small.
         rounds_a_day: most rounds that are begun within 24 hours, of all campaigns together; each attempt counts.
+        windows: `Mon-Fri 22:00-05:00`: the only hours in which an order is begun; without any, all of them.
+        tz: the zone of their clock, `Asia/Seoul`; without one, the machine's own.
+        busy_hook: a program of the site's that is run before an order is begun, and by status 0 says that it may be.
     """
 
     cpu: PositiveInt = 1
     memory: Annotated[str, Field(pattern=_SIZE)] = "2GiB"
     disk_free_min: Annotated[str, Field(pattern=_SIZE)] = "10GiB"
     rounds_a_day: PositiveInt = 1000
+    windows: tuple[Annotated[str, AfterValidator(_window)], ...] = ()
+    tz: Annotated[str, AfterValidator(_zone)] | None = None
+    busy_hook: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def hours(self) -> tuple[Window, ...]:
+        """The windows."""
+        return tuple(map(Window.of, self.windows))
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of their clock; None is the machine's."""
+        return zone_of(self.tz)
+
+    @property
+    def worker_bytes(self) -> int:
+        """What of the memory is the worker's; nothing, or less, where the daemon takes it all."""
+        return size_bytes(self.memory) - DAEMON_BYTES
 
 
 def size_bytes(size: str) -> int:
     """How many bytes `4GiB` or `512MiB` is."""
     return int(size[:-3]) * (2**30 if size.endswith("GiB") else 2**20)
+
+
+def limits_for(free_bytes: int) -> LimitsBlock:
+    """The limits of a new site: the defaults, but never a floor above a quarter of what is free on its disk."""
+    floor = f"{max(free_bytes // _FLOOR_SHARE // 2**20, 1)}MiB"
+    usual = LimitsBlock()
+    return usual if size_bytes(usual.disk_free_min) <= size_bytes(floor) else LimitsBlock(disk_free_min=floor)
 
 
 class ApproveBlock(Document):

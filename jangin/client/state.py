@@ -35,7 +35,7 @@ from jangin.privacy.ledger import Ledger
 from jangin.trust.chain import Trust
 from jangin.trust.keys import Identity, NodeKey, write_private
 
-__all__ = ["MOVES", "Database", "Departure", "Journal", "Kept", "Move", "SiteFolder", "Task", "write_whole"]
+__all__ = ["MOVES", "Database", "Departure", "Journal", "Kept", "Move", "Pause", "SiteFolder", "Task", "write_whole"]
 
 
 class Task(StrEnum):
@@ -80,6 +80,9 @@ CREATE TABLE IF NOT EXISTS egress (
     number INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
     en TEXT NOT NULL, ko TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS pause (
+    number INTEGER PRIMARY KEY CHECK (number = 1), since TEXT NOT NULL, until TEXT
+) STRICT;
 """
 
 
@@ -119,6 +122,19 @@ class Departure:
     bytes: int
     sha256: str
     says: Mapping[Language, str]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A time in which no order is begun.
+
+    Attributes:
+        since: from when on.
+        until: to when, or None: until a person ends it.
+    """
+
+    since: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -178,7 +194,7 @@ class Database:
 
 
 class Journal(Database):
-    """Approvals, tasks and the egress log in site.sqlite."""
+    """Approvals, tasks, the egress log and a pause in site.sqlite."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, or make it.
@@ -277,9 +293,35 @@ class Journal(Database):
             *(departure.says["en"], departure.says["ko"]),
         )
 
-    def egress(self, last: int) -> list[Departure]:
-        """The last so many lines of the egress log, the newest last."""
-        rows = self._do("SELECT time, kind, bytes, sha256, en, ko FROM egress ORDER BY number DESC LIMIT ?", last)
+    def pause(self, pause: Pause) -> None:
+        """Pause, in place of a pause that was."""
+        until = None if pause.until is None else _text(pause.until)
+        self._do("INSERT OR REPLACE INTO pause VALUES (1, ?, ?)", _text(pause.since), until)
+
+    def resume(self) -> None:
+        """End the pause."""
+        self._do("DELETE FROM pause")
+
+    def paused(self, now: datetime) -> Pause | None:
+        """The pause that holds, or None."""
+        for since, until in self._do("SELECT since, until FROM pause"):
+            end = None if until is None else datetime.fromisoformat(until)
+            if end is None or now < end:
+                return Pause(datetime.fromisoformat(since), end)
+        return None
+
+    def egress(self, last: int | None = None, since: datetime | None = None) -> list[Departure]:
+        """The egress log, the newest line last.
+
+        Args:
+            last: at most so many of the newest lines; None: all.
+            since: none that is older; None: all.
+        """
+        rows = self._do(
+            "SELECT time, kind, bytes, sha256, en, ko FROM egress WHERE time >= ? ORDER BY number DESC LIMIT ?",
+            "" if since is None else _text(since),
+            -1 if last is None else last,
+        )
         return [
             Departure(datetime.fromisoformat(time), kind, count, digest, {"en": en, "ko": ko})
             for time, kind, count, digest, en, ko in rows[::-1]

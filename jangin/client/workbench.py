@@ -1,7 +1,8 @@
 """The worker as the light process sees it: started for work, warm while there is more, started anew after a crash.
 
 The law: whatever the worker does, one call ends in time: with a reply, with a misfit of the order, or with a failure
-that is this site's own affair. It is started without standard error, so that no library prints what it saw.
+that is this site's own affair. What a worker answers that ever held more memory than it may does not count, and the
+worker is ended. It is started without standard error, so that no library prints what it saw.
 """
 
 import os
@@ -33,6 +34,7 @@ _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_T
 # glibc gives large blocks back at once, and the next step faults every page of them in anew: keep them while it works.
 MEMORY_SETTINGS: Final = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _STOP_SECONDS = 5.0
+_WATCH_SECONDS: Final = 0.1
 _WORD_BYTES: Final = 4
 
 
@@ -101,13 +103,14 @@ class Contribution:
 class Workbench:
     """The one worker of a site; `work` belongs to one thread, `stop` to any."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, memory_bytes: int | None = None) -> None:
         """Start nothing yet.
 
         Args:
             threads: what the worker may use of the processor, >= 1.
+            memory_bytes: what it may hold, as far as the system says what it holds; None: nobody looks.
         """
-        self._threads = threads
+        self._threads, self._memory_bytes = threads, memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -123,7 +126,7 @@ class Workbench:
 
         Raises:
             SiteError: JG-site-306, the order does not fit the plan's model; JG-site-322, the worker failed, died or
-                took too long.
+                took too long; JG-site-387, it held more memory than it may.
         """
         match self._answer(_request(job), timeout_s):
             case {"words": bytes(raw), "own": bytes() | None as own} if job.summed and len(raw) % _WORD_BYTES == 0:
@@ -135,6 +138,9 @@ class Workbench:
                     return done
             case {"misfit": str(problem)}:
                 raise SiteError("JG-site-306", problem=problem)
+            case {"heavy": int(peak)}:
+                held, most = (f"{count // 2**20} MiB" for count in (peak, max(self._memory_bytes or 0, 0)))
+                raise SiteError("JG-site-387", campaign=job.campaign, round=job.round, held=held, most=most)
             case {"failed": str(said)}:
                 problem = said
             case _:
@@ -174,18 +180,22 @@ class Workbench:
         self.rest()
 
     def _answer(self, request: Mapping[str, object], timeout_s: float) -> Any:
-        """What the worker answers to one request; {failed} where it died, or had to be ended."""
+        """What the worker answers to one request; {failed} where it died or had to be ended, {heavy} for its memory."""
         process, until = self._running(), time.monotonic() + timeout_s
-        late = threading.Timer(timeout_s, process.kill)
-        late.start()
+        watch = _Watch(process, until, self._memory_bytes)
+        watch.start()
         try:
             requests, answers = _pipes(process)
             write_frame(requests, request)
-            return read_frame(answers)
+            answer = read_frame(answers)
         except (OSError, EOFError, ValueError):
-            return {"failed": "the worker died" if time.monotonic() < until else "it took too long"}
+            answer = {"failed": "the worker died" if time.monotonic() < until else "it took too long"}
         finally:
-            late.cancel()
+            peak = watch.end()
+        if peak is not None:
+            self.rest()
+            return {"heavy": peak}
+        return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -210,6 +220,37 @@ class Workbench:
         for pipe in _pipes(process):
             with suppress(OSError):  # what was not yet written has no reader any more
                 pipe.close()
+
+
+class _Watch(threading.Thread):
+    """Looks at a worker while it answers, and ends it when its time is up or its memory too much."""
+
+    def __init__(self, process: subprocess.Popen[bytes], until: float, most_bytes: int | None) -> None:
+        super().__init__(name="jangin-watch", daemon=True)
+        self._process, self._until, self._most_bytes = process, until, most_bytes
+        self._answered = threading.Event()
+        self._peak: int | None = None
+
+    def run(self) -> None:
+        """Look ten times a second."""
+        while not self._is_too_heavy() and (left := self._until - time.monotonic()) > 0:
+            if self._answered.wait(min(left, _WATCH_SECONDS)):
+                return
+        self._process.kill()
+
+    def end(self) -> int | None:
+        """Look for the last time; gives what the worker held, in bytes, where it was too much."""
+        self._answered.set()
+        self.join()
+        self._is_too_heavy()
+        return self._peak
+
+    def _is_too_heavy(self) -> bool:
+        """Whether it ever held too much. The most it held is what counts: no peak hides between two looks."""
+        peak = None if self._most_bytes is None else _peak_bytes(self._process.pid)
+        if peak is not None and self._most_bytes is not None and peak > self._most_bytes:
+            self._peak = peak
+        return self._peak is not None
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

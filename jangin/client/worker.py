@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -46,6 +47,7 @@ from jangin.training.site import Site
 __all__ = ["Trainer"]
 
 _NICENESS: Final = 10
+_FIRST_TO_GO: Final = "1000"
 
 
 @dataclass(frozen=True)
@@ -220,5 +222,7 @@ if __name__ == "__main__":
     os.dup2(2, 1)  # what a library prints is no frame
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+    with suppress(OSError):  # where memory runs out, the kernel is to take this process and not the light one; Linux
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
     torch.set_num_threads(int(sys.argv[1]))
     main(sys.stdin.buffer, pipe)

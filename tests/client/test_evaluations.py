@@ -12,6 +12,7 @@ from ledgers import EPISODES, NOON, Key, Memory
 
 from jangin.client import desk
 from jangin.client.gate import Standing, clear
+from jangin.client.limits import Conditions
 from jangin.client.settings import PrivacyLimits
 from jangin.client.spending import allowed, wish
 from jangin.client.state import Kept, SiteFolder, Task
@@ -128,6 +129,7 @@ def case(site: SiteFolder, ministry: Any, plan: Any, account: Account, ledger: L
         noted=NOTHING_NOTED,
         open=None,
         begun=0,
+        conditions=Conditions(None, 2**40),
     )
 
     def case(order: Order, **standing: Any) -> Any:

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from peers import a_manifest
 
 from jangin.client.door import PUBLIC_CODES, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
-from jangin.client.state import SiteFolder
+from jangin.client.limits import Conditions
+from jangin.client.state import Pause, SiteFolder
 from jangin.client.sums import NOTHING_NOTED
 from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
@@ -36,6 +37,7 @@ from jangin.trust.roster import RosterSite, Status
 NOTHING = np.empty(0, np.float32)
 PARAMETERS = np.zeros(43, np.float32)
 TRAIN = Order(Kind.TRAIN, 1, PARAMETERS)
+FREE = Conditions(None, 2**40)
 
 Case = Callable[..., "tuple[Wire, Standing]"]
 
@@ -90,6 +92,7 @@ def case(
             noted=NOTHING_NOTED,
             open=None,
             begun=0,
+            conditions=FREE,
         )
         return wired(asked.hash, order), replace(knows, **standing)
 
@@ -453,6 +456,49 @@ def test_no_more_rounds_begin_in_a_day_than_the_site_allows_and_nobody_is_told(c
     assert (code, outward(code)) == ("JG-site-323", "local")
     digest = clear(wire, standing, ministry.now).digest
     assert clear(wire, replace(standing, begun=most, training=digest), ministry.now)
+
+
+def with_limits(standing: Standing, **limits: Any) -> Standing:
+    block = standing.settings.limits.model_copy(update=limits)
+    return replace(standing, settings=standing.settings.model_copy(update={"limits": block}))
+
+
+def outside_its_window(standing: Standing, now: datetime) -> Standing:
+    hour = (now.hour + 2) % 24
+    return with_limits(standing, windows=(f"Mon-Sun {hour:02}:00-{hour:02}:30",), tz="Etc/UTC")
+
+
+def paused(standing: Standing, now: datetime) -> Standing:
+    return replace(standing, conditions=replace(FREE, pause=Pause(now - timedelta(hours=1), None)))
+
+
+def short_of_disk(standing: Standing, now: datetime) -> Standing:
+    less = replace(standing, conditions=replace(FREE, free_bytes=2 * 2**20 - 1))
+    return with_limits(less, disk_free_min="2MiB")
+
+
+@pytest.mark.parametrize(
+    ("shut_by", "expected"),
+    [(outside_its_window, "JG-site-381"), (paused, "JG-site-382"), (short_of_disk, "JG-site-386")],
+)
+def test_no_order_is_begun_against_the_sites_own_say_and_what_was_begun_goes_on(
+    case: Case, ministry: Any, shut_by: Callable[[Standing, datetime], Standing], expected: str
+) -> None:
+    def shut(standing: Standing) -> Standing:
+        return shut_by(standing, ministry.now)
+
+    wire, standing = case()
+    digest = clear(wire, standing, ministry.now).digest
+    code = refused(wire, shut(standing), ministry)
+    assert (code, outward(code)) == (expected, "local")
+    assert clear(wire, shut(replace(standing, training=digest)), ministry.now)
+    assert clear(wire, shut(replace(standing, answered=(1, digest))), ministry.now).again
+    bare, standing = case(changed=SECRET)
+    begun, manifest = beginning(standing, bare, ministry.now)
+    assert refused(begun, shut(standing), ministry) == expected
+    assert clear(begun, shut(replace(standing, open=manifest)), ministry.now).again
+    step = Wire(STEP_KINDS[0], bare.campaign, 1, step_body(b"message", 9.0))
+    assert admit(step, shut(replace(standing, open=manifest)), ministry.now)
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)

@@ -4,6 +4,9 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 from jangin.client.frames import read_frame, write_frame
-from jangin.client.workbench import Contribution, Job, Workbench, _request
+from jangin.client.workbench import Contribution, Job, Workbench, _request, _Watch
 from jangin.client.worker import Trainer
 from jangin.codec import cbor
 from jangin.errors import SiteError
@@ -180,6 +183,32 @@ def test_a_worker_that_is_killed_costs_one_round(bench: Workbench, ask: Ask, pla
     assert failed.value.code == "JG-site-322"
     assert bench.work(ask(plan(), scale()), LONG_SECONDS).body == first
     assert bench.pid not in (None, held)
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="the kernel has no such file")
+def test_where_memory_runs_out_the_worker_goes_before_the_light_process(
+    bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
+) -> None:
+    bench.work(ask(plan(), scale()), LONG_SECONDS)
+    score = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (bench.pid, os.getpid())]
+    assert score[0] > score[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what a process held")
+def test_no_peak_of_memory_hides_between_two_looks() -> None:
+    script = "held = bytearray(10**8); del held; print('freed', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        roomy, tight = (_Watch(process, time.monotonic() + LONG_SECONDS, most) for most in (2**40, 9 * 10**7))
+        roomy.start()
+        assert roomy.end() is None
+        assert process.poll() is None
+        tight.start()
+        assert process.wait(LONG_SECONDS) != 0
+        peak = tight.end()
+    assert peak is not None
+    assert peak > 10**8
 
 
 def test_a_worker_that_takes_too_long_is_ended(bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]) -> None:

@@ -28,9 +28,11 @@ from packaging.requirements import Requirement
 from jangin.client.desk import open_api
 from jangin.client.doctor import line, processes
 from jangin.client.doctor.findings import Said, State, word
+from jangin.client.limits import check_hook, paused
 from jangin.client.service import unit_files
-from jangin.client.settings import SiteSettings, size_bytes
+from jangin.client.settings import DAEMON_BYTES, SiteSettings, size_bytes
 from jangin.client.state import SiteFolder
+from jangin.client.windows import next_opening
 from jangin.client.workbench import Workbench
 from jangin.errors import DataError, LinkError, SiteError
 from jangin.privacy.ledger import Ledger
@@ -45,7 +47,6 @@ __all__ = ["CHECKS", "Check", "Facts"]
 
 _GIB: Final = 2**30
 _MIB: Final = 2**20
-_DAEMON_BYTES: Final = 120 * _MIB
 _CLOCK_OK_S: Final = 2.0
 _CLOCK_MOST_S: Final = 5.0
 _SOON: Final = timedelta(days=30)
@@ -360,7 +361,7 @@ def _worker(facts: Facts, seconds: float) -> Said:
     values: dict[str, str | float] = {"seconds": time.monotonic() - begun, "memory": limits.memory}
     if peak is None:
         return Said(State.OK, "unmeasured", None, **values)
-    whole = peak + _DAEMON_BYTES
+    whole = peak + DAEMON_BYTES
     state, saying = (State.OK, "fits") if whole <= size_bytes(limits.memory) else (State.FAIL, "heavy")
     return Said(state, saying, peak, peak=peak / _MIB, whole=whole / _MIB, **values)
 
@@ -382,9 +383,22 @@ def _consents(_: Facts) -> Said:
     return Said(State.SKIPPED, "no_index")
 
 
-def _windows(_: Facts) -> Said:
-    """D16: the seam for windows: site.yaml says here when training may run."""
-    return Said(State.SKIPPED, "no_windows")
+def _windows(facts: Facts) -> Said:
+    """D16: whether an order may be begun now, by the windows and a pause; the busy hook is one that could be asked."""
+    limits, now = facts.settings.limits, facts.clock()
+    if limits.busy_hook is not None:
+        check_hook(facts.folder.path / limits.busy_hook)
+    held, wall = paused(facts.folder.path, now), now.astimezone(limits.zone)
+    values = {"now": f"{wall:%a %H:%M}", "zone": limits.tz or f"{wall:%Z}", "windows": ", ".join(limits.windows)}
+    if held is not None:
+        return Said(State.WARN, "paused", "paused", since=f"{held.since.astimezone(limits.zone):%Y-%m-%d %H:%M}")
+    if not limits.windows:
+        return Said(State.SKIPPED, "no_windows")
+    opens = next_opening(limits.hours, now, limits.zone)
+    if opens is None:
+        return Said(State.FAIL, "never", "never", **values)
+    shut = opens > now
+    return Said(State.OK, "shut" if shut else "open", "shut" if shut else "open", opens=f"{opens:%a %H:%M}", **values)
 
 
 def _ledger(facts: Facts) -> Said:
