@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
 from jangin.simulation.setting import Setting, prepare
 from jangin.simulation.stacked import StackedExchange
-from jangin.simulation.sums import SummingSites, Way
 from jangin.strategies import Strategy
 from jangin.strategies import build as build_strategy
 from jangin.strategies.base import Gathered
@@ -30,6 +29,9 @@ from jangin.strategies.check import check
 from jangin.strategies.finetune import FineTune
 from jangin.training.recipe import Recipe
 from jangin.training.site import Site
+
+if TYPE_CHECKING:
+    from jangin.simulation.sums import Way
 
 __all__ = ["simulate"]
 
@@ -40,13 +42,13 @@ def _flower(*arguments: Any) -> Exchange:
     return FlowerExchange(*arguments)
 
 
-def _through_flower(answer: Way, partitions: int) -> Way:
+def _through_flower(answer: "Way", partitions: int) -> "Way":
     from jangin.simulation.flower import through_flower
 
     return through_flower(answer, partitions)
 
 
-def _in_process(answer: Way, partitions: int) -> Way:
+def _in_process(answer: "Way", partitions: int) -> "Way":
     return answer
 
 
@@ -55,7 +57,7 @@ _ENGINES: Mapping[str, Callable[..., Exchange]] = {
     "sequential": SequentialExchange,
     "flower": _flower,
 }
-_WAYS: Mapping[str, Callable[[Way, int], Way]] = {
+_WAYS: "Mapping[str, Callable[[Way, int], Way]]" = {
     "stacked": _in_process,
     "sequential": _in_process,
     "flower": _through_flower,
@@ -180,12 +182,16 @@ def _asking(setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: S
     """How orders are answered: as secure sums where the plan wants them, else by the engine's exchange."""
     privacy, experiment = setting.experiment.privacy, setting.experiment
     if privacy.sums_only:
+        from jangin.simulation.sums import SummingSites  # what it sends are Flower's messages, a second to load
+
         campaign, through = experiment.digest("simulation"), _WAYS[setting.engine]
         return SummingSites(recipe, sites, strategy, privacy, campaign, through).gather
     exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
     columns = len(recipe.public_scaling().center)
 
     def ask(order: Order) -> tuple[RoundRecord, Gathered]:
+        if isinstance(exchange, StackedExchange) and exchange.stacks(order) and strategy.consumes == "sum":
+            return exchange.total(order)
         encoding = recipe.encoding(order.kind, order.vector.size or 1 + 2 * columns)
         single = order.kind is Kind.TRAIN and strategy.consumes == "updates"
         return gather(exchange, order, single=single, encoding=encoding)
