@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="only JSON lines (they are the only form)")
     parser.add_argument("--quick", action="store_true", help="a few seconds, few tasks: keeps this script alive")
     arguments = parser.parse_args()
-    idle_seconds, tasks, left_out = (5, 2, 1) if arguments.quick else (120, 30, LEFT_OUT)
+    idle_seconds, tasks, left_out = (1, 2, 1) if arguments.quick else (120, 30, LEFT_OUT)
     theirs_tasks, theirs_left_out = (1, 0) if arguments.quick else (8, 1)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="jangin-")))

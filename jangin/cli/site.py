@@ -13,13 +13,17 @@ from jangin.errors import JanginError
 
 if TYPE_CHECKING:
     from jangin.client.desk import Campaign
+    from jangin.client.service import Running
     from jangin.client.state import Task
 
 __all__ = ["site"]
 
 site = typer.Typer(help="A factory's site: keys, enrolment, approvals and the daemon.", no_args_is_help=True)
+service = typer.Typer(help="The daemon as a service of this machine.", no_args_is_help=True)
+site.add_typer(service, name="service")
 
 Folder = Annotated[Path, typer.Argument(help="The site's state folder.")]
+SystemOption = Annotated[bool, typer.Option("--system", help="Of the whole machine, not of this user's session.")]
 
 
 @site.command("init")
@@ -273,6 +277,75 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
     daemon.run()
     if form is Format.JSON:
         talk.json({"ok": True, "stopped": True})
+
+
+@site.command("doctor")
+def doctor(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """Twenty checks of this machine, its network and the site; each line in Korean and English, or in one of them."""
+    from jangin.client.desk import now_utc
+    from jangin.client.doctor.checks import Facts
+    from jangin.client.doctor.findings import LANGUAGES, State
+    from jangin.client.doctor.visit import visit
+    from jangin.client.state import SiteFolder
+
+    talk = Talk(form, lang or default_lang())
+    languages, found = LANGUAGES if lang is None else (talk.language,), []
+    place = SiteFolder(folder)
+    for finding in visit(Facts(place, place.settings(), now_utc)):
+        found.append(finding)
+        if form is Format.TEXT:
+            talk.text(finding.line(languages))
+    failed = any(finding.state is State.FAIL for finding in found)
+    if form is Format.JSON:
+        talk.json({"ok": not failed, "checks": [finding.as_dict(talk.language) for finding in found]})
+    if failed:
+        raise typer.Exit(1)
+
+
+@service.command("install")
+def service_install(
+    folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
+) -> None:
+    """Write the daemon's systemd unit, or on Windows a recipe for WinSW; what is to be typed next stands on stdout."""
+    from jangin.client.service import install
+
+    talk = Talk(form, lang or default_lang())
+    installed = install(folder, system=system)
+    talk.say(f"written: {installed.file}; next:", f"씀: {installed.file}. 다음 명령:")
+    talk.answer(installed.next, file=str(installed.file), name=installed.name, next=installed.next)
+    if installed.kept is not None:
+        talk.warn(installed.kept)
+
+
+@service.command("start")
+def service_start(
+    folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
+) -> None:
+    """Start the service that was installed."""
+    from jangin.client.service import start
+
+    _stands(start(folder, system=system), Talk(form, lang or default_lang()))
+
+
+@service.command("status")
+def service_status(
+    folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
+) -> None:
+    """Whether the service runs; exit status 1 where it does not."""
+    from jangin.client.service import status
+
+    _stands(status(folder, system=system), Talk(form, lang or default_lang()))
+
+
+def _stands(running: "Running", talk: Talk) -> None:
+    """How a service stands."""
+    known = {"name": running.name, "state": running.state, "pid": running.pid}
+    if talk.format is Format.JSON:
+        talk.json({"ok": running.active, **known})
+    else:
+        talk.text(f"{running.name} {running.state} {running.pid or '-'}")
+    if not running.active:
+        raise typer.Exit(1)
 
 
 def _campaign(campaign: "Campaign", folder: Path) -> dict[str, object]:

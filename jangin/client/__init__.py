@@ -12,6 +12,9 @@
     daemon     the light process
     desk       what a person at the site does: init, enrol, look, approve
     master     what a master is told of his recordings
+    doctor     twenty checks of the machine, the network and the folder, each with a way out
+    service    the daemon's unit for systemd, or a recipe for Windows
+    rehearsal  one made-up step in the worker
     accounts   what the ledger says, for people; what a plan would leave
 
 The law: nothing that the server sends is run; only what a person here approved is trained; what leaves, leaves by the

@@ -66,6 +66,7 @@ from jangin.privacy.secure_sum.table import Step
 from jangin.privacy.secure_sum.transcript import Manifest as SumManifest
 from jangin.records.manifest import Manifest, open_validated
 from jangin.records.process import read_process
+from jangin.strategies import build
 from jangin.strategies.check import check
 from jangin.trust.approvals import SignedPlan
 from jangin.trust.chain import Trust
@@ -318,7 +319,8 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
         raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
     manifest.require(campaign=plan.hash, round=order.round, model=order_digest(order))
     if order.kind is Kind.TRAIN:
-        manifest.require(size=len(order.vector))
+        parameters, _ = build(plan.strategy).local.parts(order.vector)
+        manifest.require(size=len(parameters))
     if plan.evaluate is not None and order.kind is Kind.EVALUATE:
         manifest.require(size=1 + len(plan.evaluate.metrics))
     manifest.require(roster=hashlib.sha256(roster.payload).digest())

@@ -7,7 +7,8 @@ A group is as many sites as keep their parameters, and what a batch adds to them
 values, so that a step finds in the cache what the step before left there; with more sites it reads memory, with
 fewer each product pays for its call. Groups share no state: each thread trains groups of its own.
 
-What is not trained in a stack (moments, mechanisms, vectors of a sum in the ring) is answered site by site.
+What is not trained in a stack (moments, mechanisms, vectors of a sum in the ring, steps with control variates) is
+answered site by site.
 """
 
 from collections import deque
@@ -45,7 +46,8 @@ class StackedExchange(SequentialExchange):
         """Take the sites, all of one learner, in the order in which they will answer."""
         super().__init__(sites, block, strategy)
         learner = sites[0].learner
-        self._stacks = learner.mechanism is None and not any(site.sums for site in sites)
+        own_way = learner.mechanism is not None or self._rule.control
+        self._stacks = not own_way and not any(site.sums for site in sites)
         self._layout = learner.model.layout
         if self._stacks:
             self._step = stacked_step(learner.model.module, learner.task)

@@ -229,6 +229,17 @@ def test_the_worker_opens_the_hold_out_for_an_evaluation_alone(
     assert opened == ["train", "train"]
 
 
+def test_an_evaluation_reads_parameters_alone_whatever_else_the_site_keeps(plan: Any, made_records: Path) -> None:
+    asked = plan(**JUDGED | {"strategy": {"name": "scaffold", "rounds": 4}})
+    held = contents(made_records, "holdout")
+    order = judge(asked)
+    told = [
+        Trainer().answer(request(asked, order, made_records, held) | {"own": own})
+        for own in (None, np.full(2 * len(order.vector), 9, "<f4").tobytes())
+    ]
+    assert told[0]["body"] == told[1]["body"]
+
+
 def test_an_order_that_is_not_of_the_plans_model_is_a_misfit(plan: Any, made_records: Path) -> None:
     asked, held = plan(**JUDGED), contents(made_records, "holdout")
     for order in (replace(judge(asked), vector=np.ones(3, np.float32)), replace(judge(asked), scaling=None)):

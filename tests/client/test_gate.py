@@ -416,6 +416,15 @@ def test_a_manifest_of_something_else_than_came_is_refused(case: Case, ministry:
     assert refused(wire, standing, ministry) == "JG-sum-003"
 
 
+def test_a_sum_is_of_the_parameters_and_not_of_a_control_that_rides_with_them(case: Case, ministry: Any) -> None:
+    order = replace(TRAIN, vector=np.zeros(2 * len(PARAMETERS), np.float32))
+    bare, standing = case(changed=SECRET | {"strategy": {"name": "scaffold"}}, order=order)
+    wire, _ = beginning(standing, bare, ministry.now, order)
+    assert clear(wire, standing, ministry.now).joining is not None
+    wire, _ = beginning(standing, bare, ministry.now, order, size=len(order.vector))
+    assert refused(wire, standing, ministry) == "JG-sum-003"
+
+
 def test_a_manifest_that_is_none_is_refused(case: Case, ministry: Any) -> None:
     bare, standing = case(changed=SECRET)
     for garbage in (b"", b"\xff", b"\xa0"):
