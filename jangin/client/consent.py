@@ -50,6 +50,7 @@ __all__ = [
     "coverage",
     "grant",
     "listed",
+    "looked_at",
     "masters_of",
     "revoke",
     "sign_for_labour",
@@ -329,14 +330,23 @@ def revoke(path: Path, master: str, process: str | None = None, *, clock: Clock)
 
 
 def listed(path: Path, *, clock: Clock) -> list[Entry]:
-    """Every grant, and every master of the records who has none; the index is made anew on the way.
+    """As `looked_at`; the index is made anew on the way.
 
     Raises:
         SiteError: JG-site-304 no site here, 101..103 its key, 342 the folder cannot be written.
     """
+    _index(SiteFolder(path))
+    return looked_at(path, clock=clock)
+
+
+def looked_at(path: Path, *, clock: Clock) -> list[Entry]:
+    """Every grant, and every master of the records who has none; nothing is written.
+
+    Raises:
+        SiteError: JG-site-304 no site here, 101..103 its key.
+    """
     folder, now = SiteFolder(path), clock()
     settings, identity = folder.settings(), folder.identity().public_text
-    _index(folder)
     entries = []
     for name, document in _documents(folder):
         if document is None:
