@@ -1,6 +1,8 @@
-"""The accuracy tables of README: real sets, two seeds. Usage: python benchmarks/accuracy.py [DATA] [--json]
+"""The accuracy tables of README: real sets, two seeds. Usage: python benchmarks/accuracy.py [DATA] [--json] [--quick]
 
-DATA is the folder of the sets (default ../shared/data); a set that is not there is named and left out.
+DATA is the folder of the sets (default ../shared/data); a set that is not there is named and left out. The second table
+has every strategy on every set without differential privacy, each in one setting for all sets; it holds where it comes
+within 5 % of what FedAvg, or a fine-tuned one, was measured to reach there by another program, or goes beyond it.
 """
 
 import argparse
@@ -25,9 +27,31 @@ ROWS = [
     ),
     ("fed-heart", "fed_heart/fed_heart.npz", True, [("federated", 0.66)]),
     ("ai4i", "ai4i2020/ai4i2020.npz", False, [("federated", 0.66)]),
+    ("flash-weld", "flash_weld/flash_weld.npz", False, [("federated", 0.65), ("federated", "local")]),
     ("steel-bof-blow-masters", None, False, [("federated", 0.04), ("federated", "constant")]),  # generated records
 ]
 MODELS = ("local", "local_trees", "local_private", "federated", "personalised", "pooled", "constant")
+STRATEGIES = {
+    "fedavg": {},
+    "fedavgm": {"server_lr": 0.5, "beta": 0.5},
+    "fedadam": {"server_lr": 0.02},
+    "fedyogi": {"server_lr": 0.02},
+    "fedprox": {"mu": 0.01},
+    "scaffold": {},
+    "median": {},
+    "mrmtl": {"lam": 0.1},
+}
+# What was reached before: by FedAvg, and by each site's model fine-tuned from it, which is what mrmtl stands beside.
+REACHED = {
+    "cmapss": (14.5, 15.0),
+    "ai4i": (0.705, 0.627),
+    "worker-motion": (0.924, 0.953),
+    "flash-weld": (0.686, 0.821),
+    "fed-heart": (0.800, 0.806),
+}
+TOLERANCE = 0.05
+# Bad welds are of a minority of the days, which a median over days leaves aside.
+OUT_OF_PLACE = {("median", "flash-weld")}
 
 
 def main() -> int:
@@ -36,6 +60,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON line a row")
     parser.add_argument("--quick", action="store_true", help="two rounds, one seed: keeps this script alive")
     arguments = parser.parse_args()
+    failed = _models(arguments)
+    failed |= _strategies(arguments)
+    return int(failed)
+
+
+def _models(arguments: argparse.Namespace) -> bool:
+    """The first table: a federation beside doing without; whether a bound was missed."""
     if not arguments.json:
         print(
             "| simulation | metric | "
@@ -75,7 +106,41 @@ def main() -> int:
             promise = f"ε = {promise['epsilon']:.3g}, δ = {promise['delta']:.0e} per {promise['unit']}"
         metric = f"{result.metric['name']} {arrow}{', mean of sites' if per_site else ''}"
         print(f"| {name} | {metric} | {' | '.join(cells)} | {better} | {promise} | {'yes' if holds else 'NO'} |")
-    return int(failed)
+    return failed
+
+
+def _strategies(arguments: argparse.Namespace) -> bool:
+    """The second table: strategies in rows, sets in columns; whether one that belongs there fell behind."""
+    places = {name: (npz, per_site) for name, npz, per_site, _ in ROWS if name in REACHED}
+    there = [name for name in places if (arguments.data / places[name][0]).exists()]
+    if not there:
+        return False
+    quick = {"strategy.rounds": 2, "strategy.local_steps": 2, "seeds": 1} if arguments.quick else {}
+    if not arguments.json:
+        print(f"\n| strategy | {' | '.join(there)} |" + "\n|---" + "|---" * len(there) + "|")
+    failed = False
+    for strategy, block in STRATEGIES.items():
+        cells = []
+        for name in there:
+            npz, per_site = places[name]
+            own = {f"strategy.{key}": value for key, value in {"name": strategy, **block}.items()}
+            sets = {"data.npz": str(arguments.data / npz), "baselines": ["personalised"], **own, **quick}
+            result = simulate(CONFIGS / f"{name}.yaml", per_site=per_site, sets=sets)
+            judged = "personalised" if strategy == "mrmtl" else "federated"
+            figure, reached = result.metric[judged], REACHED[name][judged == "personalised"]
+            gain = (figure / reached - 1) * (1 if result.metric["higher_is_better"] else -1)
+            holds = None if (strategy, name) in OUT_OF_PLACE else gain >= -TOLERANCE
+            failed |= holds is False and not arguments.quick
+            cells.append(
+                f"{figure:.4g} ± {result.std[judged]:.2g}{'' if holds else ' (-)' if holds is None else ' NO'}"
+            )
+            if arguments.json:
+                row = {"name": f"{name}, {strategy}", "figure": figure, "beside": {"reached before": reached}}
+                goal = f"{judged} within {TOLERANCE:.0%} or better"
+                print(json.dumps({**row, "ratio": figure / reached, "goal": goal, "holds": holds}), flush=True)
+        if not arguments.json:
+            print(f"| {strategy} | {' | '.join(cells)} |", flush=True)
+    return failed
 
 
 def _holds(metric, model, bound):

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import stock
 from federation import LEFT_OUT, PROCESS, SECONDS_A_ROUND, no_op, records
 
-from jangin.client import desk
+from jangin.client import consent, desk
 from jangin.client.settings import PrivacyLimits
 from jangin.server import campaigns
 from jangin.server.members import Members, make_staff
@@ -75,6 +75,8 @@ def site(folder: Path, rounds: int) -> Iterator[Site]:
         stock.until(state.address.exists, START_SECONDS, [server])
         url = f"https://{state.address.read_text().strip()}"
         desk.init(home, name, PROCESS, made, PrivacyLimits(allow_no_differential_privacy=True))
+        masters = consent.masters_of(home, PROCESS)
+        consent.grant(home, masters, ["research"], ["all"], (now + timedelta(days=1)).date(), clock=desk.now_utc)
         token = members.invite(name, now)
         desk.enroll(home, url, token, staff / "root.pub", state.authority)
         members.confirm([name], [keys["operator"], keys["independent"]], datetime.now(UTC))
@@ -132,7 +134,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="only JSON lines (they are the only form)")
     parser.add_argument("--quick", action="store_true", help="a few seconds, few tasks: keeps this script alive")
     arguments = parser.parse_args()
-    idle_seconds, tasks, left_out = (5, 2, 1) if arguments.quick else (120, 30, LEFT_OUT)
+    idle_seconds, tasks, left_out = (1, 2, 1) if arguments.quick else (120, 30, LEFT_OUT)
     theirs_tasks, theirs_left_out = (1, 0) if arguments.quick else (8, 1)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="jangin-")))

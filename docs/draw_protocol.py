@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 ORDERS = {
     Kind.SCALE: "nothing but a deadline; once, before the first round",
-    Kind.TRAIN: "the shared parameters, the learnt scaling, whether to hold; or a secure sum's manifest",
+    Kind.TRAIN: "shared parameters, a control (`scaffold`), the learnt scaling, whether to hold; or a manifest as well",
     Kind.COLLECT: "nothing but a deadline; to four sites at a time, where updates are large",
     Kind.EVALUATE: "the parameters after one of the plan's evaluated rounds, the learnt scaling; or a manifest as well",
     Kind.SHARE: "secure sum: everybody's adverts, U1",

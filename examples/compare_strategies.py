@@ -11,8 +11,9 @@ from jangin import simulate
 FILE = sys.argv[1] if len(sys.argv) > 1 else str(files("jangin.configs") / "simulations" / "steel-bof-blow.yaml")
 STRATEGIES = {
     "fedavg": {},
-    "fedprox": {"mu": 0.1},
+    "fedavgm": {"beta": 0.5},
     "fedadam": {"server_lr": 0.02},
+    "scaffold": {},
 }
 
 

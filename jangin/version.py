@@ -1,3 +1,6 @@
-"""The version, in one place; this file imports nothing."""
+"""The versions, in one place; this file imports nothing."""
 
 __version__ = "0.1.0"
+
+PROTOCOL = 1
+"""Version of what site and server say to each other; a server of version N speaks to sites of N and N - 1."""

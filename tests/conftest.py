@@ -1,7 +1,8 @@
-"""One thread, no screen, and how many examples hypothesis tries: HYPOTHESIS_PROFILE=soak tries many."""
+"""One thread, no screen, and how much is tried: HYPOTHESIS_PROFILE=soak tries many examples, and what is marked so."""
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,4 +12,13 @@ settings.register_profile("default", deadline=None, max_examples=60, derandomize
 settings.register_profile(
     "soak", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+settings.load_profile(PROFILE)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to `make soak` what says of further cases what another test says of one."""
+    further = [item for item in items if PROFILE != "soak" and item.get_closest_marker("soak")]
+    if further:
+        config.hook.pytest_deselected(items=further)
+        items[:] = [item for item in items if item not in further]

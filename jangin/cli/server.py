@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jangin.cli.options import FormatOption, LangOption
+from jangin.cli.options import FormatOption, LangOption, SetsOption, assignments
 from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
 from jangin.errors import CodedText
 
@@ -147,6 +147,33 @@ def confirm(
         signed = who.confirm(named, [Identity.load(key) for key in keys], datetime.now(UTC))
     until = signed.valid_until.isoformat()
     talk.answer(f"{signed.version}  {until}", version=signed.version, valid_until=until, fingerprints=prints)
+
+
+@campaign.command("new")
+def new(
+    source: Annotated[
+        Path, typer.Option("--from-simulation", metavar="SIM.yaml|DIR", help="A simulation file, or a run folder.")
+    ],
+    sites: Annotated[
+        list[str] | None, typer.Option("--site", help="Whom to invite; repeat. None: as many as it simulates.")
+    ] = None,
+    sets: SetsOption = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Print the plan of a campaign that trains what a simulation trained: a draft, for people to read and change."""
+    import yaml
+
+    from jangin.simulation.campaign import draft
+
+    talk = Talk(form, lang or default_lang())
+    plan = draft(source, sites or [], assignments(sets or []))
+    document = plan.model_dump(mode="json")
+    talk.answer(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), plan=document, campaign=plan.hash)
+    talk.say(
+        "a draft: read campaign, sites and governance before you propose it",
+        "초안임. 제안하기 전에 campaign, sites, governance를 확인하십시오",
+    )
 
 
 @campaign.command("propose")

@@ -1,15 +1,17 @@
 """`jangin simulate` and `jangin demo`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from jangin.cli.options import FormatOption, LangOption
+from jangin.cli.options import FormatOption, LangOption, SetsOption, assignments
 from jangin.cli.talk import Format, Lang, Talk, default_lang
-from jangin.errors import PlanError
+from jangin.codec.document import read_value
 
 if TYPE_CHECKING:
     from jangin.simulation import Result
@@ -32,14 +34,23 @@ _HEAD = (("hold-outs", "평가용 기록"), ("union of hold-outs", "평가용 �
 
 def simulate(
     file: Annotated[Path, typer.Argument(help="The simulation, e.g. configs/simulations/cmapss.yaml.")],
-    sets: Annotated[
+    sets: SetsOption = None,
+    sweeps: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed."),
+        typer.Option("--sweep", metavar="A.B=V,W", help="Run each of these values; repeated, every combination."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed instead of the file's.")] = None,
-    engine: Annotated[str, typer.Option(help="stacked, sequential, or flower: through its messages.")] = "stacked",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="A new folder for plan, history, plots and model.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="stacked, sequential, flower: through its messages, or ray: on its workers.")
+    ] = "stacked",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; under ray, of each worker.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new folder for plan, history, plots and model; a run that was killed goes on."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder that TensorBoard shows, round by round.")
+    ] = None,
     per_site: Annotated[bool, typer.Option("--per-site", help="Mean of site figures, not of records.")] = False,
     accept_noise: Annotated[
         bool, typer.Option("--accept-noise", help="Run a plan whose noise drowns what it learns.")
@@ -51,18 +62,14 @@ def simulate(
     from jangin.simulation import simulate as run
 
     talk = Talk(form, lang or default_lang())
-    with talk.progress() as advance:
-        result = run(
-            file,
-            seed=seed,
-            engine=engine,
-            threads=threads,
-            out=out,
-            per_site=per_site,
-            accept_noise=accept_noise,
-            progress=advance,
-            sets=_assignments(sets or []),
-        )
+    options: dict[str, Any] = {"seed": seed, "engine": engine, "threads": threads, "out": out, "per_site": per_site}
+    options |= {"accept_noise": accept_noise, "tensorboard": tensorboard, "sets": assignments(sets or [], "--set")}
+    with _kept_when_stopped(talk, out):
+        if sweeps:
+            _sweep(talk, file, assignments(sweeps, "--sweep"), options)
+            return
+        with talk.progress() as advance:
+            result = run(file, progress=advance, **options)
     for warning in result.warnings:
         talk.warn(warning)
     if form is Format.JSON:
@@ -71,6 +78,48 @@ def simulate(
         talk.text(_table(result, talk.lang))
     if out is not None:
         talk.say(f"kept in {out}", f"{out}에 저장함")
+
+
+@contextmanager
+def _kept_when_stopped(talk: Talk, out: Path | None) -> Iterator[None]:
+    """Say how to go on after Ctrl-C or SIGTERM, where there is something to go on from."""
+    from jangin.simulation.run_folder import part_of
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if out is not None and (part := part_of(out)).exists():
+            talk.say(
+                f"the rounds until now are kept in {part}: the same command goes on from there",
+                f"지금까지의 라운드는 {part}에 있음: 같은 명령을 다시 실행하면 이어서 진행함",
+            )
+        raise
+
+
+def _sweep(talk: Talk, file: Path, sweeps: dict[str, str], options: dict[str, Any]) -> None:
+    """Every combination, one table or line for all.
+
+    Raises:
+        typer.Exit: a combination was refused.
+    """
+    from jangin.simulation.sweep import sweep
+
+    over = {key: read_value(f"[{values}]", key) for key, values in sweeps.items()}
+    with talk.progress() as advance:
+        done = sweep(file, over, progress=advance, lang=talk.language, **options)
+    said = [warning for row in done.rows for warning in row.warnings] + [
+        row.refused for row in done.rows if row.refused
+    ]
+    for warning in {str(one): one for one in said}.values():
+        talk.warn(warning)
+    if talk.format is Format.JSON:
+        talk.json(done.as_dict(talk.language))
+    else:
+        talk.text(done.markdown(talk.language))
+    if options["out"] is not None:
+        talk.say(f"kept in {options['out']}", f"{options['out']}에 저장함")
+    if not done.complete:
+        raise typer.Exit(1)
 
 
 def demo(
@@ -113,16 +162,6 @@ def demo(
         talk.text(_table(result, talk.lang, union=True))
     if keep is not None:
         talk.say(f"kept in {keep}", f"{keep}에 저장함")
-
-
-def _assignments(sets: list[str]) -> dict[str, str]:
-    pairs = {}
-    for item in sets:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise PlanError("JG-plan-003", where="--set", value=item, problem="it is not of the form a.b=value")
-        pairs[key] = value
-    return pairs
 
 
 def _table(result: "Result", lang: Lang, *, union: bool = False) -> str:

@@ -9,16 +9,21 @@ import typer
 
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
+from jangin.errors import JanginError
 
 if TYPE_CHECKING:
     from jangin.client.desk import Campaign
+    from jangin.client.service import Running
     from jangin.client.state import Task
 
 __all__ = ["site"]
 
 site = typer.Typer(help="A factory's site: keys, enrolment, approvals and the daemon.", no_args_is_help=True)
+service = typer.Typer(help="The daemon as a service of this machine.", no_args_is_help=True)
+site.add_typer(service, name="service")
 
 Folder = Annotated[Path, typer.Argument(help="The site's state folder.")]
+SystemOption = Annotated[bool, typer.Option("--system", help="Of the whole machine, not of this user's session.")]
 
 
 @site.command("init")
@@ -72,7 +77,7 @@ def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption
 
     talk = Talk(form, lang or default_lang())
     listed = desk.campaigns(folder)
-    known = [_campaign(campaign) for campaign in listed]
+    known = [_campaign(campaign, folder) for campaign in listed]
     blocks = ["\n".join(f"{key}: {_shown(value, talk)}" for key, value in campaign.items()) for campaign in known]
     talk.answer("\n\n".join(blocks), campaigns=known)
     for campaign in listed:
@@ -99,6 +104,12 @@ def approve(
     campaign = None if approved is None else approved.campaign
     what, whole = ("roster", plan) if campaign is None else (campaign.plan.campaign, campaign.hash)
     talk.answer(f"{what} {whole}", approved=what, hash=whole)
+    if approved is not None:
+        covered, everybody = len(approved.consents.covered), len(approved.consents.verdicts)
+        talk.say(
+            f"The consent of {covered} of {everybody} masters covers it; nothing of the others is used, or charged.",
+            f"장인 {everybody}명 중 {covered}명이 동의함. 나머지 사람의 기록은 쓰지 않고 예산도 쓰지 않습니다.",
+        )
     if approved is not None and approved.reservation.left_out:
         count = approved.reservation.left_out
         talk.say(
@@ -268,8 +279,78 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
         talk.json({"ok": True, "stopped": True})
 
 
-def _campaign(campaign: "Campaign") -> dict[str, object]:
+@site.command("doctor")
+def doctor(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """Twenty checks of this machine, its network and the site; each line in Korean and English, or in one of them."""
+    from jangin.client.desk import now_utc
+    from jangin.client.doctor.checks import Facts
+    from jangin.client.doctor.findings import LANGUAGES, State
+    from jangin.client.doctor.visit import visit
+    from jangin.client.state import SiteFolder
+
+    talk = Talk(form, lang or default_lang())
+    languages, found = LANGUAGES if lang is None else (talk.language,), []
+    place = SiteFolder(folder)
+    for finding in visit(Facts(place, place.settings(), now_utc)):
+        found.append(finding)
+        if form is Format.TEXT:
+            talk.text(finding.line(languages))
+    failed = any(finding.state is State.FAIL for finding in found)
+    if form is Format.JSON:
+        talk.json({"ok": not failed, "checks": [finding.as_dict(talk.language) for finding in found]})
+    if failed:
+        raise typer.Exit(1)
+
+
+@service.command("install")
+def service_install(
+    folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
+) -> None:
+    """Write the daemon's systemd unit, or on Windows a recipe for WinSW; what is to be typed next stands on stdout."""
+    from jangin.client.service import install
+
+    talk = Talk(form, lang or default_lang())
+    installed = install(folder, system=system)
+    talk.say(f"written: {installed.file}; next:", f"씀: {installed.file}. 다음 명령:")
+    talk.answer(installed.next, file=str(installed.file), name=installed.name, next=installed.next)
+    if installed.kept is not None:
+        talk.warn(installed.kept)
+
+
+@service.command("start")
+def service_start(
+    folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
+) -> None:
+    """Start the service that was installed."""
+    from jangin.client.service import start
+
+    _stands(start(folder, system=system), Talk(form, lang or default_lang()))
+
+
+@service.command("status")
+def service_status(
+    folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
+) -> None:
+    """Whether the service runs; exit status 1 where it does not."""
+    from jangin.client.service import status
+
+    _stands(status(folder, system=system), Talk(form, lang or default_lang()))
+
+
+def _stands(running: "Running", talk: Talk) -> None:
+    """How a service stands."""
+    known = {"name": running.name, "state": running.state, "pid": running.pid}
+    if talk.format is Format.JSON:
+        talk.json({"ok": running.active, **known})
+    else:
+        talk.text(f"{running.name} {running.state} {running.pid or '-'}")
+    if not running.active:
+        raise typer.Exit(1)
+
+
+def _campaign(campaign: "Campaign", folder: Path) -> dict[str, object]:
     plan = campaign.plan
+    covered, masters = _consents(campaign, folder)
     return {
         "hash": campaign.hash,
         "campaign": plan.campaign,
@@ -286,8 +367,20 @@ def _campaign(campaign: "Campaign") -> dict[str, object]:
         "secure_aggregation": plan.privacy.secure_aggregation,
         "purposes": list(plan.governance.purposes),
         "prohibited": list(plan.governance.prohibited),
+        "consents": f"{covered}/{masters}",
         **({} if campaign.obstacle is None else {"obstacle": campaign.obstacle.code}),
     }
+
+
+def _consents(campaign: "Campaign", folder: Path) -> tuple[int, int]:
+    """How many masters of the plan's records allow it, and of how many; nobody where there are no such records."""
+    from jangin.client.desk import consented
+
+    try:
+        found = consented(folder, campaign.plan)
+    except JanginError:
+        return 0, 0
+    return len(found.covered), len(found.verdicts)
 
 
 _STATES = {

@@ -23,6 +23,7 @@ _TABLE_WIDTH = 500
 """Columns of a table, so that no line of it is broken: a terminal breaks them itself."""
 
 _STEPS: dict[str, dict[str, str]] = {
+    "run": {"en": "combinations", "ko": "조합"},
     "generate": {"en": "making master records", "ko": "기록 생성"},
     "validate": {"en": "validating", "ko": "검사"},
     "read": {"en": "reading records", "ko": "기록 읽기"},
@@ -144,7 +145,11 @@ class Advance:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` of `what` is done."""
+        """Show that `done` of `total` of `what` is done; that a run goes on is said even without a terminal."""
+        if what == "resumed":
+            english, korean = f"going on after round {done} of {total}", f"라운드 {done}/{total} 다음부터 이어서 진행함"
+            Talk(Format.TEXT, self._lang).say(english, korean)
+            return
         if what not in self._tasks:
             words = _STEPS.get(what, {"en": what, "ko": what})
             self._tasks[what] = self._bars.add_task(words[self._lang.value], total=total)

@@ -1,4 +1,6 @@
-"""The gate: what must hold before any record is opened. It reads signatures, settings, card.yaml and manifest.json.
+"""The gate: what must hold before any record is opened.
+
+It reads signatures, settings, card.yaml, manifest.json, and the consents of those whose records these are.
 
 `clear` judges an order, `admit` a later step of a secure sum, for which the plan has to hold as it did for its order.
 
@@ -24,6 +26,7 @@
 | 328 | it evaluates a round that was evaluated already, or while the campaign's last order is in the worker | `local` |
 | 317 | it collects an update that is not kept here | `local` |
 | 320 | there are no validated records of its process here | `local` |
+| 350..356 | nobody of those who worked there allows this use (`consent.Verdict`) | `local` |
 | 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
 | 319 | its round is spent, and no answer was kept | `local` |
 | 323 | more rounds were begun today than this site allows | `local` |
@@ -35,6 +38,7 @@ that began the sum that is open.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -43,6 +47,7 @@ from typing import Final
 
 import numpy as np
 
+from jangin.client.consent import coverage, use_of
 from jangin.client.settings import SiteSettings
 from jangin.client.spending import allowed
 from jangin.client.sums import Joining
@@ -61,6 +66,7 @@ from jangin.privacy.secure_sum.table import Step
 from jangin.privacy.secure_sum.transcript import Manifest as SumManifest
 from jangin.records.manifest import Manifest, open_validated
 from jangin.records.process import read_process
+from jangin.strategies import build
 from jangin.strategies.check import check
 from jangin.trust.approvals import SignedPlan
 from jangin.trust.chain import Trust
@@ -131,6 +137,7 @@ class Cleared:
         records: the folder to train on.
         episodes: those that may take part, by their ids, each with the digest of its content; those of the hold-out for
             an evaluation, and of the training side for anything else.
+        masters: whose these are, by their pseudonyms, each with how many; each of them allows this use.
         cost: what was reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         again: whether it is to be answered with what was kept.
         joining: the secure sum that it begins, or, where it comes again, that is open; None: the answer is in clear.
@@ -143,6 +150,7 @@ class Cleared:
     hold: bool
     records: Path
     episodes: Mapping[str, str] = field(repr=False)
+    masters: Mapping[str, int] = field(repr=False)
     cost: Cost | None
     again: bool
     joining: Joining | None
@@ -180,19 +188,30 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
             raise SiteError("JG-site-314", campaign=plan.campaign, round=order.round, answered=order.round)
     known = again or (joining is None and training is not None)
     records, manifest = records_for(plan, standing.settings, standing.folder)
+    consents = coverage(
+        standing.folder, standing.settings, standing.identity, use_of(plan), set(manifest.masters.values()), now
+    )
+    consents.require()
     account = _reserved(standing.account, plan)
     charged = joining is not None or known or evaluates  # an evaluation with the opening, a sum by its own number
     if not charged and account.state(order.round) is not State.RESERVED:
         raise SiteError("JG-site-319", campaign=plan.campaign, round=order.round)
-    episodes = allowed(plan.privacy.unit, manifest, standing.units, standing.episodes, held_out=evaluates)
+    unit, charged_units, charged_episodes = plan.privacy.unit, standing.units, standing.episodes
+    ours = manifest.of(consents.covered)
+    episodes = allowed(unit, ours, charged_units, charged_episodes, held_out=evaluates)
     if not episodes and not evaluates:  # an empty hold-out gives an empty sum, and nobody learns of it
+        if allowed(unit, manifest, charged_units, charged_episodes):
+            raise consents.refusal
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
     most = standing.settings.limits.rounds_a_day
     if not known and standing.begun >= most:
         raise SiteError("JG-site-323", count=standing.begun, most=most)
     cost = account.reservation.cost
     deadline_s = min(deadline_s, plan.sites.deadline_s)
-    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again, joining)
+    masters = Counter(manifest.masters[episode] for episode in episodes)
+    return Cleared(
+        plan, signed.payload, digest, deadline_s, order.hold, records, episodes, masters, cost, again, joining
+    )
 
 
 def admit(wire: Wire, standing: Standing, now: datetime) -> tuple[Step, bytes]:
@@ -300,7 +319,8 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
         raise SiteError("JG-site-306", problem=str(error).removesuffix(".")) from None
     manifest.require(campaign=plan.hash, round=order.round, model=order_digest(order))
     if order.kind is Kind.TRAIN:
-        manifest.require(size=len(order.vector))
+        parameters, _ = build(plan.strategy).local.parts(order.vector)
+        manifest.require(size=len(parameters))
     if plan.evaluate is not None and order.kind is Kind.EVALUATE:
         manifest.require(size=1 + len(plan.evaluate.metrics))
     manifest.require(roster=hashlib.sha256(roster.payload).digest())
@@ -386,4 +406,6 @@ def _checked(folder: Path, plan: TrainingPlan) -> Manifest:
         raise DataError("JG-data-071", where=str(folder), wanted=plan.process, found=card.process)
     if plan.privacy.unit is Unit.MASTER and manifest.unit != "master":
         raise DataError("JG-data-083", where=str(folder))
+    if not manifest.masters:
+        raise DataError("JG-data-004", where=str(folder))
     return manifest

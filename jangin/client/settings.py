@@ -17,6 +17,7 @@ from jangin.errors import SumError
 from jangin.privacy.accounts import Budget
 from jangin.privacy.releases import Reading, Unit
 from jangin.privacy.secure_sum.policy import Policy
+from jangin.trust.envelope import IdentityText
 from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
@@ -30,11 +31,13 @@ __all__ = [
     "ServerBlock",
     "SiteBlock",
     "SiteSettings",
+    "size_bytes",
 ]
 
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/?")
 _HTTPS: Final = "443"
 _FINGERPRINT: Final = r"^[A-Z2-7]{4}(-[A-Z2-7]{4}){4}$"
+_SIZE: Final = r"^[1-9][0-9]{0,5}(MiB|GiB)$"
 
 
 def _https(url: str) -> str:
@@ -48,9 +51,12 @@ class SiteBlock(Document):
 
     Attributes:
         id: its name on the roster.
+        labour_council_key: the labour side's public key, an OpenSSH line; where there is one, no consent counts that
+            it has not signed.
     """
 
     id: Annotated[str, Field(pattern=SITE_ID)]
+    labour_council_key: IdentityText | None = None
 
 
 class ServerBlock(Document):
@@ -96,11 +102,20 @@ class LimitsBlock(Document):
 
     Attributes:
         cpu: threads of the worker.
+        memory: `4GiB`, `512MiB`: the most of daemon and worker together, as the service's unit caps it.
+        disk_free_min: likewise: below this much free disk the doctor complains.
         rounds_a_day: most rounds that are begun within 24 hours, of all campaigns together; each attempt counts.
     """
 
     cpu: PositiveInt = 1
+    memory: Annotated[str, Field(pattern=_SIZE)] = "2GiB"
+    disk_free_min: Annotated[str, Field(pattern=_SIZE)] = "10GiB"
     rounds_a_day: PositiveInt = 1000
+
+
+def size_bytes(size: str) -> int:
+    """How many bytes `4GiB` or `512MiB` is."""
+    return int(size[:-3]) * (2**30 if size.endswith("GiB") else 2**20)
 
 
 class ApproveBlock(Document):

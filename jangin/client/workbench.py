@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ from jangin.plan.messages import Kind, read_reply
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Cost
 
-__all__ = ["MEMORY_SETTINGS", "Contribution", "Done", "Job", "Workbench"]
+__all__ = ["MEMORY_SETTINGS", "REHEARSE", "Contribution", "Done", "Job", "Workbench"]
+
+REHEARSE: Final = "rehearse"
+"""The kind of a request that is no order."""
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # glibc gives large blocks back at once, and the next step faults every page of them in anew: keep them while it works.
@@ -44,6 +47,7 @@ class Job:
         records: the validated folder.
         episodes: those that may take part, by their ids, each with the digest of its content; of the hold-out for an
             evaluation.
+        masters: whose they may be, by their pseudonyms.
         cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         own: parameters that the site keeps for itself, as the last round left them, or None.
         kind: `scale`, `train` or `evaluate`.
@@ -58,6 +62,7 @@ class Job:
     campaign: str
     records: Path
     episodes: Mapping[str, str] = field(repr=False)
+    masters: Collection[str] = field(repr=False)
     cost: Cost | None
     own: bytes | None = field(repr=False)
     kind: str
@@ -122,20 +127,7 @@ class Workbench:
             SiteError: JG-site-306, the order does not fit the plan's model; JG-site-322, the worker failed, died or
                 took too long.
         """
-        process, until = self._running(), time.monotonic() + timeout_s
-        late = threading.Timer(timeout_s, process.kill)
-        late.start()
-        try:
-            requests, answers = _pipes(process)
-            write_frame(requests, _request(job))
-            answer = read_frame(answers)
-        except (OSError, EOFError, ValueError):
-            self._end(process)
-            problem = "the worker died" if time.monotonic() < until else "it took too long"
-            raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem) from None
-        finally:
-            late.cancel()
-        match answer:
+        match self._answer(_request(job), timeout_s):
             case {"words": bytes(raw), "own": bytes() | None as own} if job.summed and len(raw) % _WORD_BYTES == 0:
                 return Contribution(np.frombuffer(raw, "<u4"), own)
             case {"body": bytes(body), "vector": bytes() | None as raw, "own": bytes() | None as own} if not job.summed:
@@ -149,8 +141,27 @@ class Workbench:
                 problem = said
             case _:
                 problem = "an unknown answer"
-        self._end(process)
+        self.rest()
         raise SiteError("JG-site-322", campaign=job.campaign, round=job.round, problem=problem)
+
+    def rehearse(self, timeout_s: float) -> int | None:
+        """Have the worker train one step on made-up rows.
+
+        Returns:
+            The most memory that it held, in bytes; None where the system does not say.
+
+        Raises:
+            SiteError: JG-site-369, the worker failed, died or took too long.
+        """
+        match self._answer({"kind": REHEARSE}, timeout_s):
+            case {"rehearsed": True}:
+                return None if self.pid is None else _peak_bytes(self.pid)
+            case {"failed": str(said)}:
+                problem = said
+            case _:
+                problem = "an unknown answer"
+        self.rest()
+        raise SiteError("JG-site-369", problem=problem)
 
     def rest(self) -> None:
         """Let the worker go until there is work again."""
@@ -163,6 +174,20 @@ class Workbench:
         with self._lock:
             self._stopped = True
         self.rest()
+
+    def _answer(self, request: Mapping[str, object], timeout_s: float) -> Any:
+        """What the worker answers to one request; {failed} where it died, or had to be ended."""
+        process, until = self._running(), time.monotonic() + timeout_s
+        late = threading.Timer(timeout_s, process.kill)
+        late.start()
+        try:
+            requests, answers = _pipes(process)
+            write_frame(requests, request)
+            return read_frame(answers)
+        except (OSError, EOFError, ValueError):
+            return {"failed": "the worker died" if time.monotonic() < until else "it took too long"}
+        finally:
+            late.cancel()
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -195,6 +220,16 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
+def _peak_bytes(pid: int) -> int | None:
+    """The most memory that a living process has held; None where there is no /proc (5)."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    return None if kibibytes is None else kibibytes * 2**10
+
+
 def _misspoken(job: Job, done: Done) -> str:
     """Why an answer is no reply to its order; empty where it is."""
     try:
@@ -212,6 +247,7 @@ def _request(job: Job) -> dict[str, object]:
         "campaign": job.campaign,
         "records": str(job.records),
         "episodes": job.episodes,
+        "masters": sorted(job.masters),
         "cost": cost_form(job.cost),
         "own": job.own,
         "kind": job.kind,

@@ -64,8 +64,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jangin.errors import LinkError
-from jangin.flower_link.site import NODE_HEADER
+from jangin.flower_link.site import NODE_HEADER, PROTOCOL_HEADER
 from jangin.flower_link.wire import MOST_BODY_BYTES, Wire, inflate, pack, parts
+from jangin.version import PROTOCOL
 
 __all__ = ["MOST_REQUEST_BYTES", "SITE_API", "Answer", "Asgi", "EmbeddedLink", "Run"]
 
@@ -421,7 +422,9 @@ class _Gate:
             return await _status(send, 413)
         if path == _ACTIVATE:
             return await self._flower(scope, receive, self._explained(headers, send))
-        if path == "/health" or path.startswith(_FLEET):
+        if path == "/health":
+            return await self._flower(scope, receive, _versioned(send))
+        if path.startswith(_FLEET):
             return await self._flower(scope, receive, send)
         if path.startswith(SITE_API) and self._site_api is not None:
             return await self._site_api(scope, receive, send)
@@ -506,6 +509,17 @@ def _push_messages(request: Any, state: InMemoryLinkState) -> Any:
     except LinkError:
         raise HTTPException(413) from None
     return fleet_handlers.push_messages(request, state)
+
+
+def _versioned(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Answer with the version of the protocol beside it."""
+
+    async def say(event: Any) -> None:
+        if event["type"] == "http.response.start":
+            event["headers"] = [*event["headers"], (PROTOCOL_HEADER.encode(), str(PROTOCOL).encode())]
+        await send(event)
+
+    return say
 
 
 async def _status(send: Callable[[Any], Awaitable[None]], status: int) -> None:

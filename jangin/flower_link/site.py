@@ -72,10 +72,13 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from jangin.errors import LinkError
 from jangin.flower_link.wire import MOST_BYTES, Wire, inflate, pack, parts
 
-__all__ = ["NODE_HEADER", "Incoming", "SiteLink", "unheard"]
+__all__ = ["NODE_HEADER", "PROTOCOL_HEADER", "Incoming", "SiteLink", "unheard"]
 
 NODE_HEADER = "jangin-node"
 """In the answer to a refused activation: `unknown` or `online`, from `EmbeddedLink`."""
+
+PROTOCOL_HEADER = "jangin-protocol"
+"""In the answer to /health: the server's `version.PROTOCOL`, from `EmbeddedLink`."""
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from jangin.errors import PlanError
 from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 
-__all__ = ["build"]
+__all__ = ["build", "normalisation"]
 
 
 def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int) -> nn.Module:
@@ -45,6 +45,11 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int
                 return _over_patches(input_shape[0], spec, outputs)
             case _:
                 raise TypeError(f"Expected a model specification: {spec!r}.")
+
+
+def normalisation(module: nn.Module) -> tuple[str, ...]:
+    """The names of a module's normalisation layers."""
+    return tuple(name for name, part in module.named_modules() if isinstance(part, nn.GroupNorm | nn.LayerNorm))
 
 
 def _linear(features: int, outputs: int) -> nn.Module:

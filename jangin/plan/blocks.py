@@ -3,7 +3,8 @@
 The law: every constant of the private step is public and stands here; nothing is read off anybody's records.
 """
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -21,19 +22,34 @@ from jangin.errors import PlanError
 from jangin.privacy.releases import Unit
 
 __all__ = [
+    "FLOWER_RULES",
     "FedAdamBlock",
     "FedAvgBlock",
+    "FedAvgMBlock",
+    "FedBnBlock",
     "FedProxBlock",
+    "FedYogiBlock",
+    "FlowerBlock",
     "LocalSteps",
     "MedianBlock",
     "MrMtlBlock",
     "PrivacyBlock",
+    "ScaffoldBlock",
     "StrategyBlock",
     "check_delta",
 ]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(ge=1e-3, le=100)]
+
+FLOWER_RULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "FedAvg": (),
+    "FedAvgM": ("server_learning_rate", "server_momentum"),
+    "FedAdagrad": ("eta", "tau"),
+    "FedAdam": ("eta", "beta_1", "beta_2", "tau"),
+    "FedYogi": ("eta", "beta_1", "beta_2", "tau"),
+}
+"""Flower's rules that need no more than the mean update, and what may be set of each."""
 
 
 class LocalSteps(Document):
@@ -63,10 +79,28 @@ class FedAvgBlock(LocalSteps):
     server_lr: PositiveFloat = 1.0
 
 
+class FedAvgMBlock(LocalSteps):
+    """Settings of strategies/fedavgm.py, with the paper's letter beta."""
+
+    name: Literal["fedavgm"]
+    server_lr: PositiveFloat = 1.0
+    beta: Share = 0.9
+
+
 class FedAdamBlock(LocalSteps):
     """Settings of strategies/fedadam.py, with the paper's letters beta1, beta2, tau."""
 
     name: Literal["fedadam"]
+    server_lr: PositiveFloat = 0.01
+    beta1: Share = 0.9
+    beta2: Share = 0.99
+    tau: PositiveFloat = 1e-3
+
+
+class FedYogiBlock(LocalSteps):
+    """Settings of strategies/fedyogi.py, with the paper's letters beta1, beta2, tau."""
+
+    name: Literal["fedyogi"]
     server_lr: PositiveFloat = 0.01
     beta1: Share = 0.9
     beta2: Share = 0.99
@@ -99,8 +133,70 @@ class MrMtlBlock(LocalSteps):
     lam: NonNegativeFloat = 0.1
 
 
+class ScaffoldBlock(LocalSteps):
+    """Settings of strategies/scaffold.py; server_lr is the paper's eta_g."""
+
+    name: Literal["scaffold"]
+    server_lr: PositiveFloat = 1.0
+
+
+class FedBnBlock(LocalSteps):
+    """Settings of strategies/fedbn.py."""
+
+    name: Literal["fedbn"]
+    server_lr: PositiveFloat = 1.0
+
+
+class FlowerBlock(LocalSteps):
+    """A rule of `flwr.serverapp.strategy` that takes the mean update (strategies/flower.py).
+
+    Attributes:
+        rule: its class, one of `FLOWER_RULES`.
+        server_learning_rate, server_momentum, eta, beta_1, beta_2, tau: by Flower's names, and Flower's defaults where
+            not given; `FLOWER_RULES` says which rule has which.
+    """
+
+    name: Literal["flower"]
+    rule: str
+    server_learning_rate: PositiveFloat | None = None
+    server_momentum: Share | None = None
+    eta: PositiveFloat | None = None
+    beta_1: Share | None = None
+    beta_2: Share | None = None
+    tau: PositiveFloat | None = None
+
+    @property
+    def options(self) -> dict[str, float]:
+        """What is set of the rule."""
+        names = dict.fromkeys(name for options in FLOWER_RULES.values() for name in options)
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _of_the_mean(self) -> Self:
+        if self.rule not in FLOWER_RULES:
+            raise PlanError("JG-plan-046", where="strategy.rule", rule=self.rule, rules=", ".join(FLOWER_RULES))
+        known = FLOWER_RULES[self.rule]
+        for option in self.options:
+            if option not in known:
+                options = ", ".join(known) or "none"
+                raise PlanError(
+                    "JG-plan-047", where=f"strategy.{option}", option=option, rule=self.rule, options=options
+                )
+        return self
+
+
 StrategyBlock = Annotated[
-    FedAvgBlock | FedAdamBlock | FedProxBlock | MedianBlock | MrMtlBlock, Field(discriminator="name")
+    FedAvgBlock
+    | FedAvgMBlock
+    | FedAdamBlock
+    | FedYogiBlock
+    | FedProxBlock
+    | MedianBlock
+    | MrMtlBlock
+    | ScaffoldBlock
+    | FedBnBlock
+    | FlowerBlock,
+    Field(discriminator="name"),
 ]
 
 

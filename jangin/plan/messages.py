@@ -80,7 +80,8 @@ class Order:
     Attributes:
         kind: what to do.
         round: from 1; 0 for what comes before training. EVALUATE: the round whose model it is.
-        vector: TRAIN, EVALUATE: the shared parameters, shape (shared values,), float32. Else empty.
+        vector: TRAIN, EVALUATE: the shared parameters, shape (shared values,), float32; TRAIN, where the strategy has a
+            control: as many values of it after them. Else empty.
         scaling: TRAIN, EVALUATE: means and deviations, each (columns,), that the federation has learnt; None: public
             ranges.
         hold: TRAIN: whether the update is to wait at the site until it is asked for by COLLECT.

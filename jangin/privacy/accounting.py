@@ -5,7 +5,7 @@ refused, never guessed; every figure is an upper bound. What a filter adds up is
 """
 
 from collections.abc import Callable, Sequence
-from math import exp
+from math import exp, inf, log
 from typing import Any, Final
 
 from jangin.errors import PrivacyError
@@ -23,6 +23,7 @@ __all__ = [
 _ORDERS: Final[Sequence[int]] = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024]
 _COARSE, _FINE = 1e-3, 1e-4
 _LARGEST_NOISE = 2.0**20
+_MOST_SECANTS = 6
 
 
 def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: float | None = None) -> float:
@@ -67,23 +68,23 @@ def calibrate(
     def releases(noise: float) -> list[GaussianRelease]:
         return [GaussianRelease(noise, sampling_probability, count), *beside]
 
+    def loosely(noise: float) -> float:
+        return epsilon_rdp(releases(noise), delta)
+
     high = 0.5
-    while epsilon_rdp(releases(high), delta) > epsilon:
+    while loosely(high) > epsilon:
         high *= 2.0
         if high > _LARGEST_NOISE:
             raise PrivacyError("JG-privacy-002", where="privacy.epsilon", epsilon=epsilon, delta=delta)
-    _, high = _bisect(lambda noise: epsilon_rdp(releases(noise), delta) <= epsilon, high / 2, high, 0.01)
+    _, high = _bisect(_keeps(loosely, epsilon, high, 0.01), high / 2, high, 0.01)
     grid = _grid(_COARSE, epsilon)
     sampled = any(release.sampling_probability < 1.0 for release in releases(high))
 
-    def fits(noise: float) -> bool:
+    def spent(noise: float) -> float:
         all_of_them = releases(noise)
-        spent = (
-            epsilon_pld(all_of_them, delta, grid) if sampled else (1 + _FINE) * _epsilon_gaussian(all_of_them, delta)
-        )
-        return spent <= epsilon
+        return epsilon_pld(all_of_them, delta, grid) if sampled else (1 + _FINE) * _epsilon_gaussian(all_of_them, delta)
 
-    _, high = _bisect(fits, high / 1.5, high, 0.002)
+    _, high = _bisect(_keeps(spent, epsilon, high, 0.002), high / 1.5, high, 0.002)
     return GaussianRelease(high, sampling_probability, count)
 
 
@@ -106,6 +107,40 @@ def _epsilon_gaussian(releases: Sequence[GaussianRelease], delta: float) -> floa
 def _grid(fineness: float, epsilon: float) -> float:
     """The grid of the privacy loss, whose own error has to stay small beside epsilon."""
     return fineness * max(min(1.0, epsilon), epsilon / 10.0)
+
+
+def _keeps(spent: Callable[[float], float], epsilon: float, noise: float, tolerance: float) -> Callable[[float], bool]:
+    """Whether a noise spends no more than epsilon: the answers that a bisection asks for, from half as many figures.
+
+    What is spent falls as noise grows, nearly as a power of it: from `noise` on secants of the logarithms look for two
+    noises on either side of the edge, within a relative `tolerance`; only what lies between is worked out when asked.
+    """
+    fails, fits = 0.0, inf
+
+    def look(noise: float) -> float:
+        nonlocal fails, fits
+        figure = spent(noise)
+        fails, fits = (fails, noise) if figure <= epsilon else (noise, fits)
+        return figure
+
+    def keeps(noise: float) -> bool:
+        if fails < noise < fits:
+            look(noise)
+        return noise >= fits
+
+    slope, before = -1.5, (0.0, 0.0)
+    for step in range(_MOST_SECANTS):
+        figure = look(noise)
+        if fits <= fails * (1.0 + tolerance) or not 0.0 < figure < inf:
+            break
+        here = log(noise), log(figure / epsilon)
+        if step and here[1] != before[1]:
+            slope = (here[1] - before[1]) / (here[0] - before[0])
+        beyond = tolerance / 3 if figure > epsilon else -tolerance / 3
+        noise, before = exp(here[0] - here[1] / slope + beyond), here
+        if not fails < noise < fits:
+            break
+    return keeps
 
 
 def _bisect(fits: Callable[[float], bool], low: float, high: float, tolerance: float) -> tuple[float, float]:

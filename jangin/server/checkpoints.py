@@ -11,7 +11,6 @@ nothing, and the one before it is removed only when the next one is on disk.
 """
 
 import json
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Checkpoints:
 
     def save(self, progress: Progress, scaling: Learnt | None) -> None:
         """Keep where the campaign stands; the file before it stays until `drop_before`."""
-        tensors: Tensors = {"parameters": progress.parameters, **_state_tensors(progress.state)}
+        tensors: Tensors = progress.arrays()
         if scaling is not None:
             tensors |= {"mean": scaling[0], "deviation": scaling[1]}
         self._write(f"{progress.round}.safetensors", tensors)
@@ -62,16 +61,12 @@ class Checkpoints:
         file = self._folder / f"{number}.safetensors"
         try:
             tensors = load(file.read_bytes())
-            template = strategy.init(start)
-            expected: Tensors = {"parameters": start, **_state_tensors(template)}
-            for name, like in expected.items():
-                if (tensors[name].shape, tensors[name].dtype) != (like.shape, like.dtype):
-                    raise ValueError(f"{name} has another shape")
+            progress = Progress.start(strategy, start).moved(number, tensors)
             scaling = (tensors["mean"], tensors["deviation"]) if "mean" in tensors else None
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             problem = str(error) if isinstance(error, ValueError) else type(error).__name__
             raise ServerError("JG-server-343", where=file.name, problem=problem) from None
-        return Progress(number, tensors["parameters"], _state(template, tensors)), scaling
+        return progress, scaling
 
     def drop_before(self, number: int, keep: int | None = None) -> None:
         """Remove what rounds before this one left, but for one that is kept."""
@@ -94,17 +89,3 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         whole = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
         write_whole(self._folder / name, save(whole, metadata))
-
-
-def _state_tensors(state: Any) -> Tensors:
-    """A strategy's state by its fields."""
-    if is_dataclass(state):
-        return {f"state.{part.name}": getattr(state, part.name) for part in fields(state)}
-    return {"state": state}
-
-
-def _state(template: Any, tensors: Tensors) -> Any:
-    """The state of the template's kind that tensors hold."""
-    if is_dataclass(template) and not isinstance(template, type):
-        return type(template)(**{part.name: tensors[f"state.{part.name}"] for part in fields(template)})
-    return tensors["state"]

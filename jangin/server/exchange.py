@@ -79,7 +79,7 @@ class LinkExchange:
             LinkError: JG-server-204, the run has ended.
         """
         self._post.begin(self._deadline_s)
-        together = order.vector.nbytes * len(cohort)
+        together = 4 * self._size * len(cohort)
         self._round = order.round
         self._hold = order.kind is Kind.TRAIN and together > self._most_together_bytes
         self._send(replace(order, hold=self._hold), cohort)

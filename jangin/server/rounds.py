@@ -4,8 +4,8 @@ The law: replies are summed as they arrive (memory does not grow with the cohort
 is named, and no reply is weighted by what its site says of itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,6 +75,30 @@ class Progress:
         """Before the first round."""
         return cls(0, parameters, strategy.init(parameters))
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a file holds of it: `parameters`, and the strategy's `state`, or `state.<field>` of each field."""
+        if is_dataclass(self.state):
+            state = {f"state.{part.name}": getattr(self.state, part.name) for part in fields(self.state)}
+        else:
+            state = {"state": self.state}
+        return {"parameters": self.parameters, **state}
+
+    def moved(self, number: int, arrays: Mapping[str, NDArray[Any]]) -> "Progress":
+        """The same campaign after round `number`, from what `arrays` gave there.
+
+        Raises:
+            KeyError: an array is missing. ValueError: one has another shape or type.
+        """
+        for name, like in self.arrays().items():
+            if (arrays[name].shape, arrays[name].dtype) != (like.shape, like.dtype):
+                raise ValueError(f"{name} has another shape")
+        state = self.state
+        if is_dataclass(state) and not isinstance(state, type):
+            state = type(state)(**{part.name: arrays[f"state.{part.name}"] for part in fields(state)})
+        else:
+            state = arrays["state"]
+        return Progress(number, arrays["parameters"], state)
+
 
 Ask = Callable[[Order], tuple[RoundRecord, Gathered]]
 """How one order is answered: `gather` over an exchange, or a secure sum. Who took part, and what they gave."""
@@ -96,7 +120,8 @@ def rounds(
         ServerError: what `ask` raises, e.g. JG-server-001, a round in which too few sites reported.
     """
     while progress.round < count:
-        order = Order(Kind.TRAIN, progress.round + 1, progress.parameters, scaling)
+        vector = strategy.local.carried(progress.parameters, progress.state)
+        order = Order(Kind.TRAIN, progress.round + 1, vector, scaling)
         record, gathered = ask(order)
         parameters, state = strategy.update(progress.state, gathered, len(record.reported))
         progress = Progress(order.round, parameters, state)

@@ -6,5 +6,6 @@ Reading order: `experiment` (the file), `federation` (the sites' data), `run` (t
 
 from jangin.simulation.result import Result
 from jangin.simulation.run import simulate
+from jangin.simulation.sweep import Sweep, sweep
 
-__all__ = ["Result", "simulate"]
+__all__ = ["Result", "Sweep", "simulate", "sweep"]

@@ -24,7 +24,8 @@ from jangin.training.scaling import Scaling
 
 __all__ = ["Fitted", "boosted_trees", "compared", "constant", "descended", "descended_privately", "pooled"]
 
-_SMALL_SITE = 2_000
+_SMALL_SITE = 1_000
+_LEAVES = {"min_samples_leaf": 5}
 
 
 class Fitted:
@@ -142,26 +143,30 @@ def pooled(trains: Sequence[Examples]) -> Examples:
 
 
 def boosted_trees(train: Examples, test: Sequence[Examples], task: Task, classes: int, seed: int) -> list[Vector]:
-    """Predictions of scikit-learn's histogram gradient boosting for each test set.
+    """Predictions of scikit-learn's gradient boosting for each test set, in its defaults.
 
-    Its defaults, but for leaves of at least 5 examples instead of 20 where a site has fewer than 2,000: the default
-    starves small sites with a rare class.
+    Trees with exact splits and leaves of at least 5 examples where a site has fewer than 1,000, histograms above:
+    their bins and leaves of 20 starve small sites with a rare class.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn import ensemble
 
-    settings = {"random_state": seed, "min_samples_leaf": 5 if len(train) < _SMALL_SITE else 20}
+    if len(train) < _SMALL_SITE:
+        kinds, settings = (ensemble.GradientBoostingRegressor, ensemble.GradientBoostingClassifier), _LEAVES
+    else:
+        kinds, settings = (ensemble.HistGradientBoostingRegressor, ensemble.HistGradientBoostingClassifier), {}
+    regressor, classifier = kinds
     flat = train.inputs.reshape(len(train), -1)
     flat_tests = [part.inputs.reshape(len(part), -1) for part in test]
     if task is Task.REGRESSION:
         trees = [
-            HistGradientBoostingRegressor(**settings).fit(flat, train.targets[:, column])
+            regressor(random_state=seed, **settings).fit(flat, train.targets[:, column])
             for column in range(train.targets.shape[1])
         ]
         return [np.stack([tree.predict(rows) for tree in trees], axis=1) for rows in flat_tests]
     seen = np.unique(train.targets)
     if len(seen) == 1:
         return [_class_shares(np.eye(classes)[np.full(len(rows), seen[0])], task) for rows in flat_tests]
-    model = HistGradientBoostingClassifier(**settings).fit(flat, train.targets)
+    model = classifier(random_state=seed, **settings).fit(flat, train.targets)
     parts = []
     for rows in flat_tests:
         shares = np.zeros((len(rows), classes))

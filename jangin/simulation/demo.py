@@ -18,12 +18,11 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from jangin.codec.document import parse
 from jangin.errors import CodedText, PlanError
-from jangin.models.lines import read_line
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.statement import read_statement
 from jangin.simulation import baselines
+from jangin.simulation.campaign import campaign
 from jangin.simulation.conclusion import Outcome, conclude
 from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData, read_experiment
 from jangin.simulation.federation import Advance, load
@@ -103,7 +102,7 @@ def run_demo(
         if secure_aggregation and not experiment.privacy.sums_only:
             few = CodedText("JG-sim-012", where="--secure-aggregation", sites=there, least=FEWEST_SUMMED)
             setting = replace(setting, warnings=(*setting.warnings, few))
-        plan = _plan(experiment, data, setting)
+        plan = _plan(experiment, setting)
         ran = run_on_loopback(
             place / "federation",
             {silo.name: Path(silo.where) for silo in federation.silos},
@@ -141,28 +140,18 @@ def _summed(experiment: Experiment, sites: int) -> dict[str, Any]:
     return {"privacy.secure_aggregation": "required", **keys}
 
 
-def _plan(experiment: Experiment, data: ProcessData | RecordsData, setting: Setting) -> TrainingPlan:
+def _plan(experiment: Experiment, setting: Setting) -> TrainingPlan:
     """The simulation as a campaign that invites its sites."""
     sites = [silo.name for silo in setting.federation.silos]
     deadline = max(_LEAST_DEADLINE_SECONDS, _DEADLINE_SECONDS_A_SITE * len(sites))
     deadline *= _SUMMED_DEADLINES if experiment.privacy.sums_only else 1
-    privacy = experiment.privacy.model_dump(mode="json") | {"nominal_units": setting.nominal_units}
-    document = {
+    sets = {
         "campaign": "demo",
-        "process": read_line(data.model_line).process,
-        "model_line": data.model_line,
-        "sites": {"invite": sites, "min_sites": max(1, len(sites) * 7 // 10), "round_deadline": f"{deadline}s"},
-        "model": experiment.model.model_dump(mode="json"),
-        "strategy": experiment.strategy.model_dump(mode="json"),
-        "privacy": privacy,
-        "governance": {
-            "purposes": ["demonstration"],
-            "prohibited": ["worker_evaluation", "dismissal", "reassignment"],
-            "release": {"recipients": "contributors", "export": "domestic_only"},
-        },
-        "seed": experiment.seed,
+        "sites.round_deadline": f"{deadline}s",
+        "privacy.nominal_units": setting.nominal_units,
+        "governance.purposes": ["demonstration"],
     }
-    return parse(document, TrainingPlan, "demo plan")
+    return campaign(experiment, "demo plan", sites, sets)
 
 
 def _outcome(setting: Setting, ran: Ran) -> Outcome:

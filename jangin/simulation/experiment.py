@@ -11,6 +11,7 @@ from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock, StrategyBlock
 from jangin.records.card import Range
+from jangin.simulation.partition import Partition, SiloPartition
 from jangin.training.metrics import METRICS
 
 __all__ = ["Experiment", "NpzData", "ProcessData", "RecordsData", "read_experiment"]
@@ -115,17 +116,12 @@ DataBlock = Annotated[
 ]
 
 
-class Partition(Document):
-    """How records become sites: `silo`, as the set itself says."""
-
-    by: Literal["silo"] = "silo"
-
-
 class Experiment(Document):
     """One simulation.
 
     Attributes:
-        data, partition: the sites' records, in one of three forms, and how they become sites.
+        data: the sites' records, in one of three forms.
+        partition: how the rows of an npz set become sites (simulation/partition.py).
         model, strategy, privacy: the blocks of a training plan.
         baselines: what the federation is compared with.
         metric: the figure that is compared; by default rmse for regression, accuracy for classes.
@@ -133,7 +129,7 @@ class Experiment(Document):
     """
 
     data: DataBlock
-    partition: Partition = Partition()
+    partition: Partition = SiloPartition()
     model: ModelSpec
     strategy: StrategyBlock
     privacy: PrivacyBlock = PrivacyBlock()

@@ -15,6 +15,7 @@ from jangin.records.examples import Examples, PublicRange
 from jangin.records.npz import read_npz
 from jangin.records.process import read_process
 from jangin.simulation.experiment import Experiment, NpzData, ProcessData, RecordsData
+from jangin.simulation.partition import SiloPartition, partitioned
 
 __all__ = ["Advance", "Federation", "Silo", "load"]
 
@@ -63,13 +64,16 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
     Raises:
         DataError: JG-data-*, a set or records that cannot be used; JG-data-080, a site with one class; JG-data-081,
             class numbers that are not 0, 1, ...; JG-data-082, several targets without ranges; JG-data-083, a
-            hold-out drawn by episode where the unit is master.
+            hold-out drawn by episode where the unit is master; JG-data-084, a partition of what is in folders;
+            JG-data-085 and -086, one that leaves a site without rows or a class without a site.
         PlanError: JG-plan-003, ranges or a model line that do not fit the data.
         PrivacyError: JG-privacy-006, a regression in private or in sums without a public range of its targets.
     """
+    if not isinstance(experiment.data, NpzData) and not isinstance(experiment.partition, SiloPartition):
+        raise DataError("JG-data-084", where="partition.by", by=experiment.partition.by)
     match experiment.data:
         case NpzData() as data:
-            federation = _from_npz(data, private=experiment.privacy.epsilon != "none")
+            federation = _from_npz(experiment, data)
         case ProcessData() as data:
             from jangin.records.checks import validate  # they load pyarrow, which an npz set does without
             from jangin.records.generate import generate
@@ -100,8 +104,9 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
     return federation
 
 
-def _from_npz(data: NpzData, *, private: bool) -> Federation:
+def _from_npz(experiment: Experiment, data: NpzData) -> Federation:
     table = read_npz(data.npz)
+    private = experiment.privacy.epsilon != "none"
     warnings: list[CodedText] = []
     targets, width = table.targets, 1
     target_ranges = None
@@ -118,11 +123,12 @@ def _from_npz(data: NpzData, *, private: bool) -> Federation:
                 warnings.append(CodedText("JG-privacy-013", where="data.classes", classes=found))
     unit = np.arange(len(table)) if data.unit == "row" else table.unit
     examples = Examples(table.inputs, targets, unit)
+    site = partitioned(experiment.partition, table.silo, unit, table.split, targets, experiment.seed)
     silos = []
-    for number in np.unique(table.silo):
-        train, test = (examples[(table.silo == number) & (table.split == side)] for side in (0, 1))
+    for number in np.unique(site):
+        train, test = (examples[(site == number) & (table.split == side)] for side in (0, 1))
         silos.append(Silo(f"site-{number}", train, test, str(data.npz)))
-    pairs = np.unique(np.stack([unit, table.silo]), axis=1)[0]
+    pairs = np.unique(np.stack([unit, site]), axis=1)[0]
     if private and len(np.unique(pairs)) < len(pairs):
         shared_units = len(pairs) - len(np.unique(pairs))
         warnings.append(CodedText("JG-privacy-015", where=str(data.npz), units=shared_units))

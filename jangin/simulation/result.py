@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jangin.errors import CodedText, Language
 from jangin.models.layout import ParameterLayout, Vector
@@ -24,8 +25,9 @@ from jangin.training.scaling import Scaling
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COMPARED", "Result", "Scores", "better_off", "defined", "promise"]
+__all__ = ["COMPARED", "Figures", "Result", "Scores", "better_off", "defined", "gains", "promise"]
 
+_ALONE = ("local", "local_trees")
 COMPARED = ("local", "local_trees", "federated", "personalised", "pooled", "constant")
 
 
@@ -46,8 +48,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The outcome of `simulate`.
+class Figures:
+    """What the outcome of `simulate` is compared by; a run folder holds it too.
 
     Attributes:
         metric: name, higher_is_better, and a figure for each of `COMPARED` (None where not asked for); with
@@ -58,15 +60,8 @@ class Result:
         privacy: unit, epsilon, delta and noise multiplier of one site's releases, or NO DIFFERENTIAL PRIVACY.
         sites: names in site order.
         per_site: each model's figure at each site, mean over seeds.
-        union: each model's figure on the union of hold-outs, mean over seeds.
         rounds: one row a round and seed: seed, round, value of the metric (NaN where nobody judged), seconds.
-        parameters: final shared parameters of the first seed, (d,), float32.
-        layout: how the whole model is laid out.
-        scaling: how inputs and outputs of that model are scaled.
-        client_rounds_per_second: sites times rounds over the seconds of the rounds alone.
         seconds: of everything.
-        peak_rss_mb: the most memory the process has had; None where the system does not say.
-        warnings: what was assumed.
     """
 
     metric: Mapping[str, Any]
@@ -75,13 +70,29 @@ class Result:
     privacy: Mapping[str, Any] | str
     sites: tuple[str, ...]
     per_site: Mapping[str, tuple[float, ...]]
-    union: Mapping[str, float]
     rounds: tuple[Mapping[str, float], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result(Figures):
+    """The outcome of `simulate`.
+
+    Attributes:
+        union: each model's figure on the union of hold-outs, mean over seeds.
+        parameters: final shared parameters of the first seed, (d,), float32.
+        layout: how the whole model is laid out.
+        scaling: how inputs and outputs of that model are scaled.
+        client_rounds_per_second: sites times rounds over the seconds of the rounds alone.
+        peak_rss_mb: the most memory the process has had; None where the system does not say.
+        warnings: what was assumed.
+    """
+
+    union: Mapping[str, float]
     parameters: Vector
     layout: ParameterLayout
     scaling: Scaling
     client_rounds_per_second: float
-    seconds: float
     peak_rss_mb: float | None
     warnings: tuple[CodedText, ...]
 
@@ -155,6 +166,22 @@ def promise(mechanism: Mechanism | None, runs: int) -> Mapping[str, Any] | str:
     }
 
 
+def gains(per_site: Mapping[str, Sequence[float]], *, higher_is_better: bool) -> dict[str, NDArray[np.float64]]:
+    """By how much `federated` and, where it is there, `personalised` beat each site's own best local model.
+
+    Returns:
+        shape (sites,), in the units of the metric, positive where a site gains and NaN where a figure is undefined;
+        nothing without a local baseline.
+    """
+    alone = [per_site[name] for name in _ALONE if name in per_site]
+    if not alone:
+        return {}
+    sign = 1 if higher_is_better else -1
+    best = np.max(sign * np.array(alone), axis=0)
+    shared = [name for name in ("federated", "personalised") if name in per_site]
+    return {name: sign * np.array(per_site[name]) - best for name in shared}
+
+
 def better_off(per_site: Mapping[str, Sequence[float]], sites: Sequence[str], metric: Metric) -> dict[str, Any]:
     """Shares of sites whose federated and personalised model strictly beats their own best local model.
 
@@ -169,16 +196,11 @@ def better_off(per_site: Mapping[str, Sequence[float]], sites: Sequence[str], me
         `federated` and `personalised`, shares in [0, 1] or None; `sites_worse`, names of the sites for which
         neither of the two is better.
     """
-    locals_ = [per_site[name] for name in ("local", "local_trees") if name in per_site]
-    if not locals_:
+    gained = gains(per_site, higher_is_better=metric.higher_is_better)
+    if not gained:
         return {"federated": None, "personalised": None, "sites_worse": []}
-    best = np.max(locals_, axis=0) if metric.higher_is_better else np.min(locals_, axis=0)
-    known = np.isfinite(best)
-    wins = {
-        name: np.array([metric.better(own, alone) for own, alone in zip(per_site[name], best, strict=True)])
-        for name in ("federated", "personalised")
-        if name in per_site
-    }
+    known = np.isfinite([per_site[name] for name in _ALONE if name in per_site]).all(axis=0)
+    wins = {name: gain > 0 for name, gain in gained.items()}
     worse = known & ~np.logical_or.reduce(list(wins.values()))
     return {
         "federated": float(wins["federated"][known].mean()) if known.any() else None,

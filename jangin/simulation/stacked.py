@@ -9,7 +9,8 @@ values, so that a step finds in the cache what the step before left there; with 
 fewer each product pays for its call. Groups share no state: each thread trains groups of its own.
 
 What is not trained in a stack is answered site by site: moments, vectors of a sum in the ring, mechanisms M2 and M3,
-and M1 where the model is not affine maps with ReLU between or a unit may give several rows to a draw.
+steps with control variates, and M1 where the model is not affine maps with ReLU between or a unit may give several rows
+to a draw.
 """
 
 from collections import deque
@@ -55,7 +56,7 @@ class StackedExchange(SequentialExchange):
         learner = sites[0].learner
         self._layout = learner.model.layout
         self._mechanism: LocalDpSgd | None = None
-        self._stacks = not any(site.sums for site in sites)
+        self._stacks = not (self._rule.control or any(site.sums for site in sites))
         match learner.mechanism:
             case None:
                 self._step = stacked_step(learner.model.module, learner.task)

@@ -99,7 +99,8 @@ class SummingSites:
             ServerError: as `together`. SumError: what a site refuses. PrivacyError: as `Site.contribution`.
             ValueError: a recipe whose vectors are not added up in the ring.
         """
-        size = order.vector.size or 1 + 2 * len(self._recipe.public_scaling().center)
+        parameters, _ = self._rule.parts(order.vector)
+        size = len(parameters) or 1 + 2 * len(self._recipe.public_scaling().center)
         encoding = self._recipe.encoding(order.kind, size)
         if encoding is None:
             raise ValueError("Expected a campaign that adds up in the ring.")

@@ -5,10 +5,12 @@ The law: weights are public constants (here: equal), so nothing self-reported en
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jangin.models.layout import ParameterLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,10 +32,31 @@ class LocalRule:
             may be asked about too; added after clipping and noise, so it costs no privacy. None for no such term.
         keeps: whether a site begins each round at its own parameters instead of the order's; they are then its
             personalised model. They cost no privacy as long as they are made of noised values alone (M1).
+        control: whether an order carries the server's control variate, (d,), after the parameters, and each site keeps
+            one of its own (strategies/scaffold.py), whose difference is the gradient of a linear term that reads no
+            record, in place of `penalty_gradient`; the strategy's state then has the server's as `control`.
+        keeps_normalisation: whether the parameters of normalisation layers stay at the site (strategies/fedbn.py).
     """
 
     penalty_gradient: "Callable[[Tensor, Tensor], Tensor] | None" = None
     keeps: bool = False
+    control: bool = False
+    keeps_normalisation: bool = False
+
+    def remembers(self, layout: ParameterLayout) -> bool:
+        """Whether a site has something of its own from round to round, of a model that is laid out so."""
+        return self.keeps or self.control or len(layout.shared) < layout.size
+
+    def carried(self, parameters: Vector, state: Any) -> Vector:
+        """What an order carries: the shared parameters, (d,), or under a control, (2 d,), the strategy's after them."""
+        return np.concatenate([parameters, state.control]) if self.control else parameters
+
+    def parts(self, vector: Vector) -> tuple[Vector, Vector | None]:
+        """What an order carries, as the shared parameters and the control, (d,) each; None for no control."""
+        if not self.control:
+            return vector, None
+        size = len(vector) // 2
+        return vector[:size], vector[size:]
 
 
 class Strategy(Protocol[State]):

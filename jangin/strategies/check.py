@@ -3,7 +3,19 @@
 from typing import get_args
 
 from jangin.errors import PlanError
-from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, MrMtlBlock, PrivacyBlock, StrategyBlock
+from jangin.plan.blocks import (
+    FedAdamBlock,
+    FedAvgBlock,
+    FedAvgMBlock,
+    FedBnBlock,
+    FedProxBlock,
+    FedYogiBlock,
+    FlowerBlock,
+    MrMtlBlock,
+    PrivacyBlock,
+    ScaffoldBlock,
+    StrategyBlock,
+)
 from jangin.plan.cells import FEWEST_CELLS
 from jangin.privacy.releases import Unit
 from jangin.strategies import build
@@ -15,9 +27,9 @@ def _names(*blocks: type[StrategyBlock]) -> list[str]:
     return [str(get_args(block.model_fields["name"].annotation)[0]) for block in blocks]
 
 
-_OF_ONE_STEP = _names(FedAdamBlock, FedAvgBlock)
+_OF_ONE_STEP = _names(FedAdamBlock, FedAvgBlock, FedAvgMBlock, FedYogiBlock, FlowerBlock)
 _FROM_ONE_START = [*_OF_ONE_STEP, *_names(FedProxBlock)]
-_SUMS = [*_FROM_ONE_START, *_names(MrMtlBlock)]
+_SUMS = [*_FROM_ONE_START, *_names(MrMtlBlock, ScaffoldBlock, FedBnBlock)]
 
 
 def check(strategy: StrategyBlock, privacy: PrivacyBlock) -> None:

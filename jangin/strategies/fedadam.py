@@ -44,6 +44,10 @@ class FedAdam:
         """One Adam step along the mean update; shapes (d,)."""
         delta = gathered / cohort
         m = self.beta1 * state.m + (1 - self.beta1) * delta
-        v = self.beta2 * state.v + (1 - self.beta2) * delta**2
+        v = self.second_moment(state.v, delta)
         parameters = (state.parameters + self.server_lr * m / (np.sqrt(v) + self.tau)).astype(np.float32)
         return parameters, AdamState(parameters, m, v)
+
+    def second_moment(self, v: Gathered, delta: Gathered) -> Gathered:
+        """The next v, (d,), >= 0."""
+        return self.beta2 * v + (1 - self.beta2) * delta**2

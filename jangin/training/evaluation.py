@@ -50,7 +50,7 @@ class Evaluator:
         return len(self._learner.model.layout.shared), len(self._public.center)
 
     def answer(self, order: Order, own: Vector | None = None) -> Reply:
-        """Judge the model of an order; `own`, (size,), are the parameters that the site keeps for itself.
+        """Judge the model of an order; `own`, as `Site.kept` gives it, is what the site keeps for itself.
 
         Guarantee: one of the mechanism's evaluations, fresh in every call.
 
@@ -95,7 +95,7 @@ class Evaluator:
         if not len(self._held_out):
             return np.zeros((0, len(self._evaluation.metrics)))
         model = self._learner.model
-        whole = (self._initial if own is None else own).copy()
+        whole = (self._initial if own is None else own[: len(self._initial)]).copy()
         whole[model.layout.shared] = order.vector
         model.load(whole)
         scaling = self._public if order.scaling is None else self._public.standardised(*order.scaling)

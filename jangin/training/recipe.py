@@ -11,7 +11,7 @@ import numpy as np
 from jangin.errors import PlanError
 from jangin.models.flat import FlatModel
 from jangin.models.lines import input_range, input_shape, outputs, read_line, target_range
-from jangin.models.networks import build
+from jangin.models.networks import build, normalisation
 from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
 from jangin.plan.blocks import StrategyBlock
@@ -21,6 +21,7 @@ from jangin.privacy.moments import noise_deviation
 from jangin.privacy.releases import Mechanism
 from jangin.records.examples import Examples, PublicRange
 from jangin.records.process import read_process
+from jangin.strategies import build as build_strategy
 from jangin.training.loop import Learner
 from jangin.training.mechanism import mechanism
 from jangin.training.metrics import METRICS
@@ -103,9 +104,17 @@ class Recipe:
         """The model with its initial weights.
 
         Raises:
-            PlanError: JG-plan-010..013, a model that cannot be built.
+            PlanError: JG-plan-010..013, a model that cannot be built; JG-plan-045, one without normalisation layers,
+                where the strategy leaves them to the sites.
         """
-        return FlatModel(build(self.model, self.input_shape, self.outputs, self.seed), self.model.personal)
+        module = build(self.model, self.input_shape, self.outputs, self.seed)
+        personal = self.model.personal
+        if build_strategy(self.strategy).local.keeps_normalisation:
+            own = normalisation(module)
+            if not own:
+                raise PlanError("JG-plan-045", where="model.name", model=self.model.name, strategy=self.strategy.name)
+            personal = (*personal, *own)
+        return FlatModel(module, personal)
 
     def learner(self) -> Learner:
         """The model with its initial weights, ready to train.

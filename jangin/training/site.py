@@ -5,8 +5,10 @@ where vectors are added up in secret they leave as a contribution to a sum and i
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,6 +60,7 @@ class Site:
         self.units = UnitIndex(train.units)
         self._random = SecureRandom() if learner.mechanism else None
         self._kept: Vector | None = None
+        self._control: Vector | None = None
         self.use(scaling)
 
     @property
@@ -140,22 +143,27 @@ class Site:
         return whole
 
     def kept(self) -> Vector | None:
-        """All parameters as the site's last training left them, (size,); None before there was one.
+        """What the site's last training left; None before there was one.
 
-        What later rounds need of it: the personal parts, and everything where the strategy's rule keeps it. It holds
-        the steps of every round that trained, also of one whose update was lost: the next update carries them.
+        All parameters, (size,), and under a rule with control the site's own after them, (size + d,). What later rounds
+        need of it: the personal parts, the control, and everything where the strategy's rule keeps it. It holds the
+        steps of every round that trained, also of one whose update was lost: the next update carries them.
         """
-        return None if self._kept is None else self._kept.copy()
+        if self._kept is None:
+            return None
+        return self._kept.copy() if self._control is None else np.concatenate([self._kept, self._control])
 
     def keep(self, vector: Vector) -> None:
-        """Take back what `kept` gave, (size,), e.g. in a new process.
+        """Take back what `kept` gave, (size,) or (size + d,), e.g. in a new process.
 
         Raises:
             ValueError: another shape.
         """
-        if vector.shape != self.learner.initial.shape:
-            raise ValueError(f"Expected a vector of {len(self.learner.initial)} values: shape {vector.shape}.")
-        self._kept = vector.astype(np.float32)
+        size, shared = len(self.learner.initial), len(self.learner.model.layout.shared)
+        if vector.shape not in ((size,), (size + shared,)):
+            raise ValueError(f"Expected a vector of {size} or {size + shared} values: shape {vector.shape}.")
+        kept = vector.astype(np.float32)
+        self._kept, self._control = kept[:size], kept[size:] if len(kept) > size else None
 
     def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
         """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
@@ -181,14 +189,23 @@ class Site:
 
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self.learner
-        learner.model.load(self.begin(order.vector, rule))
+        start, control = rule.parts(order.vector)
+        lead = None if control is None else control if self._control is None else control - self._control
+        learner.model.load(self.begin(start, rule))
         if self._random is None:
             gradients = learner.gradients(self._inputs, self._targets, self.batches(order, block))
         else:
             gradients = learner.private_gradients(
                 self._inputs, self._targets, self.units, block.local_steps, self._random
             )
-        learner.descend(gradients, block.lr, rule, order.vector)
+        if lead is not None:  # its gradient is that of a linear term
+            pull = torch.from_numpy(lead.copy())
+            rule = replace(rule, penalty_gradient=lambda w, w_t: pull)
+        learner.descend(gradients, block.lr, rule, start)
         self._kept = learner.model.read()
-        update: Vector = self._kept[learner.model.layout.shared] - order.vector
+        update: Vector = self._kept[learner.model.layout.shared] - start
+        if lead is not None:  # what the site's own gradients moved: strategies/scaffold.py
+            path = block.local_steps * block.lr
+            update = (update + path * lead).astype(np.float32)
+            self._control = update / np.float32(-path)
         return update.astype(np.float32)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import uncovered
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 DEPLOY = """
@@ -33,7 +34,7 @@ pytestmark = [
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """One by which every process of a test is known, however deep."""
-    return {**os.environ, "TMPDIR": str(tmp_path)}
+    return {**uncovered(), "TMPDIR": str(tmp_path)}
 
 
 @pytest.fixture

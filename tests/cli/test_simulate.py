@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import uncovered
 from safetensors.numpy import load_file
 
-from jangin.simulation import Result, demo, simulate
+from jangin.cli.talk import Advance
+from jangin.simulation import Result, demo, simulate, unfinished
 
 Jangin = Callable[..., Any]
 PRIVATE = (
@@ -82,6 +84,34 @@ def test_options_do_what_the_library_does(jangin: Jangin, simulation: Path, tmp_
     assert said.err == f"kept in {tmp_path / 'run'}\n"
 
 
+def test_a_sweep_is_one_line_of_json_or_one_markdown_table_for_all_runs(
+    jangin: Jangin, simulation: Path, tmp_path: Path
+) -> None:
+    swept = ("--sweep", "model.name=linear,mlp", "--sweep", "strategy.rounds=1,2", "--set", "baselines=[constant]")
+    said = jangin("simulate", simulation, *swept, "--format", "json")
+    assert (said.status, said.out.count("\n"), said.err) == (0, 1, "")
+    line = json.loads(said.out)
+    assert line["sweep"] == ["model.name", "strategy.rounds"]
+    assert [run["set"]["strategy.rounds"] for run in line["runs"]] == [1, 2, 1, 2]
+    alone = simulate(simulation, baselines=["constant"], **{"strategy.rounds": 1})
+    assert line["runs"][0]["metric"] == dict(alone.metric)
+    table = jangin("simulate", simulation, *swept, "--lang", "ko")
+    assert (table.status, table.out.count("NO DIFFERENTIAL PRIVACY")) == (0, 4)
+    assert "연합 모델" in table.out
+
+
+def test_a_sweep_with_a_refused_combination_says_why_and_ends_with_1(jangin: Jangin, simulation: Path) -> None:
+    asked = ("--sweep", "model.hidden=[4],[-1]", "--set", "model.name=mlp", "--set", "baselines=[]")
+    said = jangin("simulate", simulation, *asked, "--format", "json")
+    assert said.status == 1
+    first, second = json.loads(said.out)["runs"]
+    assert first["set"] == {"model.hidden": [4]}
+    assert second["refused"]["code"] == "JG-plan-003"
+    assert "JG-plan-003" in said.err
+    assert jangin("simulate", simulation, "--sweep", "strategy.rounds").status == 2
+    assert jangin("simulate", "nowhere.yaml", "--sweep", "seed=1,2").status == 2
+
+
 @pytest.fixture
 def ran(simulation: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, Any], Result]]:
     """Stands for `run_demo`: a small private simulation instead of five steelworks."""
@@ -119,7 +149,25 @@ def test_one_site_is_no_federation(jangin: Jangin) -> None:
 @pytest.mark.slow
 def test_the_demo_runs_as_a_newcomer_runs_it() -> None:
     command = [sys.executable, "-m", "jangin", "demo", "--sites", "2", "--rounds", "2", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, env=uncovered(), capture_output=True, text=True, timeout=120, check=True)
     line = json.loads(done.stdout)
     assert (line["ok"], line["sites"], line["rounds"], line["privacy"]["mechanism"]) == (True, 2, 2, "M1")
     assert line["metric"]["federated"] > 0
+
+
+def test_a_stopped_run_says_how_to_go_on_and_then_that_it_does(
+    jangin: Jangin, simulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(bars: Advance, what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unfinished, "_SECONDS_BETWEEN", 0.0)
+    with monkeypatch.context() as first:
+        first.setattr(Advance, "__call__", stop)
+        said = jangin("simulate", simulation, "--out", tmp_path / "run")
+    assert (said.status, said.out) == (130, "")
+    assert f"{tmp_path}/.run.part: the same command goes on from there" in said.err
+    said = jangin("simulate", simulation, "--out", tmp_path / "run", "--format", "json")
+    assert said.status == 0
+    assert said.err.splitlines()[0] == "going on after round 1 of 2"
+    assert json.loads(said.out)["metric"] == dict(simulate(simulation).metric)

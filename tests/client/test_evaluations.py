@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ledgers import EPISODES, NOON, Key, Memory
 
-from jangin.client import desk
+from jangin.client import consent, desk
 from jangin.client.gate import Standing, clear
 from jangin.client.settings import PrivacyLimits
 from jangin.client.spending import allowed, wish
@@ -168,6 +168,15 @@ def test_a_hold_out_without_budget_is_left_out_and_nobody_learns_of_it(case: Any
     assert cleared.episodes == {}
 
 
+def test_a_hold_out_is_without_those_who_do_not_allow_it_and_nobody_learns_of_it(
+    case: Any, plan: Any, site: SiteFolder
+) -> None:
+    before = case(judge(plan(**JUDGED))).masters
+    gone = next(iter(before))
+    consent.revoke(site.path, gone, clock=desk.now_utc)
+    assert case(judge(plan(**JUDGED))).masters == {master: count for master, count in before.items() if master != gone}
+
+
 def request(plan: TrainingPlan, order: Order, records: Path, episodes: dict[str, str]) -> dict[str, Any]:
     return {
         "site": "site-0",
@@ -175,6 +184,7 @@ def request(plan: TrainingPlan, order: Order, records: Path, episodes: dict[str,
         "campaign": plan.hash,
         "records": str(records),
         "episodes": episodes,
+        "masters": sorted(set(open_validated(records)[1].masters.values())),
         "cost": cost_form(price(plan)),
         "own": None,
         "kind": order.kind.value,
@@ -217,6 +227,17 @@ def test_the_worker_opens_the_hold_out_for_an_evaluation_alone(
     told = trainer.answer(request(asked, train, made_records, held))  # the hold-out has no part in training
     assert not np.frombuffer(told["vector"], "<f4").any()  # type: ignore[call-overload]
     assert opened == ["train", "train"]
+
+
+def test_an_evaluation_reads_parameters_alone_whatever_else_the_site_keeps(plan: Any, made_records: Path) -> None:
+    asked = plan(**JUDGED | {"strategy": {"name": "scaffold", "rounds": 4}})
+    held = contents(made_records, "holdout")
+    order = judge(asked)
+    told = [
+        Trainer().answer(request(asked, order, made_records, held) | {"own": own})
+        for own in (None, np.full(2 * len(order.vector), 9, "<f4").tobytes())
+    ]
+    assert told[0]["body"] == told[1]["body"]
 
 
 def test_an_order_that_is_not_of_the_plans_model_is_a_misfit(plan: Any, made_records: Path) -> None:

@@ -255,7 +255,8 @@ def test_a_plan_that_leaves_a_promise_to_a_default_is_refused(
 @pytest.mark.parametrize(
     ("break_", "code"),
     [
-        (lambda tree: tree["governance"].update(prohibited=["export"]), "JG-plan-003"),
+        (lambda tree: tree["governance"].update(prohibited=["dismissal"]), "JG-plan-055"),
+        (lambda tree: tree["governance"].update(purposes=["profit"]), "JG-plan-003"),
         (lambda tree: tree.pop("privacy"), "JG-plan-002"),
         (lambda tree: tree.update(fab="code"), "JG-plan-001"),
         (lambda tree: tree["privacy"].update(epsilon=1.0, delta=0.5, nominal_units=10), "JG-plan-020"),
@@ -335,7 +336,16 @@ def test_a_plan_by_master_needs_a_hold_out_by_master(case: Case, ministry: Any) 
 
 
 def test_what_is_private_about_a_reason_stays_here() -> None:
-    for code in ("JG-site-314", "JG-site-320", "JG-site-322", "JG-site-101", "JG-data-005", "JG-privacy-005"):
+    for code in (
+        "JG-site-314",
+        "JG-site-320",
+        "JG-site-322",
+        "JG-site-350",
+        "JG-site-356",
+        "JG-site-101",
+        "JG-data-005",
+        "JG-privacy-005",
+    ):
         assert outward(code) == "local"
     for code in PUBLIC_CODES:
         assert outward(code) == code
@@ -403,6 +413,15 @@ def test_a_plan_of_sums_is_never_answered_in_clear_nor_the_other_way_round(case:
 def test_a_manifest_of_something_else_than_came_is_refused(case: Case, ministry: Any, changed: dict[str, Any]) -> None:
     bare, standing = case(changed=SECRET)
     wire, _ = beginning(standing, bare, ministry.now, **changed)
+    assert refused(wire, standing, ministry) == "JG-sum-003"
+
+
+def test_a_sum_is_of_the_parameters_and_not_of_a_control_that_rides_with_them(case: Case, ministry: Any) -> None:
+    order = replace(TRAIN, vector=np.zeros(2 * len(PARAMETERS), np.float32))
+    bare, standing = case(changed=SECRET | {"strategy": {"name": "scaffold"}}, order=order)
+    wire, _ = beginning(standing, bare, ministry.now, order)
+    assert clear(wire, standing, ministry.now).joining is not None
+    wire, _ = beginning(standing, bare, ministry.now, order, size=len(order.vector))
     assert refused(wire, standing, ministry) == "JG-sum-003"
 
 

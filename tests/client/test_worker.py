@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from jangin.client.frames import read_frame, write_frame
-from jangin.client.workbench import Contribution, Job, Workbench
+from jangin.client.workbench import Contribution, Job, Workbench, _request
+from jangin.client.worker import Trainer
 from jangin.codec import cbor
 from jangin.errors import SiteError
 from jangin.models.lines import cut, read_line
@@ -33,6 +34,8 @@ OF_SUMS: dict[str, Any] = {
     "sites": {"invite": [f"site-{number}" for number in range(4)], "min_sites": 4},
     "privacy": {"secure_aggregation": "required", "n_plan": 4, "c_max": 1, "nominal_units": 20},
 }
+PRIVATE: dict[str, Any] = {"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10}
+EVERYBODY = {"batch": 10}  # whose noise is calibrated by the closed form, at once
 
 Ask = Callable[..., Job]
 
@@ -60,6 +63,7 @@ def ask(made_records: Path) -> Ask:
             campaign=plan.hash,
             records=records,
             episodes={name: manifest.contents[name][name] for name in manifest.train},
+            masters=set(manifest.masters.values()),
             cost=price(plan),
             own=None,
             kind=order.kind.value,
@@ -149,7 +153,7 @@ def test_a_training_that_the_site_does_not_keep_is_forgotten(
 def test_with_privacy_no_answer_comes_twice_and_moments_that_nobody_paid_for_not_at_all(
     bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
 ) -> None:
-    wanted = plan(privacy={"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10, "scaling_share": 0.0})
+    wanted = plan(strategy=EVERYBODY, privacy={**PRIVATE, "scaling_share": 0.0})
     model = wanted.model_copy(update={"privacy": plan().privacy})  # no need to calibrate for the parameters' shape
     job = ask(wanted, Order(Kind.TRAIN, 1, start_of(model)))
     one, other = (bench.work(job, LONG_SECONDS).vector for _ in range(2))
@@ -240,6 +244,25 @@ def test_what_a_site_keeps_for_itself_outlives_its_worker(
         np.testing.assert_array_equal(np.frombuffer(own, "<f4"), site.kept())
 
 
+def test_a_control_variate_outlives_its_worker_and_is_no_part_of_an_update(
+    ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path
+) -> None:
+    """Each round is a new worker's; what goes up has the model's size, what came down twice that."""
+    wanted = plan(strategy={"name": "scaffold"})
+    site, rule = in_process(wanted, made_records), build(wanted.strategy).local
+    start, columns = start_of(wanted), len(site.scaling.mean)
+    own = None
+    for number in (1, 2):
+        carried = np.concatenate([start, np.full_like(start, 0.01 * number)])
+        order = Order(Kind.TRAIN, number, carried, (np.zeros(columns), np.ones(columns)))
+        told: dict[str, Any] = Trainer().answer(_request(replace(ask(wanted, order), own=own)))
+        vector, own = np.frombuffer(told["vector"], "<f4"), told["own"]
+        assert vector.shape == start.shape
+        np.testing.assert_array_equal(vector, site.answer(order, wanted.strategy, rule).vector)
+        np.testing.assert_array_equal(np.frombuffer(own, "<f4"), site.kept())
+    assert "misfit" in Trainer().answer(_request(ask(wanted, replace(order, vector=start))))
+
+
 def test_nothing_is_kept_where_everything_is_shared(
     bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
 ) -> None:
@@ -252,8 +275,7 @@ def test_nothing_is_kept_where_everything_is_shared(
 def test_what_the_ledger_did_not_reserve_is_not_released(
     bench: Workbench, ask: Ask, plan: Callable[..., TrainingPlan]
 ) -> None:
-    private = {"epsilon": 8.0, "delta": 1e-3, "nominal_units": 10}
-    wanted = plan(campaign="reserved", privacy=private)
+    wanted = plan(campaign="reserved", strategy=EVERYBODY, privacy=PRIVATE)
     job = ask(wanted, scale())
     assert job.cost is not None
     less = {reading: replace(charge, each_round=()) for reading, charge in job.cost.items()}

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from consents import allow
 from numpy.typing import NDArray
+from processes import uncovered
 from safetensors.numpy import load_file
 
 from jangin.client import desk
@@ -63,7 +65,7 @@ PLAN: dict[str, Any] = {
     "privacy": {"epsilon": "none"},
     "governance": {
         "purposes": ["skill_preservation"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
     "seed": 3,
@@ -114,7 +116,7 @@ class Running:
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "jangin", *self.arguments]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=uncovered(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -237,7 +239,9 @@ class Federation:
     def shown(self, campaign: str) -> dict[str, Any]:
         """What `jangin campaign status` says."""
         command = [sys.executable, "-m", "jangin", "campaign", "status", str(self.state.path), campaign]
-        done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*command, "--format", "json"], env=uncovered(), capture_output=True, text=True, check=True
+        )
         return dict(json.loads(done.stdout.splitlines()[-1])["campaigns"][0])
 
     def learnt(self, campaign: str) -> NDArray[np.float32]:
@@ -317,6 +321,7 @@ def built(
         url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in names}
         for name in names:
             desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
+            allow(federation.site(name).path)
             if demand is not None:
                 file = federation.site(name).path / "site.yaml"
                 file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"secure_sum": dict(demand)}))

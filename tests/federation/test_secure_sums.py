@@ -72,7 +72,12 @@ def made_of_its_records(federation: Any, plan: Any) -> None:
 
 @pytest.mark.kill
 @pytest.mark.parametrize(
-    ("step", "victim"), [(Step.ADVERTISE, "dying-0"), (Step.SHARE, "dying-1"), (Step.MASK, "dying-2")]
+    ("step", "victim"),
+    [
+        pytest.param(Step.ADVERTISE, "dying-0", marks=pytest.mark.soak),
+        (Step.SHARE, "dying-1"),
+        pytest.param(Step.MASK, "dying-2", marks=pytest.mark.soak),
+    ],
 )
 def test_a_site_killed_after_a_step_costs_nothing_but_itself_and_the_campaign_goes_on(
     summing_federation: Any, lead: Any, step: Step, victim: str, monkeypatch: pytest.MonkeyPatch
@@ -188,8 +193,8 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[Any]]:
     ("lie", "sites", "codes"),
     [
         (another_model, SITES, {"JG-sum-008"}),
-        (other_keys, SITES, {"JG-sum-008", "JG-sum-009"}),
-        (another_cohort, MORE, {"JG-sum-008", "JG-sum-011"}),
+        pytest.param(other_keys, SITES, {"JG-sum-008", "JG-sum-009"}, marks=pytest.mark.soak),
+        pytest.param(another_cohort, MORE, {"JG-sum-008", "JG-sum-011"}, marks=pytest.mark.soak),
     ],
 )
 def test_nobody_gives_a_vector_to_a_server_that_lies_to_one_of_them(

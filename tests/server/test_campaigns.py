@@ -138,6 +138,7 @@ FIVE = {"sites.invite": [f"site-{number}" for number in range(5)]}
         ({"model_line": "../lines/national-bof-blow"}, "JG-plan-003 model_line: .*is installed"),
         ({"process": "pipe.tig_weld"}, "JG-plan-003"),
         ({"model": {"name": "cnn1d", "channels": [8]}}, "JG-plan-011"),
+        ({"strategy.name": "fedbn"}, "JG-plan-045"),
         ({"evaluate": {"metrics": ["mae"], "bound": [0, 500]}}, "JG-plan-041"),
         ({**FIVE, "evaluate": {"metrics": ["accuracy"], "bound": [0, 1]}}, "JG-plan-042 .*regression.* mae, mse, rmse"),
         (

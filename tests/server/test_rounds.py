@@ -18,6 +18,7 @@ from jangin.server.rounds import Ask, Progress, RoundRecord, gather, rounds
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
 from jangin.strategies.median import Median
+from jangin.strategies.scaffold import Scaffold
 from jangin.training.summing import Encoding
 
 START = np.array([1.0, -2.0, 0.5], np.float32)
@@ -224,6 +225,14 @@ def test_state_goes_from_round_to_round() -> None:
     for _, parameters in ran(strategy, exchange, START, 3):
         expected, state = strategy.update(state, ((4.0 - expected) / 2).astype(np.float32).astype(np.float64), 1)
         assert np.array_equal(parameters, expected)
+
+
+def test_a_control_goes_down_after_the_parameters_and_an_update_is_of_the_parameters_alone() -> None:
+    exchange = Memory(replies(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], np.float32)))
+    one, other = ran(Scaffold(2, 0.5), exchange, START, 2)
+    sent = [order.vector.tolist() for order, _ in exchange.orders]
+    assert sent == [[*START, 0, 0, 0], [*one[1], -2, -2, -2]]
+    assert other[1].tolist() == (START + 4).tolist()
 
 
 def test_a_strategy_of_single_updates_gets_them() -> None:

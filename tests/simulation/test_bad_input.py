@@ -92,6 +92,15 @@ CASES = {
     "personal part of nothing": Case(
         "JG-plan-010", ("model.personal", "'hed'", "'head"), 2, {"model": {"name": "linear", "personal": ["hed"]}}
     ),
+    "normalisation of a model without": Case(
+        "JG-plan-045",
+        ("model.name", "linear", "cnn1d or transformer", "fedavg"),
+        2,
+        {"strategy.name": "fedbn"},
+    ),
+    "a rule of Flower's on single updates": Case(
+        "JG-plan-046", ("strategy.rule", "Krum", "FedAdagrad"), 2, {"strategy.name": "flower", "strategy.rule": "Krum"}
+    ),
     "a seed for the noise": Case("JG-plan-001", ("privacy.seed",), 2, PRIVATE | {"privacy.seed": 42}),
     "a rate that is not the plan's own": Case(
         "JG-plan-001", ("privacy.sampling_probability",), 2, PRIVATE | {"privacy.sampling_probability": 0.1}

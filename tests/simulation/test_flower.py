@@ -19,6 +19,8 @@ Write = Callable[..., Path]
         {"strategy": {"name": "fedadam", "rounds": 3, "local_steps": 2, "batch": 8, "lr": 0.05}},
         {"strategy": {"name": "median", "rounds": 3, "local_steps": 2, "batch": 8, "lr": 0.05}},
         {"strategy": {"name": "mrmtl", "rounds": 3, "local_steps": 2, "batch": 8, "lr": 0.05}},
+        {"strategy": {"name": "scaffold", "rounds": 3, "local_steps": 2, "batch": 8, "lr": 0.05}},
+        {"strategy": {"name": "flower", "rule": "FedAdam", "rounds": 3, "local_steps": 2, "batch": 8, "lr": 0.05}},
         {"model": {"name": "mlp", "hidden": [4], "personal": ["head"]}},
     ],
 )

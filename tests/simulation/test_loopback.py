@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from processes import uncovered
 from safetensors.numpy import load_file
 
 from jangin import simulate
@@ -24,7 +25,7 @@ SMALL = {
         "episodes": 20,
     },
     "model": {"name": "mlp", "hidden": [4]},
-    "strategy": {"name": "fedadam", "rounds": 3, "local_steps": 2, "batch": 8, "lr": 0.01},
+    "strategy": {"name": "fedadam", "rounds": 2, "local_steps": 2, "batch": 8, "lr": 0.01},
     "baselines": ["local", "constant"],
     "metric": "mae",
 }
@@ -39,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 
 def demo(file: Path, keep: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "jangin", "demo", "--from", str(file), "--keep", str(keep), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=uncovered(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def contents(folders: list[Path]) -> dict[Path, tuple[int, str]]:
@@ -63,8 +64,7 @@ def below(marker: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["fedavg", "median"])
-@pytest.mark.parametrize("form", ["process", "records"])
+@pytest.mark.parametrize(("form", "strategy"), [("process", "fedavg"), ("records", "median")])
 def test_real_processes_train_what_a_simulation_trains(
     file: Path, blows: list[Path], tmp_path: Path, form: str, strategy: str
 ) -> None:

@@ -42,7 +42,7 @@ FILES = [
 def test_a_run_folder_holds_plan_environment_history_plots_and_model(write: Write, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "one"
     result = simulate(write(sets={"baselines": ["local", "constant"]}), out=out, **{"strategy.rounds": 4})
-    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert sorted(path.name for path in out.iterdir()) == ["better_off.png", *FILES]
     assert [path.name for path in out.parent.iterdir()] == ["one"]
     model = load_file(out / "final.safetensors")
     assert model.keys() == {"parameters"}

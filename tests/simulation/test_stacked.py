@@ -65,6 +65,8 @@ def test_every_other_model_learns_the_same(write: Write, rows: Rows, model: dict
         ({"name": "fedprox", "mu": 0.7}, ["head"]),
         ({"name": "mrmtl", "lam": 0.7}, []),
         ({"name": "mrmtl", "lam": 0.7}, ["head.bias"]),
+        ({"name": "scaffold"}, []),
+        ({"name": "scaffold"}, ["head"]),
     ],
 )
 def test_every_strategy_learns_the_same_and_so_does_what_stays(
@@ -72,6 +74,11 @@ def test_every_strategy_learns_the_same_and_so_does_what_stays(
 ) -> None:
     file = write(rows("regression", sizes=UNEVEN), {"baselines": ["personalised"]})
     assert_equal_engines(file, {"model": MLP | {"personal": personal}, "strategy": strategy | STEPS})
+
+
+def test_normalisation_that_stays_learns_the_same(write: Write, rows: Rows) -> None:
+    file = write(rows("regression", (2, 8), UNEVEN))
+    assert_equal_engines(file, {"model": WAVES[-1], "strategy": {"name": "fedbn"} | STEPS})
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -31,6 +31,12 @@ def test_a_secure_sum_gives_the_model_of_a_plain_one(file: Path, engine: str) ->
     assert 0 < np.linalg.norm(plain - secure) <= 5e-5 * np.linalg.norm(plain)
 
 
+def test_a_secure_sum_is_all_that_control_variates_need(file: Path) -> None:
+    sets = {"strategy.name": "scaffold"}
+    plain, secure = (simulate(file, sets=sets | more).parameters for more in ({}, REQUIRED))
+    assert 0 < np.linalg.norm(plain - secure) <= 5e-5 * np.linalg.norm(plain)
+
+
 @pytest.mark.parametrize("engine", ["sequential", "flower"])
 def test_every_round_and_the_scaling_are_sums_of_masked_vectors(
     file: Path, engine: str, monkeypatch: pytest.MonkeyPatch

@@ -11,11 +11,14 @@ from jangin.errors import PlanError
 from jangin.plan.blocks import PrivacyBlock, StrategyBlock
 from jangin.strategies.check import check
 
-SUMS = ("fedavg", "fedadam", "fedprox", "mrmtl")
+OF_THE_MEAN = ("fedadam", "fedavg", "fedavgm", "fedyogi", "flower")
+WITH_OWN = ("mrmtl", "scaffold", "fedbn")
+SUMS = (*OF_THE_MEAN, "fedprox", *WITH_OWN)
 
 
 def strategy(name: str, **settings: object) -> StrategyBlock:
-    content = {"name": name, "rounds": 1, "local_steps": 1, "batch": 1, "lr": 0.1, **settings}
+    rule = {"rule": "FedAdagrad"} if name == "flower" else {}
+    content = {"name": name, "rounds": 1, "local_steps": 1, "batch": 1, "lr": 0.1, **rule, **settings}
     block: StrategyBlock = TypeAdapter(StrategyBlock).validate_python(content)
     return block
 
@@ -81,14 +84,14 @@ def test_m2_has_one_local_step_and_m1_is_named_for_more() -> None:
     check(strategy("fedavg", rounds=8, local_steps=5), privacy(epsilon=4, mechanism="M1"))
 
 
-@pytest.mark.parametrize("name", ["median", "mrmtl", "fedprox"])
+@pytest.mark.parametrize("name", ["median", "fedprox", *WITH_OWN])
 def test_m2_refuses_what_its_one_step_from_one_start_makes_no_sense_of(name: str) -> None:
     with pytest.raises(PlanError, match=rf"JG-plan-026 strategy\.name: mechanism M2 .*strategy {name}") as caught:
         check(strategy(name), privacy(epsilon=4, mechanism="M2"))
-    assert caught.value.coded.values["sums"] == "fedadam, fedavg"
+    assert caught.value.coded.values["sums"] == ", ".join(OF_THE_MEAN)
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("name", OF_THE_MEAN)
 def test_m2_passes_with_steps_and_momentum_of_the_server(name: str) -> None:
     check(strategy(name), privacy(epsilon=4, mechanism="M2"))
     check(strategy(name), privacy(epsilon=4, mechanism="M2", secure_aggregation="required", n_plan=10))
@@ -127,14 +130,15 @@ def test_m3_hides_masters_and_no_other_unit(unit: str) -> None:
 def test_m3_needs_a_strategy_on_sums_and_says_which() -> None:
     with pytest.raises(PlanError, match=r"JG-plan-026 strategy\.name: .*strategy median") as caught:
         check(strategy("median"), privacy(epsilon=4, unit="master", mechanism="M3"))
-    assert all(name in str(caught.value) for name in SUMS if name != "mrmtl")
+    assert all(name in str(caught.value) for name in SUMS if name not in WITH_OWN)
 
 
-def test_m3_refuses_a_strategy_by_which_a_site_keeps_anything() -> None:
-    with pytest.raises(PlanError, match=r"JG-plan-026 strategy\.name: .*strategy mrmtl"):
-        check(strategy("mrmtl"), privacy(epsilon=4, unit="master", mechanism="M3"))
+@pytest.mark.parametrize("name", WITH_OWN)
+def test_m3_refuses_a_strategy_by_which_a_site_keeps_anything(name: str) -> None:
+    with pytest.raises(PlanError, match=rf"JG-plan-026 strategy\.name: .*strategy {name}"):
+        check(strategy(name), privacy(epsilon=4, unit="master", mechanism="M3"))
 
 
-@pytest.mark.parametrize("name", [name for name in SUMS if name != "mrmtl"])
+@pytest.mark.parametrize("name", [name for name in SUMS if name not in WITH_OWN])
 def test_m3_passes_with_every_strategy_on_sums_from_one_start(name: str) -> None:
     check(strategy(name), privacy(epsilon=4, unit="master", mechanism="M3"))

@@ -9,15 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.codec.document import parse
-from jangin.plan.blocks import FedAdamBlock, FedAvgBlock, FedProxBlock, LocalSteps, MedianBlock, MrMtlBlock
+from jangin.plan.blocks import (
+    FedAdamBlock,
+    FedAvgBlock,
+    FedAvgMBlock,
+    FedBnBlock,
+    FedProxBlock,
+    FedYogiBlock,
+    FlowerBlock,
+    LocalSteps,
+    MedianBlock,
+    MrMtlBlock,
+    ScaffoldBlock,
+)
 from jangin.strategies import build
-from jangin.strategies.base import Gathered, Strategy, Vector
+from jangin.strategies.base import Gathered, LocalRule, Strategy, Vector
 from jangin.strategies.fedadam import FedAdam
 from jangin.strategies.fedavg import FedAvg
+from jangin.strategies.fedavgm import FedAvgM
+from jangin.strategies.fedyogi import FedYogi
 from jangin.strategies.finetune import FineTune
+from jangin.strategies.flower import Flower
 from jangin.strategies.median import Median
+from jangin.strategies.scaffold import Scaffold
 
 SIZE = 7
+PLAIN = (FedAvgBlock, FedAvgMBlock, FedAdamBlock, FedYogiBlock)
+"""Blocks whose sites do nothing beyond plain training."""
 CASES = pytest.mark.parametrize(("seed", "cohort"), [(0, 1), (1, 2), (2, 3), (3, 4), (4, 9)])
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -120,8 +138,9 @@ class TestFedAvg(Averaging):
         new, _ = FedAvg().update(parameters(3), rows.sum(axis=0), 4)
         assert np.allclose(new, parameters(3) + rows.mean(axis=0), rtol=1e-6)
 
-    def test_sites_add_nothing(self) -> None:
-        assert build(self.block).local.penalty_gradient is None
+    @pytest.mark.parametrize("kind", PLAIN)
+    def test_sites_add_nothing(self, kind: type[LocalSteps]) -> None:
+        assert build(block(kind)).local == LocalRule()
 
 
 class TestFedProx(Averaging):
@@ -170,8 +189,63 @@ class TestMrMtl(Contract):
         assert np.allclose(new, own.mean(axis=0), rtol=1e-5, atol=1e-6)
 
     def test_it_alone_keeps_a_sites_parameters(self) -> None:
-        kinds = (FedAvgBlock, FedAdamBlock, FedProxBlock, MedianBlock, MrMtlBlock)
+        kinds = (*PLAIN, FedProxBlock, MedianBlock, MrMtlBlock, ScaffoldBlock, FedBnBlock)
         assert [kind for kind in kinds if build(block(kind)).local.keeps] == [MrMtlBlock]
+
+
+class TestFedAvgM(Averaging):
+    block = block(FedAvgMBlock)
+
+    def test_three_steps_are_the_papers_written_out(self) -> None:
+        """Section 4.3 of arXiv 1909.06335: the momentum is the discounted sum of all mean updates."""
+        strategy, start = FedAvgM(0.5, 0.8), parameters(1)
+        state, means = strategy.init(start), [updates(seed, 3).mean(axis=0) for seed in range(3)]
+        for mean in means:
+            new, state = strategy.update(state, 3 * mean, 3)
+        factors = (1 + 0.8 + 0.8**2, 1 + 0.8, 1)
+        expected = start + 0.5 * sum(factor * mean for factor, mean in zip(factors, means, strict=True))
+        assert new == pytest.approx(expected, rel=1e-5)
+
+    @CASES
+    def test_without_momentum_it_is_fedavg(self, seed: int, cohort: int) -> None:
+        plain, heavy = FedAvg(0.7), FedAvgM(0.7, 0.0)
+        states = [strategy.init(parameters(seed)) for strategy in (plain, heavy)]
+        for number in range(3):
+            total = updates(seed + number, cohort).sum(axis=0)
+            one, states[0] = plain.update(states[0], total, cohort)  # type: ignore[arg-type]
+            other, states[1] = heavy.update(states[1], total, cohort)  # type: ignore[arg-type]
+            assert np.array_equal(one, other)
+
+
+class TestScaffold(Averaging):
+    block = block(ScaffoldBlock)
+
+    @CASES
+    def test_the_parameters_are_fedavgs_and_the_control_is_the_mean_gradient(self, seed: int, cohort: int) -> None:
+        """A site's update is -K eta_l times the mean of its gradients."""
+        strategy, steps, lr = build(self.block), 2, 0.1
+        gradients = updates(seed, cohort)
+        total = (-steps * lr * gradients).sum(axis=0)
+        for state in (strategy.init(parameters(seed)), strategy.update(strategy.init(parameters(seed)), total, 1)[1]):
+            new, after = strategy.update(state, total, cohort)
+            assert np.array_equal(new, FedAvg().update(state.parameters, total, cohort)[0])
+            np.testing.assert_allclose(after.control, gradients.mean(axis=0), rtol=1e-5, atol=1e-7)
+
+    def test_an_order_carries_parameters_and_control_and_comes_apart_again(self) -> None:
+        strategy = build(self.block)
+        _, state = strategy.update(strategy.init(parameters(1)), updates(1, 1)[0], 1)
+        carried = strategy.local.carried(state.parameters, state)
+        assert (carried.dtype, carried.shape) == (np.float32, (2 * SIZE,))
+        for part, whole in zip(strategy.local.parts(carried), (state.parameters, state.control), strict=True):
+            np.testing.assert_array_equal(part, whole)
+
+
+class TestFedBn(Averaging):
+    block = block(FedBnBlock)
+
+
+class TestFlower(Contract):
+    block = block(FlowerBlock, rule="FedAdagrad")
 
 
 class TestFedAdam(Contract):
@@ -201,6 +275,31 @@ class TestFedAdam(Contract):
             assert new == pytest.approx([0.1], rel=1e-4)
 
 
+class TestFedYogi(Contract):
+    block = block(FedYogiBlock, server_lr=0.1)
+
+    def test_three_steps_are_the_papers_written_out(self) -> None:
+        """Algorithm 2 of arXiv 2003.00295, coordinate by coordinate; a small update after large ones among them."""
+        eta, beta1, beta2, tau = 0.05, 0.8, 0.95, 1e-2
+        strategy = FedYogi(eta, beta1, beta2, tau)
+        state = strategy.init(parameters(1))
+        x = [float(value) for value in parameters(1)]
+        m, v = [0.0] * SIZE, [tau**2] * SIZE
+        for rows in (updates(0, 3), updates(1, 3), 1e-3 * updates(2, 3)):
+            new, state = strategy.update(state, rows.sum(axis=0), 3)
+            for i in range(SIZE):
+                delta = sum(float(row[i]) for row in rows) / 3
+                m[i] = beta1 * m[i] + (1 - beta1) * delta
+                v[i] += (1 - beta2) * delta * delta * (1 if delta * delta > v[i] else -1)
+                x[i] += eta * m[i] / (v[i] ** 0.5 + tau)
+            assert new == pytest.approx(x, rel=1e-5)
+
+    @given(seed=SEEDS, scale=st.sampled_from([1e-6, 1.0, 1e6]))
+    def test_its_second_moment_never_falls_below_zero(self, seed: int, scale: float) -> None:
+        v = np.random.default_rng(seed).uniform(0, 2, SIZE)
+        assert (FedYogi(beta2=0.0).second_moment(v, scale * updates(seed, 1)[0]) >= 0).all()
+
+
 class TestMedian(Averaging):
     block = block(MedianBlock)
 
@@ -219,7 +318,7 @@ class TestMedian(Averaging):
 
 
 def test_every_block_has_its_strategy() -> None:
-    sums = (FedAvgBlock, FedAdamBlock, FedProxBlock, MrMtlBlock)
+    sums = (*PLAIN, FedProxBlock, MrMtlBlock, ScaffoldBlock, FedBnBlock)
     assert {build(block(kind)).consumes for kind in sums} == {"sum"}
     assert build(block(MedianBlock)).consumes == "updates"
 
@@ -229,6 +328,12 @@ def test_the_settings_of_a_block_arrive() -> None:
     assert (adam.server_lr, adam.beta1, adam.beta2, adam.tau) == (0.2, 0.1, 0.3, 0.4)  # type: ignore[attr-defined]
     assert build(block(FedAvgBlock, server_lr=0.2)) == FedAvg(0.2)
     assert build(block(MedianBlock, server_lr=0.2)) == Median(0.2)
+    assert build(block(FedAvgMBlock, server_lr=0.2, beta=0.3)) == FedAvgM(0.2, 0.3)
+    yogi = build(block(FedYogiBlock, server_lr=0.2, beta1=0.1, beta2=0.3, tau=0.4))
+    assert yogi == FedYogi(0.2, 0.1, 0.3, 0.4)
+    assert build(block(ScaffoldBlock, server_lr=0.2)) == Scaffold(2, 0.1, 0.2)
+    assert build(block(FedBnBlock, server_lr=0.2)).local.keeps_normalisation
+    assert build(block(FlowerBlock, rule="FedAdam", eta=1)) == Flower("FedAdam", {"eta": 1.0})
 
 
 def test_what_is_no_block_has_no_strategy() -> None:

@@ -51,6 +51,7 @@ def summed() -> MasterSum:
 
 
 ONE_STEP = FedAvgBlock(name="fedavg", rounds=30, local_steps=1, batch=20, lr=0.1)
+EVERYBODY = ONE_STEP.model_copy(update={"batch": UNITS})  # whose noise is calibrated by the closed form, at once
 
 
 @pytest.fixture(scope="module")
@@ -269,13 +270,14 @@ def test_m2_spares_a_site_the_root_of_the_honest_shares_of_the_noise_that_m1_add
 
 def test_spare_rounds_are_part_of_what_is_calibrated() -> None:
     settings = {"unit": "episode", "epsilon": 2.0, "scaling_share": 0, "secure_aggregation": "required"}
-    found = mechanism(asked(**settings, mechanism="M2", n_plan=20), ONE_STEP, UNITS)
+    found = mechanism(asked(**settings, mechanism="M2", n_plan=20), EVERYBODY, UNITS)
     assert isinstance(found, SharedSum)
     assert found.share.count == 30 + 2
     found.cost(32)
     with pytest.raises(ValueError, match="30"):
         found.cost(30)
-    alone = m1(mechanism(asked(**settings, spare_rounds=4), STRATEGY, UNITS))
+    five_steps = EVERYBODY.model_copy(update={"rounds": 6, "local_steps": 5})
+    alone = m1(mechanism(asked(**settings, spare_rounds=4), five_steps, UNITS))
     assert alone.steps.count == (6 + 4) * 5
     assert alone.cost(10)[Reading.SECURE_SUM].each_round[0].count == 5
 
@@ -289,7 +291,7 @@ def test_delta_of_m2_counts_the_episodes_of_all_sites() -> None:
     settings = {"unit": "episode", "mechanism": "M2", "scaling_share": 0}
     with pytest.raises(PlanError, match="JG-plan-020"):
         mechanism(asked(**settings, delta=1e-4, n_plan=20), ONE_STEP, UNITS)
-    mechanism(asked(**settings, delta=1e-4, n_plan=5), ONE_STEP, UNITS)
+    mechanism(asked(**settings, delta=1e-4, n_plan=5), EVERYBODY, UNITS)
 
 
 def test_a_plan_of_m2_that_could_only_yield_noise_is_refused_by_the_limit_of_gradients(gradients: SharedSum) -> None:

@@ -1,9 +1,14 @@
 """Laws of the recipe: server and site that read one plan share model, scaling and mechanism."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from jangin.codec.document import parse
+from jangin.errors import PlanError
+from jangin.models.spec import Cnn1dSpec, GruSpec, MlpSpec, ModelSpec, TransformerSpec
+from jangin.plan.blocks import FedBnBlock
 from jangin.plan.training_plan import TrainingPlan
 from jangin.training.recipe import Recipe
 
@@ -13,11 +18,11 @@ PLAN = {
     "model_line": "national-bof-blow",
     "sites": {"invite": ["site-0", "site-1"], "min_sites": 2},
     "model": {"name": "linear"},
-    "strategy": {"name": "fedavg", "rounds": 3, "local_steps": 2, "batch": 40, "lr": 0.1},
+    "strategy": {"name": "fedavg", "rounds": 3, "local_steps": 2, "batch": 480, "lr": 0.1},
     "privacy": {"epsilon": 8, "delta": 1e-5, "nominal_units": 480},
     "governance": {
         "purposes": ["safety"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
 }
@@ -44,6 +49,25 @@ def test_the_model_line_says_what_goes_in_and_comes_out(recipe: Recipe) -> None:
 def test_the_noise_of_the_scaling_falls_with_the_root_of_the_sites(recipe: Recipe) -> None:
     assert recipe.learns_scaling
     assert recipe.scaling_noise(4) == pytest.approx(recipe.scaling_noise(1) / 2)
+
+
+def test_fedbn_leaves_normalisation_and_nothing_else_to_the_sites(recipe: Recipe) -> None:
+    strategy = FedBnBlock(name="fedbn", rounds=3, local_steps=2, batch=40, lr=0.1)
+    models: dict[ModelSpec, set[str]] = {
+        Cnn1dSpec(name="cnn1d", channels=(4, 4), groups=2): {"body.1", "body.4"},
+        TransformerSpec(name="transformer", width=4, heads=2, layers=1): {"body.1.before", "body.1.between", "body.2"},
+    }
+    for model, layers in models.items():
+        own = replace(recipe, model=model, strategy=strategy, input_shape=(2, 16)).initial().layout
+        kept = {entry.name for entry in own.entries if not entry.shared}
+        assert kept == {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    also = replace(
+        recipe, model=model.model_copy(update={"personal": ("head",)}), strategy=strategy, input_shape=(2, 16)
+    )
+    assert len(also.initial().layout.shared) < len(own.shared)
+    for plain in (recipe.model, MlpSpec(name="mlp"), GruSpec(name="gru")):
+        with pytest.raises(PlanError, match=rf"JG-plan-045 model\.name: .*{plain.name}"):
+            replace(recipe, model=plain, strategy=strategy, input_shape=(2, 16)).initial()
 
 
 def test_without_a_share_for_it_no_scaling_is_learnt() -> None:

@@ -21,7 +21,7 @@ from jangin.models.layout import Vector
 from jangin.models.networks import build
 from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 from jangin.models.tasks import Task
-from jangin.plan.blocks import FedAvgBlock, MrMtlBlock, StrategyBlock
+from jangin.plan.blocks import FedAvgBlock, MrMtlBlock, ScaffoldBlock, StrategyBlock
 from jangin.plan.messages import Kind, Order
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import LocalDpSgd
@@ -182,11 +182,13 @@ def replayed(
         rows = records(MODELS[name][1], 50.0, without)
         site = Site("site-0", rows, Scaling.public(rows, Task.REGRESSION, None, None, private=True), learner, 0)
         site._random = Taped()
-        shared = learner.model.read()[layout.shared]
+        made, shared = strategy(block), learner.model.read()[layout.shared]
+        state = made.init(shared)
         for number in (1, 2):
-            update = site.answer(Order(Kind.TRAIN, number, shared), block, strategy(block).local).update
+            order = Order(Kind.TRAIN, number, made.local.carried(shared, state))
+            update = site.answer(order, block, made.local).update
             assert update is not None
-            shared = shared + update / 2
+            shared, state = made.update(state, update.astype(np.float64), 2)
         vector = site.kept()
         assert vector is not None
         kept.append(vector)
@@ -195,9 +197,10 @@ def replayed(
 
 FIVE_STEPS = {"rounds": 2, "local_steps": 5, "batch": 4, "lr": LR}
 FEDAVG, MRMTL = FedAvgBlock(name="fedavg", **FIVE_STEPS), MrMtlBlock(name="mrmtl", lam=0.5, **FIVE_STEPS)
+SCAFFOLD = ScaffoldBlock(name="scaffold", **FIVE_STEPS)
 
 
-@pytest.mark.parametrize("block", [FEDAVG, MRMTL], ids=lambda block: block.name)
+@pytest.mark.parametrize("block", [FEDAVG, MRMTL, SCAFFOLD], ids=lambda block: block.name)
 @pytest.mark.parametrize("name", MODELS)
 def test_what_a_site_keeps_is_made_of_noised_sums_alone_and_no_step_moves_more_than_the_clip(
     name: str, block: StrategyBlock, still: LocalDpSgd, monkeypatch: pytest.MonkeyPatch
