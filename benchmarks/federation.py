@@ -59,8 +59,8 @@ def no_op(sites: list[str], rounds: int, *, sums: bool = False) -> TrainingPlan:
         "strategy": {"name": "fedavg", "rounds": rounds, "local_steps": 1, "batch": 1, "lr": 0.05},
         "privacy": {"epsilon": "none", **(of_sums if sums else {})},
         "governance": {
-            "purposes": ["measurement"],
-            "prohibited": ["worker_evaluation"],
+            "purposes": ["research"],
+            "prohibited": ["worker_evaluation", "dismissal"],
             "release": {"recipients": "contributors", "export": "domestic_only"},
         },
     }

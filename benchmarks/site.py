@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import stock
 from federation import LEFT_OUT, PROCESS, SECONDS_A_ROUND, no_op, records
 
-from jangin.client import desk
+from jangin.client import consent, desk
 from jangin.client.settings import PrivacyLimits
 from jangin.server import campaigns
 from jangin.server.members import Members, make_staff
@@ -75,6 +75,8 @@ def site(folder: Path, rounds: int) -> Iterator[Site]:
         stock.until(state.address.exists, START_SECONDS, [server])
         url = f"https://{state.address.read_text().strip()}"
         desk.init(home, name, PROCESS, made, PrivacyLimits(allow_no_differential_privacy=True))
+        masters = consent.masters_of(home, PROCESS)
+        consent.grant(home, masters, ["research"], ["all"], (now + timedelta(days=1)).date(), clock=desk.now_utc)
         token = members.invite(name, now)
         desk.enroll(home, url, token, staff / "root.pub", state.authority)
         members.confirm([name], [keys["operator"], keys["independent"]], datetime.now(UTC))

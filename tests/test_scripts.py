@@ -99,7 +99,7 @@ def test_the_benchmark_of_the_simulation_runs_its_engines_and_a_plain_loop(start
     done = start("benchmarks/simulation.py", "--json", "--quick")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == 5
+    assert len(rows) == 7
     assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
     assert {"sequential", "loop"} <= set(rows[0]["beside"])
 

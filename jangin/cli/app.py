@@ -9,12 +9,14 @@ from typing import Annotated
 import click
 import typer
 
+from jangin.cli.consent import consent
 from jangin.cli.data import data
 from jangin.cli.privacy import privacy
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
 from jangin.cli.site import site
 from jangin.cli.talk import Format, Lang, Talk, default_lang
+from jangin.cli.worker import worker
 from jangin.errors import JanginError, PlanError
 from jangin.version import __version__
 
@@ -36,6 +38,8 @@ app.command("simulate")(simulate)
 app.command("demo")(demo)
 app.add_typer(data, name="data")
 app.add_typer(site, name="site")
+app.add_typer(consent, name="consent")
+app.add_typer(worker, name="worker")
 app.add_typer(server, name="server")
 app.add_typer(roster, name="roster")
 app.add_typer(campaign, name="campaign")

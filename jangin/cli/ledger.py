@@ -115,6 +115,7 @@ def foreseen_text(found: Foreseen, talk: Talk) -> str:
     for out, why in (
         (found.left_out, talk.word("too little budget left", "남은 예산 부족")),
         (found.doubles, talk.word("another one has the same content", "내용이 같은 다른 에피소드가 있음")),
+        (found.unconsented, talk.word("their masters' consent does not cover it", "장인의 동의 범위 밖")),
     ):
         if out:
             more = ", ..." if len(out) > _FEW else ""

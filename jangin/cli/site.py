@@ -9,6 +9,7 @@ import typer
 
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
+from jangin.errors import JanginError
 
 if TYPE_CHECKING:
     from jangin.client.desk import Campaign
@@ -76,7 +77,7 @@ def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption
 
     talk = Talk(form, lang or default_lang())
     listed = desk.campaigns(folder)
-    known = [_campaign(campaign) for campaign in listed]
+    known = [_campaign(campaign, folder) for campaign in listed]
     blocks = ["\n".join(f"{key}: {_shown(value, talk)}" for key, value in campaign.items()) for campaign in known]
     talk.answer("\n\n".join(blocks), campaigns=known)
     for campaign in listed:
@@ -103,6 +104,12 @@ def approve(
     campaign = None if approved is None else approved.campaign
     what, whole = ("roster", plan) if campaign is None else (campaign.plan.campaign, campaign.hash)
     talk.answer(f"{what} {whole}", approved=what, hash=whole)
+    if approved is not None:
+        covered, everybody = len(approved.consents.covered), len(approved.consents.verdicts)
+        talk.say(
+            f"The consent of {covered} of {everybody} masters covers it; nothing of the others is used, or charged.",
+            f"장인 {everybody}명 중 {covered}명이 동의함. 나머지 사람의 기록은 쓰지 않고 예산도 쓰지 않습니다.",
+        )
     if approved is not None and approved.reservation.left_out:
         count = approved.reservation.left_out
         talk.say(
@@ -424,8 +431,9 @@ def _stands(running: "Running", talk: Talk) -> None:
         raise typer.Exit(1)
 
 
-def _campaign(campaign: "Campaign") -> dict[str, object]:
+def _campaign(campaign: "Campaign", folder: Path) -> dict[str, object]:
     plan = campaign.plan
+    covered, masters = _consents(campaign, folder)
     return {
         "hash": campaign.hash,
         "campaign": plan.campaign,
@@ -442,8 +450,20 @@ def _campaign(campaign: "Campaign") -> dict[str, object]:
         "secure_aggregation": plan.privacy.secure_aggregation,
         "purposes": list(plan.governance.purposes),
         "prohibited": list(plan.governance.prohibited),
+        "consents": f"{covered}/{masters}",
         **({} if campaign.obstacle is None else {"obstacle": campaign.obstacle.code}),
     }
+
+
+def _consents(campaign: "Campaign", folder: Path) -> tuple[int, int]:
+    """How many masters of the plan's records allow it, and of how many; nobody where there are no such records."""
+    from jangin.client.desk import consented
+
+    try:
+        found = consented(folder, campaign.plan)
+    except JanginError:
+        return 0, 0
+    return len(found.covered), len(found.verdicts)
 
 
 _STATES = {

@@ -13,7 +13,7 @@ from enum import StrEnum
 from math import isinf
 from typing import Final
 
-from jangin.client.desk import reserve
+from jangin.client.desk import consented, reserve
 from jangin.client.gate import records_for
 from jangin.client.spending import Price, allowed
 from jangin.client.state import SiteFolder
@@ -230,6 +230,7 @@ class Foreseen(Document):
         known: how many of them were in a campaign before.
         left_out: ids of episodes that have too little budget for it.
         doubles: ids of episodes that stay out because another one has the same content.
+        unconsented: ids of episodes whose masters do not allow it.
         foresights: of each kind of unit in each reading.
     """
 
@@ -239,6 +240,7 @@ class Foreseen(Document):
     known: int
     left_out: tuple[str, ...]
     doubles: tuple[str, ...]
+    unconsented: tuple[str, ...]
     foresights: tuple[Foresight, ...]
 
 
@@ -315,7 +317,7 @@ def foresee(folder: SiteFolder, plan: TrainingPlan, price: Price, now: datetime)
 
     Raises:
         PrivacyError: JG-privacy-020..024, 028 and 031, it would not be granted; 025..027, the ledger itself.
-        SiteError: JG-site-304 no site here, 320 no validated records; 101..103 its key.
+        SiteError: JG-site-304 no site here, 320 no validated records, 350..356 no consent; 101..103 its key.
     """
     settings = folder.settings()
     _, manifest = records_for(plan, settings, folder.path)
@@ -334,8 +336,10 @@ def foresee(folder: SiteFolder, plan: TrainingPlan, price: Price, now: datetime)
                 sides = [_balance(ledger, unit, reading, side.get(key, 0.0)) for side in (before[unit, reading], after)]
                 foresights.append(Foresight(unit=unit, before=sides[0], after=sides[1]))
         charged = ledger.episodes(plan.hash)
-        taking = set(allowed(plan.privacy.unit, manifest, ledger.units(plan.hash), charged))
-    others = {episode: digest for unit in manifest.train for episode, digest in manifest.contents[unit].items()}
+        ours = manifest.of(consented(folder.path, plan, clock=lambda: now).covered)
+        taking = set(allowed(plan.privacy.unit, ours, ledger.units(plan.hash), charged))
+    others = {episode: digest for unit in ours.train for episode, digest in ours.contents[unit].items()}
+    everything = [episode for unit in manifest.train for episode in manifest.contents[unit]]
     out = sorted((one, bytes.fromhex(digest) in charged) for one, digest in others.items() if one not in taking)
     return Foreseen(
         hash=plan.hash,
@@ -344,6 +348,7 @@ def foresee(folder: SiteFolder, plan: TrainingPlan, price: Price, now: datetime)
         known=reservation.known,
         left_out=tuple(one for one, double in out if not double),
         doubles=tuple(one for one, double in out if double),
+        unconsented=tuple(sorted(one for one in everything if one not in others)),
         foresights=tuple(foresights),
     )
 

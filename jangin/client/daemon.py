@@ -303,6 +303,7 @@ class Daemon:
             self._abstain(incoming, error, session)
             return
         journal.move(*place, Task.TRAINING, now)
+        journal.take_part(*place, wire.kind, cleared.masters, now)
         self._last_work = time.monotonic()
         until = received + _WORKING_SHARE * cleared.deadline_s
         vector = None if wire.vector is None else wire.vector.astype(np.float32, copy=False)
@@ -313,6 +314,7 @@ class Daemon:
             campaign=wire.campaign,
             records=cleared.records,
             episodes=cleared.episodes,
+            masters=cleared.masters.keys(),
             cost=cleared.cost,
             own=own,
             kind=wire.kind,

@@ -16,6 +16,7 @@ from math import isfinite
 from pathlib import Path
 
 from jangin.client.api import CampaignOffer, Offer, SiteApi
+from jangin.client.consent import Coverage, coverage, use_of
 from jangin.client.door import Door
 from jangin.client.gate import plan_of, records_for
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings, limits_for
@@ -47,6 +48,7 @@ __all__ = [
     "approve",
     "campaigns",
     "commitment",
+    "consented",
     "decline",
     "doubts",
     "enroll",
@@ -108,10 +110,11 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Approved:
-    """A campaign that was said yes to, and what the ledger reserved for it."""
+    """A campaign that was said yes to, what the ledger reserved for it, and whose consent covers it."""
 
     campaign: Campaign
     reservation: Reservation
+    consents: Coverage
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,8 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
 
     Raises:
         SiteError: JG-site-316, neither a plan nor a roster on offer has this hash; JG-site-343, a short hash that does
-            not name one plan that was shown here; 320, no validated records; and as `campaigns`.
+            not name one plan that was shown here; 320, no validated records; 350..356, no master's consent covers it;
+            and as `campaigns`.
         PrivacyError: JG-privacy-020..024 and 031, the ledger does not grant it; 025..028, the ledger itself.
         SumError: JG-sum-006, -012 or -015, its secure sums could never be begun here; nothing is reserved then.
         LinkError: JG-site-201, 202 or 207; the yes is kept and sent by approving again.
@@ -243,12 +247,26 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         campaign = _named(hash_, known)
         if campaign.obstacle is not None:
             raise campaign.obstacle
+        consents = consented(path, campaign.plan, clock=clock)
         reservation = reserve(campaign.plan, price, folder, ledger, clock())
         approval = journal.approval(campaign.hash) or _sign(folder, campaign.hash, clock())
         journal.approve(campaign.hash, approval, clock())
         api.commit(commitment(folder, ledger, clock()))
         api.approve(approval)
-    return Approved(campaign, reservation)
+    return Approved(campaign, reservation, consents)
+
+
+def consented(path: Path, plan: TrainingPlan, *, clock: Clock = now_utc) -> Coverage:
+    """Which masters of the plan's records allow what it asks.
+
+    Raises:
+        SiteError: JG-site-304 no site here, 305 the index of consents, 320 no validated records; 101..103 its key.
+        DataError: JG-data-062..065 and 071, a model line that is not installed, or does not fit.
+    """
+    folder = SiteFolder(path)
+    settings = folder.settings()
+    masters = set(records_for(plan, settings, path)[1].masters.values())
+    return coverage(path, settings, folder.identity().public_text, use_of(plan), masters, clock())
 
 
 def decline(path: Path, hash_: str, *, clock: Clock = now_utc) -> str:
@@ -456,12 +474,17 @@ def _check_ledger(envelope: bytes, folder: SiteFolder, ledger: Ledger) -> None:
 def reserve(plan: TrainingPlan, price: Price, folder: SiteFolder, ledger: Ledger, now: datetime) -> Reservation:
     """Reserve the whole of a campaign for this site's records, by the budgets of site.yaml.
 
+    Nobody pays for what he did not allow: whose consent does not cover the plan now has no part in it.
+
     Raises:
         PrivacyError: JG-privacy-020..024, 028 and 031, the ledger does not grant it. SiteError: JG-site-320, no
-            validated records.
+            validated records; 350..356, no master's consent covers it.
     """
     settings = folder.settings()
     records, manifest = records_for(plan, settings, folder.path)
+    consents = consented(folder.path, plan, clock=lambda: now)
+    consents.require()
+    manifest = manifest.of(consents.covered)
     limits = settings.privacy
     ledger.grant([block.budget for block in limits.budgets], now)
     asked = wish(plan, price(plan), manifest, records, limits)

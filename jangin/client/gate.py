@@ -1,4 +1,6 @@
-"""The gate: what must hold before any record is opened. It reads signatures, settings, card.yaml and manifest.json.
+"""The gate: what must hold before any record is opened.
+
+It reads signatures, settings, card.yaml, manifest.json, and the consents of those whose records these are.
 
 `clear` judges an order, `admit` a later step of a secure sum, for which the plan has to hold as it did for its order.
 
@@ -24,6 +26,7 @@
 | 328 | it evaluates a round that was evaluated already, or while the campaign's last order is in the worker | `local` |
 | 317 | it collects an update that is not kept here | `local` |
 | 320 | there are no validated records of its process here | `local` |
+| 350..356 | nobody of those who worked there allows this use (`consent.Verdict`) | `local` |
 | 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
 | 319 | its round is spent, and no answer was kept | `local` |
 | 323 | more rounds were begun today than this site allows | `local` |
@@ -37,6 +40,7 @@ that began the sum that is open.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,6 +49,7 @@ from typing import Final
 
 import numpy as np
 
+from jangin.client.consent import coverage, use_of
 from jangin.client.limits import Conditions
 from jangin.client.limits import check as check_limits
 from jangin.client.settings import SiteSettings
@@ -138,6 +143,7 @@ class Cleared:
         records: the folder to train on.
         episodes: those that may take part, by their ids, each with the digest of its content; those of the hold-out for
             an evaluation, and of the training side for anything else.
+        masters: whose these are, by their pseudonyms, each with how many; each of them allows this use.
         cost: what was reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         again: whether it is to be answered with what was kept.
         joining: the secure sum that it begins, or, where it comes again, that is open; None: the answer is in clear.
@@ -150,6 +156,7 @@ class Cleared:
     hold: bool
     records: Path
     episodes: Mapping[str, str] = field(repr=False)
+    masters: Mapping[str, int] = field(repr=False)
     cost: Cost | None
     again: bool
     joining: Joining | None
@@ -189,19 +196,30 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     if not known:
         check_limits(standing.settings.limits, standing.conditions, now)
     records, manifest = records_for(plan, standing.settings, standing.folder)
+    consents = coverage(
+        standing.folder, standing.settings, standing.identity, use_of(plan), set(manifest.masters.values()), now
+    )
+    consents.require()
     account = _reserved(standing.account, plan)
     charged = joining is not None or known or evaluates  # an evaluation with the opening, a sum by its own number
     if not charged and account.state(order.round) is not State.RESERVED:
         raise SiteError("JG-site-319", campaign=plan.campaign, round=order.round)
-    episodes = allowed(plan.privacy.unit, manifest, standing.units, standing.episodes, held_out=evaluates)
+    unit, charged_units, charged_episodes = plan.privacy.unit, standing.units, standing.episodes
+    ours = manifest.of(consents.covered)
+    episodes = allowed(unit, ours, charged_units, charged_episodes, held_out=evaluates)
     if not episodes and not evaluates:  # an empty hold-out gives an empty sum, and nobody learns of it
+        if allowed(unit, manifest, charged_units, charged_episodes):
+            raise consents.refusal
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
     most = standing.settings.limits.rounds_a_day
     if not known and standing.begun >= most:
         raise SiteError("JG-site-323", count=standing.begun, most=most)
     cost = account.reservation.cost
     deadline_s = min(deadline_s, plan.sites.deadline_s)
-    return Cleared(plan, signed.payload, digest, deadline_s, order.hold, records, episodes, cost, again, joining)
+    masters = Counter(manifest.masters[episode] for episode in episodes)
+    return Cleared(
+        plan, signed.payload, digest, deadline_s, order.hold, records, episodes, masters, cost, again, joining
+    )
 
 
 def admit(wire: Wire, standing: Standing, now: datetime) -> tuple[Step, bytes]:
@@ -396,4 +414,6 @@ def _checked(folder: Path, plan: TrainingPlan) -> Manifest:
         raise DataError("JG-data-071", where=str(folder), wanted=plan.process, found=card.process)
     if plan.privacy.unit is Unit.MASTER and manifest.unit != "master":
         raise DataError("JG-data-083", where=str(folder))
+    if not manifest.masters:
+        raise DataError("JG-data-004", where=str(folder))
     return manifest

@@ -19,6 +19,7 @@ from jangin.errors import SumError
 from jangin.privacy.accounts import Budget
 from jangin.privacy.releases import Reading, Unit
 from jangin.privacy.secure_sum.policy import Policy
+from jangin.trust.envelope import IdentityText
 from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
@@ -57,9 +58,12 @@ class SiteBlock(Document):
 
     Attributes:
         id: its name on the roster.
+        labour_council_key: the labour side's public key, an OpenSSH line; where there is one, no consent counts that
+            it has not signed.
     """
 
     id: Annotated[str, Field(pattern=SITE_ID)]
+    labour_council_key: IdentityText | None = None
 
 
 class ServerBlock(Document):

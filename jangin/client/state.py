@@ -5,6 +5,7 @@
     site.sqlite     approvals, tasks, egress, sums updates/           each campaign's last replies, for a second asking
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
     own/            parameters that stay here, encrypted under keys/storage, a file a campaign
+    consent/        grants and revocations, signed         consent.sqlite     their index (consent.py)
 
 The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk
 before it leaves, so that one round is never trained twice once something of it has left.
@@ -35,7 +36,19 @@ from jangin.privacy.ledger import Ledger
 from jangin.trust.chain import Trust
 from jangin.trust.keys import Identity, NodeKey, write_private
 
-__all__ = ["MOVES", "Database", "Departure", "Journal", "Kept", "Move", "Pause", "SiteFolder", "Task", "write_whole"]
+__all__ = [
+    "MOVES",
+    "Database",
+    "Departure",
+    "Journal",
+    "Kept",
+    "Move",
+    "Part",
+    "Pause",
+    "SiteFolder",
+    "Task",
+    "write_whole",
+]
 
 
 class Task(StrEnum):
@@ -83,6 +96,11 @@ CREATE TABLE IF NOT EXISTS egress (
 CREATE TABLE IF NOT EXISTS pause (
     number INTEGER PRIMARY KEY CHECK (number = 1), since TEXT NOT NULL, until TEXT
 ) STRICT;
+CREATE TABLE IF NOT EXISTS parts (
+    number INTEGER PRIMARY KEY, time TEXT NOT NULL, campaign TEXT NOT NULL, round INTEGER NOT NULL,
+    kind TEXT NOT NULL, master TEXT NOT NULL, episodes INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS parts_by_master ON parts (master);
 """
 
 
@@ -103,6 +121,25 @@ class Move:
     round: int
     state: Task
     code: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of one master's records the worker was given for one order.
+
+    Attributes:
+        time: when.
+        campaign: the plan's hash.
+        round: of the campaign.
+        kind: of the order.
+        episodes: how many.
+    """
+
+    time: datetime
+    campaign: str
+    round: int
+    kind: str
+    episodes: int
 
 
 @dataclass(frozen=True)
@@ -285,6 +322,28 @@ class Journal(Database):
         rows = self._do("SELECT time, campaign, round, state, code FROM tasks ORDER BY number DESC LIMIT ?", last)
         return [Move(datetime.fromisoformat(time), c, r, Task(state), code) for time, c, r, state, code in rows[::-1]]
 
+    def left(self, campaign: str) -> set[int]:
+        """The rounds of a campaign for which something left, or was ready to leave: a crash may hide that it did."""
+        rows = self._do(
+            "SELECT DISTINCT round FROM tasks WHERE campaign = ? AND state IN ('trained', 'sent')", campaign
+        )
+        return {row[0] for row in rows}
+
+    def take_part(self, campaign: str, round: int, kind: str, episodes: Mapping[str, int], now: datetime) -> None:  # noqa: A002
+        """Remember whose episodes, and how many of each master's, the worker is given for an order."""
+        for master, count in episodes.items():
+            self._do(
+                "INSERT INTO parts (time, campaign, round, kind, master, episodes) VALUES (?, ?, ?, ?, ?, ?)",
+                *(_text(now), campaign, round, kind, master, count),
+            )
+
+    def parts(self, master: str) -> list[Part]:
+        """What of a master's records was used, the oldest first."""
+        rows = self._do(
+            "SELECT time, campaign, round, kind, episodes FROM parts WHERE master = ? ORDER BY number", master
+        )
+        return [Part(datetime.fromisoformat(time), c, r, kind, count) for time, c, r, kind, count in rows]
+
     def log(self, departure: Departure) -> None:
         """Add a line to the egress log."""
         self._do(
@@ -418,6 +477,16 @@ class SiteFolder:
     def database_file(self) -> Path:
         """site.sqlite."""
         return self.path / "site.sqlite"
+
+    @property
+    def consent_folder(self) -> Path:
+        """The signed grants and revocations."""
+        return self.path / "consent"
+
+    @property
+    def consent_index(self) -> Path:
+        """Which grants there are."""
+        return self.path / "consent.sqlite"
 
     def make(self, settings: SiteSettings, identity: Identity, node_key: NodeKey) -> None:
         """Make the folder, readable by its owner alone.

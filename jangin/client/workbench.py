@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,7 @@ class Job:
         records: the validated folder.
         episodes: those that may take part, by their ids, each with the digest of its content; of the hold-out for an
             evaluation.
+        masters: whose they may be, by their pseudonyms.
         cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         own: parameters that the site keeps for itself, as the last round left them, or None.
         kind: `scale`, `train` or `evaluate`.
@@ -63,6 +64,7 @@ class Job:
     campaign: str
     records: Path
     episodes: Mapping[str, str] = field(repr=False)
+    masters: Collection[str] = field(repr=False)
     cost: Cost | None
     own: bytes | None = field(repr=False)
     kind: str
@@ -286,6 +288,7 @@ def _request(job: Job) -> dict[str, object]:
         "campaign": job.campaign,
         "records": str(job.records),
         "episodes": job.episodes,
+        "masters": sorted(job.masters),
         "cost": cost_form(job.cost),
         "own": job.own,
         "kind": job.kind,

@@ -1,12 +1,13 @@
 """The worker: a process that trains. `python -m jangin.client.worker THREADS`, spoken to in frames.
 
-A request is {site, plan, campaign, records, episodes, cost, own, kind, round, body, vector}; the answer is {body,
-vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's model, or
-{failed} with a code or an exception's name and nothing of what it says. To {kind: rehearse} the answer is {rehearsed}.
+A request is {site, plan, campaign, records, episodes, masters, cost, own, kind, round, body, vector}; the answer is
+{body, vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's
+model, or {failed} with a code or an exception's name and nothing of what it says. To {kind: rehearse} the answer is
+{rehearsed}.
 
-The law: it opens nothing but the records it is told of, the hold-out for evaluations alone, releases nothing but what
-was reserved, goes on from what it is told that the site keeps and not from a training that was forgotten, talks to
-nobody but the light process, and ends with it.
+The law: it opens nothing but the records it is told of, the hold-out for evaluations alone, trains on nobody of whom it
+was not told, releases nothing but what was reserved, goes on from what it is told that the site keeps and not from a
+training that was forgotten, talks to nobody but the light process, and ends with it.
 """
 
 import os
@@ -28,7 +29,7 @@ from jangin.client.rehearsal import rehearse
 from jangin.client.workbench import REHEARSE
 from jangin.codec import cbor
 from jangin.codec.document import parse
-from jangin.errors import JanginError, PrivacyError
+from jangin.errors import JanginError, PrivacyError, SiteError
 from jangin.models.lines import ModelLine, cut, read_line
 from jangin.plan.messages import Kind, Order, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
@@ -170,6 +171,13 @@ def _told(request: Mapping[str, Any]) -> tuple[TrainingPlan, Recipe, ModelLine, 
     return plan, recipe, line, records
 
 
+def _allowed(request: Mapping[str, Any], view: EpisodeView) -> EpisodeView:
+    """The view, if by the records themselves its episodes are of masters who allow this use."""
+    if set(view.episodes["master"].to_pylist()) - set(request["masters"]):
+        raise SiteError("JG-site-357", campaign=request["campaign"])
+    return view
+
+
 def _cut(plan: TrainingPlan, line: ModelLine, view: EpisodeView) -> Examples:
     """The examples of one side, by the plan's unit."""
     unit: SplitUnit = "master" if plan.privacy.unit is Unit.MASTER else "episode"
@@ -180,14 +188,14 @@ def _open_held_out(request: Mapping[str, Any]) -> _Judging:
     """A campaign's model and this site's hold-out for it."""
     plan, recipe, line, records = _told(request)
     episodes = list(request["episodes"])
-    held_out = _cut(plan, line, records.holdout(episodes)) if episodes else recipe.nobody()
+    held_out = _cut(plan, line, _allowed(request, records.holdout(episodes))) if episodes else recipe.nobody()
     return _Judging(recipe, Evaluator(request["site"], held_out, recipe), request["episodes"])
 
 
 def _open(request: Mapping[str, Any]) -> _Campaign:
     """A campaign's model and this site's training records for it."""
     plan, recipe, line, records = _told(request)
-    train = _cut(plan, line, records.train(list(request["episodes"])))
+    train = _cut(plan, line, _allowed(request, records.train(list(request["episodes"]))))
     learner = recipe.learner()
     encoding = recipe.encoding if recipe.summing else None
     site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed, encoding=encoding)

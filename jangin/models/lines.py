@@ -37,6 +37,7 @@ __all__ = [
     "StreamInput",
     "Target",
     "Task",
+    "columns_read",
     "cut",
     "input_names",
     "input_range",
@@ -191,6 +192,18 @@ def _installed(name: str) -> ModelLine:
         line = read(path, ModelLine)
     _windows(line)
     return line
+
+
+def columns_read(line: ModelLine, process: Process) -> tuple[str, ...]:
+    """What a line reads of an episode: `stream.channel` and `<group>.<field>`, targets among them, each once.
+
+    Raises:
+        DataError: JG-data-063..065 and 071, the line does not fit the process.
+    """
+    targets = [target.column for target in line.targets]
+    for column in targets:
+        _field(line, column, process)
+    return tuple(dict.fromkeys([*(source.column for source in _sources(line, process)), *targets]))
 
 
 def input_names(line: ModelLine, process: Process) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from jangin.codec.document import Document, read
 from jangin.errors import PlanError
 from jangin.models.spec import ModelSpec
 from jangin.plan.blocks import PrivacyBlock, StrategyBlock, check_delta
+from jangin.records.purposes import NEVER, Purpose
 
 __all__ = ["FEWEST_EVALUATING", "Evaluation", "TrainingPlan", "read_plan"]
 
@@ -110,16 +111,23 @@ class ReleaseRule(Document):
 
 
 class Governance(Document):
-    """What the model is for, and what it is never for."""
+    """What the model is for, and what it is never for.
 
-    purposes: Annotated[tuple[str, ...], Field(min_length=1)]
+    Attributes:
+        purposes: all of them have to be in a master's consent.
+        prohibited: uses by name; those of `NEVER` are always among them.
+        release: who gets the model.
+    """
+
+    purposes: Annotated[tuple[Purpose, ...], Field(min_length=1)]
     prohibited: tuple[str, ...]
     release: ReleaseRule
 
     @model_validator(mode="after")
     def _never_a_yardstick(self) -> "Governance":
-        if "worker_evaluation" not in self.prohibited:
-            raise ValueError("prohibited must name worker_evaluation: no model of ours is a yardstick")
+        lacking = sorted(NEVER - set(self.prohibited))
+        if lacking:
+            raise PlanError("JG-plan-055", where="governance.prohibited", uses=lacking)
         return self
 
 
@@ -212,6 +220,7 @@ def read_plan(path: Path) -> TrainingPlan:
     Raises:
         PlanError: JG-plan-001..006 for the document, JG-plan-020 for a delta that protects nobody; JG-plan-032 for
             shares of noise without secure aggregation, JG-plan-034 for more sites than are invited to a sum;
-            JG-plan-040 for a metric that is no mean over units, JG-plan-041 for an evaluation of too few sites.
+            JG-plan-040 for a metric that is no mean over units, JG-plan-041 for an evaluation of too few sites;
+            JG-plan-055 for a use that has to be prohibited and is not.
     """
     return read(path, TrainingPlan)

@@ -4,6 +4,7 @@ The law: what is drawn is the unit, never an example. Drawing examples and clipp
 epsilon several times too small (Poisson sampling as analysed by Mironov et al. 2019, arXiv 1908.10530).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,31 @@ class UnitIndex:
         self._rows = np.argsort(units, kind="stable")
         _, self._starts, self._sizes = np.unique(units[self._rows], return_index=True, return_counts=True)
 
+    @classmethod
+    def side_by_side(cls, indices: Sequence["UnitIndex"]) -> "UnitIndex":
+        """The units of several sites as one index, whose examples stand one site after another; none of them meet.
+
+        Each unit is drawn by itself, so a draw of the whole is an independent draw of each site.
+        """
+        whole, before = cls(np.empty(0, np.int64)), np.cumsum([0, *(one.examples for one in indices)])
+        shifted = list(zip(indices, before.tolist(), strict=False))
+        whole._rows = np.concatenate([one._rows + first for one, first in shifted])
+        whole._starts = np.concatenate([one._starts + first for one, first in shifted])
+        whole._sizes = np.concatenate([one._sizes for one in indices])
+        return whole
+
     def __len__(self) -> int:
         return len(self._sizes)
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self._rows)
+
+    @property
+    def most(self) -> int:
+        """The largest number of examples of a unit."""
+        return int(self._sizes.max(initial=0))
 
     def draw(self, probability: float, windows: int, random: SecureRandom) -> Draw:
         """Take each unit with `probability`, and of each at most `windows` examples, all equally likely.

@@ -168,6 +168,7 @@ def validate(
             unit=unit,
             train=split.train,
             holdout=split.holdout,
+            masters=dict(zip(_words(table["episode_id"]), _words(table["master"]), strict=True)),
         )
         unchanged = earlier is not None and earlier.contents and earlier.files == digests
         held = earlier.contents if earlier and unchanged else _contents(folder, card, manifest)
@@ -314,6 +315,12 @@ def _known(digests: Mapping[str, str], earlier: Manifest | None) -> frozenset[st
     if earlier is None or earlier.tool_version != __version__ or earlier.files.get(CARD_FILE) != digests[CARD_FILE]:
         return frozenset()
     return frozenset(name for name, digest in digests.items() if earlier.files.get(name) == digest)
+
+
+def _words(column: pa.ChunkedArray) -> list[str]:
+    """The ids of a column, which has passed."""
+    words: list[str] = column.cast(pa.string()).to_pylist()
+    return words
 
 
 def _table(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@ key, the plant's own tag names) are not described in it.
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -70,6 +71,7 @@ class Manifest(Document):
         train: ids of the units to train on.
         holdout: ids of the units set aside, none of them in `train`.
         contents: what each unit of both sides holds.
+        masters: of each episode by its id, the pseudonym of its master.
     """
 
     schema_version: Literal[1]
@@ -80,6 +82,7 @@ class Manifest(Document):
     train: tuple[str, ...]
     holdout: tuple[str, ...]
     contents: Contents = Field(default_factory=dict)
+    masters: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
@@ -92,6 +95,19 @@ class Manifest(Document):
     def split(self) -> Split:
         """Both sides."""
         return Split(self.train, self.holdout)
+
+    def of(self, masters: Collection[str]) -> "Manifest":
+        """The part of it that is these masters' alone; content that is also somebody else's is not in it."""
+        ours = {episode for episode, master in self.masters.items() if master in masters}
+        everything = [held for of_unit in self.contents.values() for held in of_unit.items()]
+        others = {digest for episode, digest in everything if episode not in ours}
+        contents = {
+            unit: {episode: digest for episode, digest in held.items() if digest not in others}
+            for unit, held in self.contents.items()
+        }
+        train, holdout = (tuple(unit for unit in side if contents.get(unit)) for side in (self.train, self.holdout))
+        held = {unit: episodes for unit, episodes in contents.items() if episodes}
+        return self.model_copy(update={"contents": held, "train": train, "holdout": holdout})
 
     def read(self, folder: Path, name: str) -> bytes:
         """The bytes of a described file, which are those that were validated.

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from jangin.client import desk
+from jangin.client import consent, desk
 from jangin.client.settings import BudgetBlock, PrivacyLimits
 from jangin.errors import SimulationError
 from jangin.plan.training_plan import TrainingPlan
@@ -33,6 +33,7 @@ from jangin.server.campaigns import CampaignStatus
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.training.price import price
+from jangin.trust.consents import EVERYTHING
 from jangin.trust.keys import Identity
 from jangin.trust.staff import Role
 
@@ -108,9 +109,12 @@ def run_on_loopback(
         _wait(state.address.exists, [server], _START_SECONDS, still_wanted)
         url = f"https://{state.address.read_text().strip()}"
 
-        # Sites join: keys of their own, a one-time token each, a roster that two people sign.
+        # Sites join: keys of their own, what their masters allow, a one-time token each, a roster that two people sign.
         for name, site in sites.items():
             desk.init(site, name, plan.process, records[name], _limits(plan, cost))
+            masters = consent.masters_of(site, plan.process)
+            tomorrow = _now().date() + timedelta(days=1)
+            consent.grant(site, masters, plan.governance.purposes, [EVERYTHING], tomorrow, clock=_now)
             if plan.privacy.sums_only:
                 _demand(site, demo_policy(len(sites)))
         tokens = {name: members.invite(name, _now()) for name in sites}

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from jangin.simulation.run_folder import RunFolder
 from jangin.simulation.sequential import SequentialExchange
 from jangin.simulation.setting import Setting, prepare
 from jangin.simulation.stacked import StackedExchange
-from jangin.simulation.sums import SummingSites, Way
 from jangin.simulation.unfinished import Stand, Unfinished, fingerprint, versions
 from jangin.strategies import Strategy
 from jangin.strategies import build as build_strategy
@@ -38,6 +37,9 @@ from jangin.training.recipe import Recipe
 from jangin.training.scaling import Scaling
 from jangin.training.site import Site
 
+if TYPE_CHECKING:
+    from jangin.simulation.sums import Way
+
 __all__ = ["simulate"]
 
 
@@ -47,13 +49,13 @@ def _flower(*arguments: Any) -> Exchange:
     return FlowerExchange(*arguments)
 
 
-def _through_flower(answer: Way, partitions: int) -> Way:
+def _through_flower(answer: "Way", partitions: int) -> "Way":
     from jangin.simulation.flower import through_flower
 
     return through_flower(answer, partitions)
 
 
-def _in_process(answer: Way, partitions: int) -> Way:
+def _in_process(answer: "Way", partitions: int) -> "Way":
     return answer
 
 
@@ -62,7 +64,7 @@ _ENGINES: Mapping[str, Callable[..., Exchange]] = {
     "sequential": SequentialExchange,
     "flower": _flower,
 }
-_WAYS: Mapping[str, Callable[[Way, int], Way]] = {
+_WAYS: "Mapping[str, Callable[[Way, int], Way]]" = {
     "stacked": _in_process,
     "sequential": _in_process,
     "flower": _through_flower,
@@ -248,6 +250,8 @@ def _asking(
     """How orders are answered: as secure sums where the plan wants them, else by the engine's exchange."""
     privacy, experiment = setting.experiment.privacy, setting.experiment
     if privacy.sums_only:
+        from jangin.simulation.sums import SummingSites  # what it sends are Flower's messages, a second to load
+
         campaign, through = experiment.digest("simulation"), _WAYS[setting.engine]
         return SummingSites(recipe, sites, strategy, privacy, campaign, through).gather
     if workers is None:
@@ -257,6 +261,8 @@ def _asking(
     columns = len(recipe.public_scaling().center)
 
     def ask(order: Order) -> tuple[RoundRecord, Gathered]:
+        if isinstance(exchange, StackedExchange) and exchange.stacks(order) and strategy.consumes == "sum":
+            return exchange.total(order)
         parameters, _ = strategy.local.parts(order.vector)
         encoding = recipe.encoding(order.kind, len(parameters) or 1 + 2 * columns)
         single = order.kind is Kind.TRAIN and strategy.consumes == "updates"

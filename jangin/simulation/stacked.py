@@ -1,33 +1,39 @@
 """Engine `stacked`: sites are data in one process, and several of them train in one batched step.
 
-The law: batches are those of training/draws.py for each site, seed and round, and replies come in site order: the
-result is that of the engine `sequential` up to rounding, and the same to the bit for one seed and number of threads.
+The law: batches are those of training/draws.py for each site, seed and round, and what groups give is put together in
+site order: the result is that of the engine `sequential` up to rounding, and without a mechanism the same to the bit
+for one seed. Under mechanism M1 draws and noise are secret and fresh, as everywhere, and each site has its own.
 
 A group is as many sites as keep their parameters, and what a batch adds to them, within `_VALUES_IN_CACHE` float32
 values, so that a step finds in the cache what the step before left there; with more sites it reads memory, with
 fewer each product pays for its call. Groups share no state: each thread trains groups of its own.
 
-What is not trained in a stack (moments, mechanisms, vectors of a sum in the ring, steps with control variates) is
-answered site by site.
+What is not trained in a stack is answered site by site: moments, vectors of a sum in the ring, mechanisms M2 and M3,
+steps with control variates, and M1 where the model is not affine maps with ReLU between or a unit may give several rows
+to a draw.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import LocalDpSgd
+from jangin.privacy.sampling import UnitIndex
+from jangin.server.rounds import RoundRecord
 from jangin.simulation.sequential import SequentialExchange
 from jangin.strategies import Strategy
+from jangin.strategies.base import Gathered
 from jangin.training.site import Site
-from jangin.training.stack import parts_of, stacked_step
+from jangin.training.stack import parts_of, private_stacked_step, stacked_step
 
 __all__ = ["StackedExchange"]
 
@@ -35,8 +41,10 @@ _VALUES_IN_CACHE = 2**20
 _MOST_SITES = 64
 _VALUES_AT_ONCE = 2**20  # of inputs, that are laid out ahead of the steps that read them
 
+Group = Sequence[Site]
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Inputs (sites, rows, ...), targets and weights (sites, rows) of one step."""
+"""Inputs (sites, rows, ...), targets, and of each row, (sites, rows), its weight or whether it is there."""
+Given = TypeVar("Given")
 
 
 class StackedExchange(SequentialExchange):
@@ -46,118 +54,183 @@ class StackedExchange(SequentialExchange):
         """Take the sites, all of one learner, in the order in which they will answer."""
         super().__init__(sites, block, strategy)
         learner = sites[0].learner
-        own_way = learner.mechanism is not None or self._rule.control
-        self._stacks = not own_way and not any(site.sums for site in sites)
         self._layout = learner.model.layout
-        if self._stacks:
-            self._step = stacked_step(learner.model.module, learner.task)
+        self._mechanism: LocalDpSgd | None = None
+        self._stacks = not (self._rule.control or any(site.sums for site in sites))
+        match learner.mechanism:
+            case None:
+                self._step = stacked_step(learner.model.module, learner.task)
+            case LocalDpSgd() as mechanism:
+                self._mechanism = mechanism
+                single = mechanism.windows == 1 or all(site.units.most == 1 for site in sites)
+                self._private_step = private_stacked_step(learner.model.module, learner.task, mechanism)
+                self._stacks = self._stacks and single and self._private_step is not None
+            case _:
+                self._stacks = False
 
     def pull(self) -> Iterator[Reply]:
         """Train and answer, group by group."""
-        if not (self._stacks and self._pending and self._pending[0][1].kind is Kind.TRAIN):
+        if not (self._pending and self.stacks(self._pending[0][1])):
             yield from super().pull()
             return
         sites, order = [site for site, _ in self._pending], self._pending[0][1]
         self._pending = []
-        size = self._sites_at_once(sites[0].examples(order)[0][0].numel())
-        yield from self._in_threads([sites[first : first + size] for first in range(0, len(sites), size)], order)
 
-    def _sites_at_once(self, features: int) -> int:
-        values = self._layout.size + self._block.batch * features
-        return max(1, min(_MOST_SITES, _VALUES_IN_CACHE // values))
+        def replies(group: Group, parts: Sequence[Tensor]) -> list[Reply]:
+            anchors = self._anchors(order, parts)
+            updates = torch.cat([(part - anchor).flatten(1) for part, anchor in anchors], dim=1).numpy()
+            return [Reply(site.name, update) for site, update in zip(group, updates, strict=True)]
 
-    def _in_threads(self, groups: Sequence[Sequence[Site]], order: Order) -> Iterator[Reply]:
-        """Every group's replies, in order; as many groups at a time as torch has threads."""
+        for some in self._trained(sites, order, replies):
+            yield from some
+
+    def stacks(self, order: Order) -> bool:
+        """Whether sites carry out an order together."""
+        return self._stacks and order.kind is Kind.TRAIN
+
+    def total(self, order: Order) -> tuple[RoundRecord, Gathered]:
+        """What `gather` (server/rounds.py) makes of all replies, without making them: the sum of updates, (d,).
+
+        Every parameter is added up in float64, in site order within a group and group by group, and what the sites
+        were given is taken from it once.
+        """
+
+        def summed(group: Group, parts: Sequence[Tensor]) -> Tensor:
+            shared = [part.flatten(1) for part, _ in self._anchors(order, parts)]
+            return torch.cat([part.sum(dim=0, dtype=torch.float64) for part in shared])
+
+        total = torch.zeros(len(order.vector), dtype=torch.float64)
+        for some in self._trained(list(self._sites.values()), order, summed):
+            total += some
+        total -= len(self._sites) * torch.tensor(order.vector, dtype=torch.float64)
+        return RoundRecord(order.round, tuple(self._sites), {}, ()), total.numpy()
+
+    def _trained(self, sites: Group, order: Order, give: Callable[[Group, Sequence[Tensor]], Given]) -> Iterator[Given]:
+        """What `give` makes of every group and its parameters after its steps, in order.
+
+        As many groups train at a time as torch has threads, each in a room that the next one overwrites.
+        """
+        # All are scaled before the first group trains: what stays beside what goes would leave the heap full of holes.
+        features = max(site.examples(order)[0][0].numel() for site in sites)
         whole = torch.get_num_threads()
+        fitting = max(1, _VALUES_IN_CACHE // (self._layout.size + self._block.batch * features))
+        size = min(fitting, _MOST_SITES, -(-len(sites) // whole))
+        groups = [sites[first : first + size] for first in range(0, len(sites), size)]
         threads = min(whole, len(groups))
         rooms: SimpleQueue[Tensor] = SimpleQueue()
         for _ in range(threads):
             rooms.put(torch.empty(len(groups[0]) * self._layout.size))
 
-        def replies(group: Sequence[Site]) -> list[Reply]:
+        def given(group: Group) -> Given:
             room = rooms.get()
             try:
-                return list(self._trained(group, order, room))
+                parts = parts_of(self._layout, room, len(group))
+                self._train(group, order, parts)
+                return give(group, parts)
             finally:
                 rooms.put(room)
 
-        if threads == 1:
-            room = rooms.get()
-            for group in groups:
-                yield from self._trained(group, order, room)
-            return
         torch.set_num_threads(1)  # of a group; a new thread takes it over
         try:
+            if threads == 1:
+                yield from map(given, groups)
+                return
             with ThreadPoolExecutor(threads) as pool:
-                ahead: deque[Future[list[Reply]]] = deque()
+                ahead: deque[Future[Given]] = deque()
                 for group in groups:
-                    ahead.append(pool.submit(replies, group))
+                    ahead.append(pool.submit(given, group))
                     if len(ahead) > threads:
-                        yield from ahead.popleft().result()
+                        yield ahead.popleft().result()
                 while ahead:
-                    yield from ahead.popleft().result()
+                    yield ahead.popleft().result()
         finally:
             torch.set_num_threads(whole)
 
-    def _trained(self, sites: Sequence[Site], order: Order, room: Tensor) -> Iterator[Reply]:
-        """The replies of one group, after its steps, in a `room` of parameters that it may overwrite."""
-        parts = parts_of(self._layout, room, len(sites))
+    def _anchors(self, order: Order, parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Every shared part with the order's values for it, (*shape)."""
         shared = [part for part, entry in zip(parts, self._layout.entries, strict=True) if entry.shared]
         values = torch.split(torch.tensor(order.vector), [part[0].numel() for part in shared])
-        anchors = [anchor.view(part.shape[1:]) for part, anchor in zip(shared, values, strict=True)]
-        pairs = list(zip(shared, anchors, strict=True))
+        return [(part, anchor.view(part.shape[1:])) for part, anchor in zip(shared, values, strict=True)]
+
+    def _train(self, sites: Group, order: Order, parts: Sequence[Tensor]) -> None:
+        """Leave in `parts`, which may hold anything, the parameters of one group after its steps."""
+        anchors = self._anchors(order, parts)
+        penalty, lr = self._rule.penalty_gradient, self._block.lr
 
         # 1. Where they begin: at the order, and at what is their own.
-        own = self._rule.keeps or len(shared) < len(parts)
+        own = self._rule.keeps or len(anchors) < len(parts)
+        starts: Sequence[Tensor] | None = None
         if own:
-            starts = np.stack([site.begin(order.vector, self._rule) for site in sites])
+            begun = np.stack([site.begin(order.vector, self._rule) for site in sites])
             sizes = [entry.size for entry in self._layout.entries]
-            for part, start in zip(parts, torch.split(torch.from_numpy(starts), sizes, dim=1), strict=True):
+            for part, start in zip(parts, torch.split(torch.from_numpy(begun), sizes, dim=1), strict=True):
                 part.copy_(start.view(part.shape))
-        else:
-            for part, anchor in pairs:
+        elif penalty or self._mechanism:
+            for part, anchor in anchors:
                 part.copy_(anchor)
+        else:
+            starts = [anchor for _, anchor in anchors]
 
         # 2. Their steps, each from one point: the pull is that of the parameters before it.
-        penalty, lr = self._rule.penalty_gradient, self._block.lr
-        for inputs, targets, weights in self._batches(sites, order):
-            pulls = [penalty(part, anchor) for part, anchor in pairs] if penalty else []
-            self._step(parts, inputs, targets, weights, lr)
-            for part, pull in zip(shared, pulls, strict=False):
+        random = SecureRandom() if self._mechanism else None
+        for inputs, targets, weights in self._draws(sites, order, random) if random else self._batches(sites, order):
+            pulls = [penalty(part, anchor) for part, anchor in anchors] if penalty else []
+            if random and self._private_step:
+                self._private_step(parts, inputs, targets, weights, lr, random)
+            else:
+                self._step(parts, inputs, targets, weights, lr, starts)
+            starts = None
+            for (part, _), pull in zip(anchors, pulls, strict=False):
                 part.sub_(pull, alpha=lr)
 
-        # 3. What they keep, and what they send.
+        # 3. What they keep.
         if own:
             for site, vector in zip(sites, torch.cat([part.flatten(1) for part in parts], dim=1), strict=True):
                 site.keep(vector.numpy())
-        for part, anchor in pairs:
-            part.sub_(anchor)
-        for site, update in zip(sites, zip(*(part.flatten(1) for part in shared), strict=True), strict=True):
-            yield Reply(site.name, torch.cat(update).numpy())
 
-    def _batches(self, sites: Sequence[Site], order: Order) -> Iterator[Batch]:
+    def _batches(self, sites: Group, order: Order) -> Iterator[Batch]:
         """Every step's batch; a site with fewer rows than others repeats one of its own, which weighs 0."""
         data = [site.examples(order) for site in sites]
-        draws = [site.batches(order, self._block) for site in sites]
-        rows = [min(self._block.batch, len(inputs)) for inputs, _ in data]
-        most = max(rows)
-        weights = torch.zeros(len(sites), most)
-        for number, count in enumerate(rows):
-            weights[number, :count] = 1 / count
+        drawn = [site.batches(order, self._block) for site in sites]
+        steps, most = self._block.local_steps, max(one.shape[1] for one in drawn)
+        index = np.zeros((len(sites), steps, most), np.intp)
+        shares = np.zeros((len(sites), most), np.float32)
+        for number, one in enumerate(drawn):
+            index[number, :, : one.shape[1]] = one
+            shares[number, : one.shape[1]] = 1 / one.shape[1]
+        weights = torch.from_numpy(shares)
         ahead = max(1, _VALUES_AT_ONCE // (weights.numel() * data[0][0][0].numel()))
-        for first in range(0, self._block.local_steps, ahead):
-            steps = min(ahead, self._block.local_steps - first)
-            index = [_widened(list(islice(draw, steps)), most) for draw in draws]
+        for first in range(0, steps, ahead):
+            rows = torch.from_numpy(index[:, first : first + ahead]).flatten(1)
             inputs, targets = (
-                torch.stack([own[kind][drawn] for own, drawn in zip(data, index, strict=True)], dim=1)
-                for kind in range(2)
+                torch.stack([own.index_select(0, some) for own, some in zip(kind, rows, strict=True)])
+                .view(len(sites), -1, most, *kind[0].shape[1:])
+                .transpose(0, 1)
+                .contiguous()
+                for kind in zip(*data, strict=True)
             )
-            for step in range(steps):
-                yield inputs[step], targets[step], weights
+            for x, y in zip(inputs, targets, strict=True):
+                yield x, y, weights
 
+    def _draws(self, sites: Group, order: Order, random: SecureRandom) -> Iterator[Batch]:
+        """Every step's secret draw: of all units of the group, each by itself, so that sites' draws are independent.
 
-def _widened(drawn: list[NDArray[np.intp]], rows: int) -> Tensor:
-    """The row numbers of several steps with row 0 after them, (steps, rows)."""
-    index = np.zeros((len(drawn), rows), np.intp)
-    index[:, : len(drawn[0])] = drawn
-    return torch.from_numpy(index)
+        In places that no drawn row takes stands the site's first row.
+        """
+        mechanism = self._mechanism
+        if mechanism is None:
+            raise ValueError("Expected mechanism M1.")
+        inputs, targets = (torch.cat(kind) for kind in zip(*(site.examples(order) for site in sites), strict=True))
+        counts = np.array([site.units.examples for site in sites])
+        firsts = np.cumsum(counts) - counts
+        units = UnitIndex.side_by_side([site.units for site in sites])
+        for _ in range(self._block.local_steps):
+            drawn = units.draw(mechanism.steps.sampling_probability, mechanism.windows, random).rows
+            site = np.searchsorted(firsts, drawn, side="right") - 1
+            taken = np.bincount(site, minlength=len(sites))
+            place = np.arange(len(drawn)) - np.repeat(np.cumsum(taken) - taken, taken)
+            rows = np.repeat(firsts[:, None], max(1, taken.max()), axis=1)
+            there = np.zeros(rows.shape, np.bool_)
+            rows[site, place], there[site, place] = drawn, True
+            index = torch.from_numpy(rows)
+            yield inputs[index], targets[index], torch.from_numpy(there)

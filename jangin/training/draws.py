@@ -4,7 +4,6 @@ With differential privacy draws are secret and fresh (privacy/sampling.py) and n
 """
 
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 __all__ = ["seeded_batches"]
 
 
-def seeded_batches(examples: int, batch: int, steps: int, *key: object) -> Iterator[NDArray[np.intp]]:
-    """`steps` batches of row numbers: permutations of all rows, cut and renewed as they run out.
+def seeded_batches(examples: int, batch: int, steps: int, *key: object) -> NDArray[np.intp]:
+    """Row numbers of every step's batch, (steps, rows): permutations of all rows, one after another, cut to batches.
 
     Args:
         examples: number of rows, >= 1.
@@ -24,9 +23,5 @@ def seeded_batches(examples: int, batch: int, steps: int, *key: object) -> Itera
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     stream = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16])))
     batch = min(batch, examples)
-    order = np.empty(0, np.intp)
-    for _ in range(steps):
-        if len(order) < batch:
-            order = np.concatenate([order, stream.permutation(examples)])
-        yield order[:batch]
-        order = order[batch:]
+    orders = [stream.permutation(examples) for _ in range(max(1, -(-steps * batch // examples)))]
+    return np.concatenate(orders)[: steps * batch].reshape(steps, batch)

@@ -4,7 +4,7 @@ The law: what an answer carries is an update, or moments, and nothing else; with
 where vectors are added up in secret they leave as a contribution to a sum and in no other form.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -57,7 +57,7 @@ class Site:
             self._masters = [np.flatnonzero(train.units == master) for master in masters]
         self.name, self._encoding = name, encoding
         self.learner, self._train, self._seed = learner, train, seed
-        self._units = UnitIndex(train.units)
+        self.units = UnitIndex(train.units)
         self._random = SecureRandom() if learner.mechanism else None
         self._kept: Vector | None = None
         self._control: Vector | None = None
@@ -79,8 +79,8 @@ class Site:
             self.use(self.scaling.standardised(*order.scaling))
         return self._inputs, self._targets
 
-    def batches(self, order: Order, block: StrategyBlock) -> Iterator[NDArray[np.intp]]:
-        """The row numbers of every step of a round without a mechanism (training/draws.py)."""
+    def batches(self, order: Order, block: StrategyBlock) -> NDArray[np.intp]:
+        """The row numbers of every step of a round without a mechanism, (steps, rows) (training/draws.py)."""
         return seeded_batches(len(self._inputs), block.batch, block.local_steps, self._seed, self.name, order.round)
 
     def answer(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
@@ -185,7 +185,7 @@ class Site:
         if isinstance(mechanism, MasterSum):
             return master_sum(learner, mechanism.clip, order.vector, data, self._masters, block, rule, random)
         learner.model.load(order.vector)
-        return learner.clipped_sum(*data, self._units, random)
+        return learner.clipped_sum(*data, self.units, random)
 
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self.learner
@@ -196,7 +196,7 @@ class Site:
             gradients = learner.gradients(self._inputs, self._targets, self.batches(order, block))
         else:
             gradients = learner.private_gradients(
-                self._inputs, self._targets, self._units, block.local_steps, self._random
+                self._inputs, self._targets, self.units, block.local_steps, self._random
             )
         if lead is not None:  # its gradient is that of a linear term
             pull = torch.from_numpy(lead.copy())

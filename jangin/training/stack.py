@@ -14,14 +14,28 @@ from torch import Tensor, nn
 
 from jangin.models.layout import ParameterLayout
 from jangin.models.tasks import Task, row_losses
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.releases import LocalDpSgd
+from jangin.privacy.step.stack import MOST_ROWS, clip_rows
 
-__all__ = ["Step", "parts_of", "stacked_step"]
+__all__ = ["PrivateStep", "Step", "parts_of", "private_stacked_step", "stacked_step"]
+
+Maps = list[tuple[Tensor, Tensor]]
+"""Weight and bias of a model's affine maps: of every site, (sites, out, in) and (sites, out), or one for all."""
 
 
 class Step(Protocol):
     """One step of gradient descent of several sites."""
 
-    def __call__(self, parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, weights: Tensor, lr: float) -> None:
+    def __call__(
+        self,
+        parts: Sequence[Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        lr: float,
+        starts: Sequence[Tensor] | None = None,
+    ) -> None:
         """Take from every site's parameters `lr` times the gradient of its weighted sum of losses.
 
         Args:
@@ -30,6 +44,29 @@ class Step(Protocol):
             targets: (sites, rows, targets) or (sites, rows).
             weights: of the rows, (sites, rows); 0 where a site has fewer.
             lr: learning rate.
+            starts: one point where all sites stand, each (*shape,); what `parts` held is then lost. None: at `parts`.
+        """
+        ...
+
+
+class PrivateStep(Protocol):
+    """One private step of several sites."""
+
+    def __call__(
+        self, parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
+    ) -> None:
+        """Take from every site's parameters `lr` times a noised mean gradient of its own (mechanism M1).
+
+        Guarantee: for each site one of the mechanism's `steps.count` releases, fresh noise in every value.
+
+        Args:
+            parts: of the layout's entries, each (sites, *shape), contiguous; changed in place.
+            inputs: the rows that were drawn, one of each unit, (sites, rows, ...); which stand in empty places is all
+                the same.
+            targets: (sites, rows, targets) or (sites, rows).
+            there: which places are taken, bool (sites, rows).
+            lr: learning rate.
+            random: secret.
         """
         ...
 
@@ -43,6 +80,11 @@ def parts_of(layout: ParameterLayout, room: Tensor, sites: int) -> list[Tensor]:
 def stacked_step(module: nn.Module, task: Task) -> Step:
     """The step of `module`: batched products where it is affine maps with ReLU between, else torch.func."""
     return _affine_step(task) if _is_affine(module) else _func_step(module, task)
+
+
+def private_stacked_step(module: nn.Module, task: Task, mechanism: LocalDpSgd) -> PrivateStep | None:
+    """The private step of `module`, for units of one row each; None where it is not affine maps with ReLU between."""
+    return _private_affine_step(task, mechanism) if _is_affine(module) else None
 
 
 def _is_affine(module: nn.Module) -> bool:
@@ -62,23 +104,65 @@ def _affine_step(task: Task) -> Step:
     """Forward and backward by hand; a gradient goes straight into the parameters and is stored nowhere."""
 
     @torch.no_grad()
-    def step(parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, weights: Tensor, lr: float) -> None:
-        layers = list(zip(parts[::2], parts[1::2], strict=True))
-        reads = [inputs.flatten(start_dim=2)]
-        for weight, bias in layers[:-1]:
-            reads.append(torch.baddbmm(bias[:, None], reads[-1], weight.mT).relu_())
-        weight, bias = layers[-1]
-        outputs = torch.baddbmm(bias[:, None], reads[-1], weight.mT)
-        gradient = _output_gradient(task, outputs, targets).mul_(weights[:, :, None])
-        for depth in reversed(range(len(layers))):
-            weight, bias = layers[depth]
-            behind = torch.bmm(gradient, weight) if depth else gradient
-            weight.baddbmm_(gradient.mT, reads[depth], alpha=-lr)
-            bias.sub_(gradient.sum(dim=1), alpha=lr)
-            if depth:
-                gradient = torch.ops.aten.threshold_backward(behind, reads[depth], 0)
+    def step(
+        parts: Sequence[Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        lr: float,
+        starts: Sequence[Tensor] | None = None,
+    ) -> None:
+        stand = _maps(parts if starts is None else starts)
+        reads, gradients = _passes(stand, task, inputs, targets, weights)
+        for (weight, bias), (to_weight, to_bias), read, gradient in zip(
+            stand, _maps(parts), reads, gradients, strict=True
+        ):
+            torch.baddbmm(weight, gradient.mT, read, alpha=-lr, out=to_weight)
+            torch.sub(bias, gradient.sum(dim=1), alpha=lr, out=to_bias)
 
     return step
+
+
+def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
+    """As `_affine_step`, with clipped rows, the public divisor, and noise that goes straight into the parameters."""
+    deviation = mechanism.steps.noise_multiplier * mechanism.clip
+
+    @torch.no_grad()
+    def step(
+        parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
+    ) -> None:
+        rate, maps = lr / mechanism.divisor, _maps(parts)
+        reads, gradients = _passes(maps, task, inputs, targets)
+        clip_rows(reads, gradients, there, mechanism.clip)
+        for part in parts:  # before the sum: float32 parameters round what holds its noise already
+            random.add_gaussian(part.view(-1).numpy(), rate * deviation)
+        for (weight, bias), read, gradient in zip(maps, reads, gradients, strict=True):
+            if inputs.shape[1] <= MOST_ROWS:
+                weight.baddbmm_(gradient.mT, read, alpha=-rate)
+            else:
+                weight.sub_(torch.bmm(gradient.mT.double(), read.double()), alpha=rate)
+            bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate)
+
+    return step
+
+
+def _maps(parts: Sequence[Tensor]) -> Maps:
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _passes(
+    maps: Maps, task: Task, inputs: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What every map reads, (sites, rows, in), and the gradients of what it gives by the rows' weighted losses."""
+    reads = [inputs.flatten(start_dim=2)]
+    for weight, bias in maps[:-1]:
+        reads.append((reads[-1] @ weight.mT).add_(bias.unsqueeze(-2)).relu_())
+    weight, bias = maps[-1]
+    gradient = _output_gradient(task, (reads[-1] @ weight.mT).add_(bias.unsqueeze(-2)), targets)
+    gradients = [gradient if weights is None else gradient.mul_(weights[:, :, None])]
+    for (weight, _), read in zip(reversed(maps[1:]), reversed(reads[1:]), strict=True):
+        gradients.append(torch.ops.aten.threshold_backward(gradients[-1] @ weight, read, 0))
+    return reads, gradients[::-1]
 
 
 def _output_gradient(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -107,7 +191,16 @@ def _func_step(module: nn.Module, task: Task) -> Step:
 
     gradients: Callable[..., dict[str, Tensor]] = vmap(grad(loss))
 
-    def step(parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, weights: Tensor, lr: float) -> None:
+    def step(
+        parts: Sequence[Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        lr: float,
+        starts: Sequence[Tensor] | None = None,
+    ) -> None:
+        for part, start in zip(parts, starts or parts, strict=True):
+            part.copy_(start)
         with warnings.catch_warnings():
             # torch warns where it goes site by site: slower, and as right.
             warnings.simplefilter("ignore", UserWarning)

@@ -7,6 +7,7 @@
     roster         which sites belong, signed by an operator and an independent body
     approvals      plans, sites' approvals of them, stop orders
     commitments    what a site says its ledger has come to
+    consents       what a master let a site use, and that he took it back
     requests       what the signature of a site's request covers
     chain          a site's whole view: root → staff → roster → plan
 

@@ -58,6 +58,8 @@ class Kind(StrEnum):
     APPROVAL = "application/vnd.jangin.approval.v1+cbor"
     STOP = "application/vnd.jangin.stop.v1+cbor"
     COMMITMENT = "application/vnd.jangin.commitment.v1+cbor"
+    CONSENT = "application/vnd.jangin.consent.v1+cbor"
+    REVOCATION = "application/vnd.jangin.revocation.v1+cbor"
 
     @property
     def noun(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from consents import allow
 
 from jangin.client import desk
 from jangin.client.state import SiteFolder
@@ -33,7 +34,7 @@ PLAN: dict[str, Any] = {
     "privacy": {"epsilon": 4, "delta": 1e-5, "nominal_units": 50, "scaling_share": 0},
     "governance": {
         "purposes": ["skill_preservation"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
 }
@@ -49,6 +50,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, records: Path) -> Path:
     desk.init(tmp_path / "site", "site-0", PROCESS, records)
+    allow(tmp_path / "site")
     return tmp_path / "site"
 
 

@@ -21,7 +21,7 @@ PLAN: dict[str, Any] = {
     "privacy": PRIVACY,
     "governance": {
         "purposes": ["skill_preservation"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
 }

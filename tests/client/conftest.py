@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from consents import allow
 
 from jangin.client import desk
 from jangin.client.settings import PrivacyLimits
@@ -44,7 +45,7 @@ PLAN: dict[str, Any] = {
     "privacy": {"epsilon": "none"},
     "governance": {
         "purposes": ["research"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
     "seed": 3,
@@ -123,8 +124,9 @@ def made_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, made_records: Path) -> SiteFolder:
-    """A site that is made and not yet enrolled."""
+    """A site that is made and not yet enrolled; its masters allow everything."""
     desk.init(tmp_path / "site", "site-0", PROCESS, made_records, LIMITS)
+    allow(tmp_path / "site")
     return SiteFolder(tmp_path / "site")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from consents import allow
 from ledgers import EPISODES, MASTERS, NOON, Key, Memory, at, cost, keys, wish
 
 from jangin.client import accounts, desk
@@ -203,6 +204,7 @@ def private(plan: Plan, name: str, epsilon: float = 4.0) -> TrainingPlan:
 def careful(tmp_path: Path, made_records: Path) -> SiteFolder:
     """A site with the budgets of a new one."""
     desk.init(tmp_path / "careful", "site-0", PROCESS, made_records)
+    allow(tmp_path / "careful")
     return SiteFolder(tmp_path / "careful")
 
 
@@ -246,6 +248,7 @@ def test_of_one_content_one_is_foreseen_to_take_part(tmp_path: Path, made_record
     same = manifest.contents | {other: {other: manifest.contents[one][one]}}
     write_manifest(records, manifest.model_copy(update={"contents": same}))
     desk.init(tmp_path / "site-2", "site-0", PROCESS, records)
+    allow(tmp_path / "site-2")
     foreseen = accounts.foresee(SiteFolder(tmp_path / "site-2"), private(plan, "first"), priced, NOON)
     assert (foreseen.doubles, foreseen.left_out) == ((other,), ())
     assert foreseen.episodes == len(manifest.train) - 1
@@ -264,6 +267,7 @@ def test_what_would_be_refused_is_refused_by_the_same_code(
         budgets=tuple(BudgetBlock(unit=unit, secure_sum=8, coalition=50, delta=1e-5) for unit in ("episode", "master"))
     )
     desk.init(tmp_path / "masters", "site-0", PROCESS, made_records, both)
+    allow(tmp_path / "masters")
     assert code(private(plan, "first"), folder=SiteFolder(tmp_path / "masters")) == "JG-privacy-023"
     with careful.ledger() as ledger:
         desk.reserve(private(plan, "first"), priced, careful, ledger, NOON)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from consents import allow
 
 from jangin.client import desk
 from jangin.client.state import SiteFolder, Task
@@ -417,6 +418,7 @@ def test_names_paths_and_values_of_records_never_leave_and_are_never_logged(
     settings = enrolled.settings()
     block = settings.data[0].model_copy(update={"path": str(path)})
     enrolled.write_settings(settings.model_copy(update={"data": (block,)}))
+    allow(enrolled.path)
     rounds, broken = campaign(plan()), campaign(plan(campaign="later"))
     daemon = daemons(enrolled)
     wait(server.link.online)

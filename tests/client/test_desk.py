@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from consents import allow
 
 from jangin.client import desk
 from jangin.client.state import SiteFolder
@@ -251,8 +252,10 @@ def test_the_commands_say_it_in_one_line_of_json(
     enrolled = command("enroll", folder, *given)
     assert enrolled == {"ok": True, "status": "confirmed", "fingerprint": made["fingerprint"]}
     server.plans.append(ministry.signed(plan()))
+    allow(folder, masters=["S0-M00"])
     (listed,) = command("campaigns", folder)["campaigns"]
     assert (listed["hash"], listed["approved"], listed["epsilon"]) == (plan().hash, False, "none")
+    assert listed["consents"] == "1/2"
     assert command("approve", folder, plan().hash)["approved"] == "steel-2026-11"
     for lang, words in (
         ("en", ("left this site", "nothing yet")),

@@ -22,7 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jangin.cli.site import site as site_app
-from jangin.client import desk, service, workbench
+from jangin.client import consent, desk, service, workbench
 from jangin.client.doctor import checks, line, processes
 from jangin.client.doctor.checks import CHECKS, Check, Facts
 from jangin.client.doctor.findings import LANGUAGES, Finding, Said, State, words
@@ -376,6 +376,17 @@ def test_d14_records_that_nobody_validated(site: SiteFolder, tmp_path: Path, lan
 
 
 @Lang
+def test_d15_masters_who_take_their_consents_back(site: SiteFolder, lang: Language) -> None:
+    one, other = consent.masters_of(site.path, site.settings().data[0].process)
+    assert (look(facts_of(site), "D15").state, look(facts_of(site), "D15").value) == (State.OK, 2)
+    consent.revoke(site.path, one, clock=desk.now_utc)
+    half = look(facts_of(site), "D15")
+    assert (half.state, half.value, bool(half.mend[lang])) == (State.WARN, 1, True)
+    consent.revoke(site.path, other, clock=desk.now_utc)
+    shows_a_failure(look(facts_of(site), "D15"), lang, "jangin consent grant", "2")
+
+
+@Lang
 @pytest.mark.skipif(not processes.readable(), reason="there is no /proc to read here")
 def test_d17_a_service_that_stands_still_or_is_roots(
     site: SiteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lang: Language
@@ -461,7 +472,7 @@ def test_a_check_that_breaks_or_hangs_is_a_failure_and_not_the_end(site: SiteFol
 def test_before_enrolment_whatever_needs_a_server_is_skipped_and_says_why(site: SiteFolder) -> None:
     found = list(visit(facts_of(site), [check for check in CHECKS if check.id != "D13"]))
     skipped = {one.check for one in found if one.state is State.SKIPPED}
-    assert skipped - {"D01"} == {check.id for check in CHECKS if check.online} | {"D15", "D16"}
+    assert skipped - {"D01"} == {check.id for check in CHECKS if check.online} | {"D16"}
     assert not [one for one in found if one.state is State.FAIL]
     assert all("jangin site enroll" in one.what[lang] for one in found if one.check == "D05" for lang in LANGUAGES)
 
@@ -479,7 +490,7 @@ def test_an_enrolled_site_is_well_and_is_left_as_it_was(
     assert [sorted(one) for one in answer["checks"]] == [["id", "mend", "state", "value", "what"]] * 20
     found = {one["id"]: one["state"] for one in answer["checks"]}
     # The tests' own authority lives for two days, and no daemon runs.
-    assert {name for name, state in found.items() if state != "ok"} - {"D01"} == {"D11", "D15", "D16", "D17"}
+    assert {name for name, state in found.items() if state != "ok"} - {"D01"} == {"D11", "D16", "D17"}
     assert (found["D11"], found["D17"]) == ("warn", "warn")
     assert sorted(enrolled.path.rglob("*")) == before
     assert [what for what, _ in server.heard[heard:]] == ["campaigns"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ledgers import EPISODES, NOON, Key, Memory
 
-from jangin.client import desk
+from jangin.client import consent, desk
 from jangin.client.gate import Standing, clear
 from jangin.client.limits import Conditions
 from jangin.client.settings import PrivacyLimits
@@ -170,6 +170,15 @@ def test_a_hold_out_without_budget_is_left_out_and_nobody_learns_of_it(case: Any
     assert cleared.episodes == {}
 
 
+def test_a_hold_out_is_without_those_who_do_not_allow_it_and_nobody_learns_of_it(
+    case: Any, plan: Any, site: SiteFolder
+) -> None:
+    before = case(judge(plan(**JUDGED))).masters
+    gone = next(iter(before))
+    consent.revoke(site.path, gone, clock=desk.now_utc)
+    assert case(judge(plan(**JUDGED))).masters == {master: count for master, count in before.items() if master != gone}
+
+
 def request(plan: TrainingPlan, order: Order, records: Path, episodes: dict[str, str]) -> dict[str, Any]:
     return {
         "site": "site-0",
@@ -177,6 +186,7 @@ def request(plan: TrainingPlan, order: Order, records: Path, episodes: dict[str,
         "campaign": plan.hash,
         "records": str(records),
         "episodes": episodes,
+        "masters": sorted(set(open_validated(records)[1].masters.values())),
         "cost": cost_form(price(plan)),
         "own": None,
         "kind": order.kind.value,

@@ -258,7 +258,8 @@ def test_a_plan_that_leaves_a_promise_to_a_default_is_refused(
 @pytest.mark.parametrize(
     ("break_", "code"),
     [
-        (lambda tree: tree["governance"].update(prohibited=["export"]), "JG-plan-003"),
+        (lambda tree: tree["governance"].update(prohibited=["dismissal"]), "JG-plan-055"),
+        (lambda tree: tree["governance"].update(purposes=["profit"]), "JG-plan-003"),
         (lambda tree: tree.pop("privacy"), "JG-plan-002"),
         (lambda tree: tree.update(fab="code"), "JG-plan-001"),
         (lambda tree: tree["privacy"].update(epsilon=1.0, delta=0.5, nominal_units=10), "JG-plan-020"),
@@ -338,7 +339,16 @@ def test_a_plan_by_master_needs_a_hold_out_by_master(case: Case, ministry: Any) 
 
 
 def test_what_is_private_about_a_reason_stays_here() -> None:
-    for code in ("JG-site-314", "JG-site-320", "JG-site-322", "JG-site-101", "JG-data-005", "JG-privacy-005"):
+    for code in (
+        "JG-site-314",
+        "JG-site-320",
+        "JG-site-322",
+        "JG-site-350",
+        "JG-site-356",
+        "JG-site-101",
+        "JG-data-005",
+        "JG-privacy-005",
+    ):
         assert outward(code) == "local"
     for code in PUBLIC_CODES:
         assert outward(code) == code

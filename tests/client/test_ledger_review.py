@@ -138,6 +138,7 @@ def test_a_recording_that_was_taken_out_or_exchanged_since_the_gate_is_not_train
             "campaign": wanted.hash,
             "records": str(made_records),
             "episodes": episodes,
+            "masters": sorted(set(manifest.masters.values())),
             "cost": cost_form(price(wanted)),
             "own": None,
             "kind": "train",

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from consents import allow
 from peers import Peers, a_manifest, steps_until
 from typer.testing import CliRunner
 
@@ -174,6 +175,7 @@ def federation(
         folders, keys = {}, {}
         for name in NAMES[:real]:
             desk.init(tmp_path / name, name, "steel.bof_blow", made_records, LIMITS)
+            allow(tmp_path / name)
             folder = folders[name] = SiteFolder(tmp_path / name)
             settings = folder.settings()
             block = type(settings.secure_sum)(**policy)

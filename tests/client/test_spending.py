@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from consents import allow
 from ledgers import cost
 
 from jangin.client import desk
@@ -115,6 +116,7 @@ def test_recordings_ingested_anew_have_no_fresh_budget(
     first, second = offered("first-campaign"), offered("second-campaign")
     desk.approve(enrolled.path, first, half)
     ingested_anew(records)
+    allow(enrolled.path)
     manifest = open_validated(records)[1]
     assert not set(manifest.contents) & set(before.contents)
     held = {digest for unit in before.holdout for digest in before.contents[unit].values()}

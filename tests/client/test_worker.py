@@ -66,6 +66,7 @@ def ask(made_records: Path) -> Ask:
             campaign=plan.hash,
             records=records,
             episodes={name: manifest.contents[name][name] for name in manifest.train},
+            masters=set(manifest.masters.values()),
             cost=price(plan),
             own=None,
             kind=order.kind.value,

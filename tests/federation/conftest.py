@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from consents import allow
 from numpy.typing import NDArray
 from processes import uncovered
 from safetensors.numpy import load_file
@@ -64,7 +65,7 @@ PLAN: dict[str, Any] = {
     "privacy": {"epsilon": "none"},
     "governance": {
         "purposes": ["skill_preservation"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
     "seed": 3,
@@ -320,6 +321,7 @@ def built(
         url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in names}
         for name in names:
             desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
+            allow(federation.site(name).path)
             if demand is not None:
                 file = federation.site(name).path / "site.yaml"
                 file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"secure_sum": dict(demand)}))

@@ -33,7 +33,7 @@ def plan(**privacy: object) -> TrainingPlan:
         "privacy": {"secure_aggregation": "required", "nominal_units": 40, "c_max": 1, "cells": 3, **privacy},
         "governance": {
             "purposes": ["skill_preservation"],
-            "prohibited": ["worker_evaluation"],
+            "prohibited": ["worker_evaluation", "dismissal"],
             "release": {"recipients": "contributors", "export": "domestic_only"},
         },
     }

@@ -123,7 +123,7 @@ CHANGES: dict[str, object] = {
     "evaluate.bound": [0, 501],
     "evaluate.stop_if.metric": "rmse",
     "governance.purposes": ["safety"],
-    "governance.prohibited": ["worker_evaluation"],
+    "governance.prohibited": ["worker_evaluation", "dismissal", "reassignment"],
     "governance.release.recipients": "roster",
     "governance.release.export": "unrestricted",
 }
@@ -179,8 +179,14 @@ def test_a_plan_with_an_epsilon_says_how_many_units_are_public() -> None:
 
 
 def test_a_plan_that_would_let_workers_be_measured_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"JG-plan-003 .*governance.*worker_evaluation"):
-        plan(**{"governance.prohibited": ["dismissal"]})
+    for prohibited, lacks in ((["dismissal"], "worker_evaluation"), (["worker_evaluation"], "dismissal")):
+        with pytest.raises(PlanError, match=rf"JG-plan-055 governance.*prohibit {lacks} by name"):
+            plan(**{"governance.prohibited": prohibited})
+
+
+def test_a_purpose_is_one_of_the_words_in_which_masters_consent() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-003 .*purposes.*skill_preservation"):
+        plan(**{"governance.purposes": ["profit"]})
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from jangin.privacy.randomness import SecureRandom
 KEY = bytes(range(16))
 MANY = 200_000
 BLOCK = 16384
+SINGLE_BLOCK = 65536
 Tape = Callable[[object], SecureRandom]
 
 
@@ -72,6 +73,98 @@ def test_blocks_are_drawn_one_after_another() -> None:
     np.testing.assert_array_equal(values, np.concatenate([parts.gaussian(n) for n in (BLOCK, BLOCK, 5)]))
 
 
+def single(stream: SecureRandom, count: int, deviation: float = 1.0) -> NDArray[np.float32]:
+    values = np.zeros(count, np.float32)
+    stream.add_gaussian(values, deviation)
+    return values
+
+
+class Golden(SecureRandom):
+    """First these words of 32 bits, then words of 64 that are all zeros, or all ones."""
+
+    def __init__(self, words: list[int], later: int = 0) -> None:
+        super().__init__()
+        self._words, self._later = words, later
+
+    def _fill(self, room: bytearray, count: int) -> NDArray[np.uint64]:
+        words, self._words = self._words, []
+        if not words:
+            return np.full(count, self._later, np.uint64)
+        return np.array(words, np.uint32).view(np.uint64)[:count]
+
+
+def test_single_values_are_box_and_muller_of_half_as_many_bits() -> None:
+    source, again = SecureRandom(lambda count: KEY), SecureRandom(lambda count: KEY)
+    words = source.bits(3).view(np.uint32)
+    radii = [math.sqrt(-2 * math.log(int(word) / 2**32)) for word in words[:3]]
+    angles = words[3:].view(np.int32) * (math.pi / 2**31)
+    expected = [2.5 * r * wave(x) for wave in (math.cos, math.sin) for r, x in zip(radii, angles, strict=True)]
+    np.testing.assert_allclose(single(again, 6, 2.5), expected, rtol=2e-6, atol=1e-6)
+
+
+def test_single_values_are_standard_normal_and_halves_independent(tape: Tape) -> None:
+    values = single(tape("single"), MANY).astype(np.float64)
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs((values**power).mean() - moment) < 4 * math.sqrt(variance / MANY)
+    assert stats.kstest(values, "norm").pvalue > 1e-3
+    tails = [(abs(values) > limit).sum() for limit in (2, 3, 4)]
+    for found, limit in zip(tails, (2, 3, 4), strict=True):
+        expected = MANY * 2 * stats.norm.sf(limit)
+        assert abs(found - expected) < 4 * math.sqrt(expected)
+    half = SINGLE_BLOCK // 2  # cosines, then the sines of the same radii
+    one, other = values[:half], values[half:SINGLE_BLOCK]
+    for first, second in ((one, other), (one**2, other**2), (abs(one), other)):
+        assert abs(np.corrcoef(first, second)[0, 1]) < 4 / math.sqrt(half)
+
+
+@pytest.mark.parametrize(
+    ("word", "later", "radius"),
+    [
+        (0, 0, math.sqrt(2 * 86 * math.log(2))),
+        (0, 2**64 - 1, math.sqrt(2 * 32 * math.log(2))),
+        (2**16 - 1, 2**63, math.sqrt(2 * math.log(2**32 / (2**16 - 0.5)))),
+        (2**16, 0, math.sqrt(2 * 16 * math.log(2))),
+        (2**32 - 1, 0, math.sqrt(2 * 2.0**-32)),
+        (2**32 - 1, 2**64 - 1, math.sqrt(2 * 2.0**-86)),
+        (2**32 - 2**16, 0, math.sqrt(-2 * math.log1p(-(2.0**-16)))),
+    ],
+)
+def test_words_at_the_edges_take_more_bits_so_that_the_tail_is_whole(word: int, later: int, radius: float) -> None:
+    cosine, sine = single(Golden([word, 0], later), 2)
+    assert cosine == pytest.approx(radius, rel=1e-6, abs=0)
+    assert sine == 0
+    usual = single(Golden([word, 2**31, 2**31, 0], later), 3)
+    assert usual[0] == pytest.approx(-radius, rel=1e-6, abs=0)
+    assert usual[1] == pytest.approx(math.sqrt(2 * math.log(2)), rel=1e-6)
+
+
+def test_single_values_come_in_blocks_and_are_added() -> None:
+    whole, parts = SecureRandom(lambda count: KEY), SecureRandom(lambda count: KEY)
+    values = single(whole, SINGLE_BLOCK + 5)
+    np.testing.assert_array_equal(values, np.concatenate([single(parts, n) for n in (SINGLE_BLOCK, 5)]))
+    added = np.full(7, 3.0, np.float32)
+    SecureRandom(lambda count: KEY).add_gaussian(added, 1.0)
+    np.testing.assert_array_equal(added, 3.0 + single(SecureRandom(lambda count: KEY), 7))
+
+
+def test_a_single_deviation_is_never_rounded_down() -> None:
+    deviation = 1.0 + 2.0**-24 + 2.0**-30
+    found = single(SecureRandom(lambda count: KEY), 64, deviation)
+    exact = single(SecureRandom(lambda count: KEY), 64, 1.0).astype(np.float64) * deviation
+    assert abs(found).sum() >= abs(exact).sum()
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan"), float("inf"), 2.0**-101, 2.0**101])
+def test_a_single_deviation_out_of_reach_is_refused(deviation: float) -> None:
+    with pytest.raises(ValueError, match="deviation"):
+        single(SecureRandom(), 3, deviation)
+
+
+def test_noise_is_added_in_place_to_float32_alone() -> None:
+    with pytest.raises(ValueError, match="float32"):
+        SecureRandom().add_gaussian(np.zeros(3), 1.0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("deviation", [0.3, 3.0, 1e6])
 def test_rounded_values_are_the_rounded_normal_distribution(tape: Tape, deviation: float) -> None:
     values = tape("rounded").rounded_gaussian(MANY, deviation)
@@ -97,6 +190,7 @@ def test_any_number_of_values_can_be_asked_for(count: int) -> None:
     for draw in (stream.bits, stream.uniform, stream.gaussian):
         assert draw(count).shape == (count,)
     assert stream.gaussian(count).dtype == np.float64
+    assert np.count_nonzero(single(stream, count)) == count
 
 
 def test_two_streams_and_two_draws_never_share_values() -> None:

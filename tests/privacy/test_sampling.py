@@ -101,3 +101,18 @@ def test_an_index_counts_units_not_examples() -> None:
 def test_two_draws_differ() -> None:
     index, random = UnitIndex(np.arange(500)), SecureRandom()
     assert not np.array_equal(index.draw(0.5, 1, random).rows, index.draw(0.5, 1, random).rows)
+
+
+def test_units_side_by_side_are_drawn_as_each_by_itself(tape: Tape) -> None:
+    ones = [np.array([4, 4, 9]), np.array([9]), np.array([1, 4, 1, 4, 4])]
+    whole = UnitIndex.side_by_side([UnitIndex(one) for one in ones])
+    assert (len(whole), whole.examples, whole.most) == (5, 9, 3)
+    everything = whole.draw(1.0, 9, tape("all"))
+    named = np.concatenate([100 * site + one for site, one in enumerate(ones)])
+    for unit in range(5):
+        assert len(np.unique(named[everything.rows[everything.units == unit]])) == 1
+    assert sorted(everything.rows) == list(range(9))
+    draws, q, random = 3000, 0.3, tape("beside")
+    seen = np.stack([np.isin(np.unique(named), named[whole.draw(q, 1, random).rows]) for _ in range(draws)])
+    assert (abs(seen.mean(axis=0) - q) < 4 * sqrt(q * (1 - q) / draws)).all()
+    assert abs(np.corrcoef(seen.T) - np.eye(5)).max() < 4 / sqrt(draws)

@@ -163,7 +163,7 @@ def plan() -> Any:
             "privacy": {"epsilon": "none"},
             "governance": {
                 "purposes": ["skill_preservation"],
-                "prohibited": ["worker_evaluation"],
+                "prohibited": ["worker_evaluation", "dismissal"],
                 "release": {"recipients": "contributors", "export": "domestic_only"},
             },
         }

@@ -13,6 +13,8 @@ from jangin.models.layout import ParameterLayout
 from jangin.models.networks import build
 from jangin.models.spec import MlpSpec
 from jangin.models.tasks import Task, row_losses
+from jangin.privacy.randomness import SecureRandom
+from jangin.privacy.sampling import Draw, UnitIndex
 from jangin.simulation import stacked
 from jangin.simulation.stacked import StackedExchange
 from jangin.training.stack import parts_of, stacked_step
@@ -103,16 +105,68 @@ def test_batches_laid_out_in_pieces_are_the_same(write: Write, monkeypatch: pyte
     np.testing.assert_array_equal(simulate(file).parameters, one)
 
 
-def test_with_a_mechanism_every_site_answers_by_itself(
+@pytest.mark.parametrize(
+    ("strategy", "personal"), [("fedavg", []), ("fedavg", ["head"]), ("mrmtl", []), ("median", []), ("fedprox", [])]
+)
+def test_in_private_a_stack_learns_the_same_but_for_the_noise(
+    write: Write,
+    rows: Rows,
+    private: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    strategy: str,
+    personal: list[str],
+) -> None:
+    def nothing(self: SecureRandom, values: np.ndarray, deviation: float) -> None:
+        assert deviation > 0
+
+    monkeypatch.setattr(SecureRandom, "add_gaussian", nothing)
+    file = write(rows("regression", sizes=UNEVEN), private)  # 42 of at most 42 units: every unit is drawn
+    assert_equal_engines(
+        file, {"model": MLP | {"personal": personal}, "strategy": {"name": strategy} | STEPS | {"batch": 42}}
+    )
+
+
+def test_in_private_noise_is_fresh_and_draws_are_of_units_and_the_promise_is_the_same(
     write: Write, private: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("a step without noise")
+    file = write(sets=private)
+    asked: list[int] = []
+    draw = UnitIndex.draw
 
+    def drawn(self: UnitIndex, probability: float, windows: int, random: SecureRandom) -> Draw:
+        asked.append(len(self))
+        assert (probability, windows) == (1.0, 4)
+        return draw(self, probability, windows, random)
+
+    monkeypatch.setattr(UnitIndex, "draw", drawn)
+    one, other, alone = (simulate(file, engine=engine) for engine in ("stacked", "stacked", "sequential"))
+    assert asked == 2 * [108] * 6 + [30, 30, 36, 36, 42, 42] * 3
+    assert not np.intersect1d(one.parameters, other.parameters).size
+    assert one.privacy == alone.privacy
+
+
+@pytest.mark.parametrize("sets", [{"model": WAVES[0]}, {"data.unit": "set"}], ids=["gru", "units of two rows"])
+def test_in_private_what_has_no_stack_is_answered_site_by_site(
+    write: Write, rows: Rows, private: dict[str, Any], monkeypatch: pytest.MonkeyPatch, sets: dict[str, Any]
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("together")
+
+    shape = (2, 8) if "model" in sets else (3,)
+    arrays = rows("regression", shape)
+    file = write(arrays | {"unit": arrays["unit"] // 2 if shape == (3,) else arrays["unit"]}, private)
     monkeypatch.setattr(StackedExchange, "_trained", never)
-    assert simulate(write(sets=private), engine="stacked").privacy["epsilon"] <= 8
-    with pytest.raises(AssertionError, match="without noise"):
-        simulate(write(), engine="stacked")
+    assert simulate(file, sets=sets).metric["federated"] is not None
+    with pytest.raises(AssertionError, match="together"):
+        simulate(file, sets={"model": {"name": "linear"}, "data.unit": "row"})
+
+
+def test_a_total_is_the_sum_of_the_replies(write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(rows("regression", sizes=UNEVEN), {"model": MLP})
+    total = simulate(file)
+    monkeypatch.setattr(StackedExchange, "stacks", lambda self, order: False)
+    replies = simulate(file)
+    np.testing.assert_allclose(total.parameters, replies.parameters, rtol=1e-5, atol=1e-7)
 
 
 def test_a_step_moves_every_site_by_its_own_gradient_alone() -> None:

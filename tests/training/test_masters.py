@@ -250,4 +250,4 @@ def test_private_gradients_of_another_mechanism_are_refused() -> None:
     learner, rows = learner_of("linear"), records((CHANNELS,))
     data = torch.from_numpy(rows.inputs), torch.from_numpy(np.asarray(rows.targets))
     with pytest.raises(ValueError, match="M1"):
-        next(learner.private_gradients(*data, site(rows)._units, 1, Still()))
+        next(learner.private_gradients(*data, site(rows).units, 1, Still()))

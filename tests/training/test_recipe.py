@@ -22,7 +22,7 @@ PLAN = {
     "privacy": {"epsilon": 8, "delta": 1e-5, "nominal_units": 480},
     "governance": {
         "purposes": ["safety"],
-        "prohibited": ["worker_evaluation"],
+        "prohibited": ["worker_evaluation", "dismissal"],
         "release": {"recipients": "contributors", "export": "domestic_only"},
     },
 }

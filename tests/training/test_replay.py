@@ -54,6 +54,9 @@ class Still(SecureRandom):
     def gaussian(self, count: int) -> NDArray[np.float64]:
         return np.zeros(count)
 
+    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        pass
+
 
 @pytest.fixture
 def still(private: LocalDpSgd) -> LocalDpSgd:
@@ -136,8 +139,8 @@ class Taped(Still):
     def __init__(self) -> None:
         self._tape = np.random.default_rng(2)
 
-    def gaussian(self, count: int) -> NDArray[np.float64]:
-        return self._tape.normal(size=count)
+    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values += (deviation * self._tape.normal(size=len(values))).astype(np.float32)
 
 
 def replayed(

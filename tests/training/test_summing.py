@@ -72,6 +72,9 @@ class Tape(SecureRandom):
     def gaussian(self, count: int) -> NDArray[np.float64]:
         return self._normal.normal(size=count) * self._noise
 
+    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values += (deviation * self.gaussian(len(values))).astype(np.float32)
+
 
 def records(shape: tuple[int, ...], loud: float = 1.0) -> Examples:
     """Thirteen units of one to three examples; unit 3 is `loud` times as large as the others."""

@@ -81,7 +81,7 @@ def test_the_hash_that_is_signed_is_the_training_plans_own(federation: Any, staf
             "privacy": {"epsilon": "none"},
             "governance": {
                 "purposes": ["safety"],
-                "prohibited": ["worker_evaluation"],
+                "prohibited": ["worker_evaluation", "dismissal"],
                 "release": {"recipients": "contributors", "export": "domestic_only"},
             },
         }

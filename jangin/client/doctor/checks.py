@@ -25,6 +25,7 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
+from jangin.client.consent import Verdict, looked_at, masters_of
 from jangin.client.desk import open_api
 from jangin.client.doctor import line, processes
 from jangin.client.doctor.findings import Said, State, word
@@ -378,9 +379,20 @@ def _data(facts: Facts) -> Said:
     )
 
 
-def _consents(_: Facts) -> Said:
-    """D15: the seam for consent: its index says here who has granted what."""
-    return Said(State.SKIPPED, "no_index")
+def _consents(facts: Facts) -> Said:
+    """D15: each master of the records has a consent that holds today, whatever it is for."""
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    for entry in looked_at(facts.folder.path, clock=facts.clock):
+        one = entry.process, entry.master
+        verdicts[one] = max(entry.verdict, verdicts.get(one, Verdict.NONE))
+    known = {
+        (block.process, master)
+        for block in facts.settings.data
+        for master in masters_of(facts.folder.path, block.process)
+    }
+    granted = sum(verdicts.get(one) is Verdict.COVERED for one in known)
+    state = State.OK if granted == len(known) else State.WARN if granted else State.FAIL
+    return Said(state, "all" if state is State.OK else "some", granted, granted=granted, masters=len(known))
 
 
 def _windows(facts: Facts) -> Said:
