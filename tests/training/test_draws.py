@@ -47,3 +47,7 @@ def test_every_example_is_used_once_a_permutation(examples: int, batch: int, pas
 @given(examples=st.integers(1, 30), batch=st.integers(1, 40), steps=st.integers(0, 5))
 def test_batches_have_their_size_or_are_everything(examples: int, batch: int, steps: int) -> None:
     assert [len(rows) for rows in drawn(examples, batch, steps, "size")] == [min(batch, examples)] * steps
+
+
+def test_of_no_rows_every_batch_is_empty() -> None:
+    assert seeded_batches(0, 4, 3, "nobody").shape == (3, 0)
