@@ -21,12 +21,14 @@ def assignments(items: Sequence[str], option: str = "--set") -> dict[str, str]:
     """The keys and values of an option that is repeated.
 
     Raises:
-        PlanError: JG-plan-003, one without a key or a sign.
+        PlanError: JG-plan-003, one without a key or a sign, or a key that came before.
     """
     pairs = {}
     for item in items:
         key, sign, value = item.partition("=")
         if not sign or not key:
             raise PlanError("JG-plan-003", where=option, value=item, problem="it is not of the form a.b=value")
+        if key in pairs:
+            raise PlanError("JG-plan-003", where=option, value=item, problem="the key is given twice")
         pairs[key] = value
     return pairs

@@ -88,7 +88,8 @@ def _kept_when_stopped(talk: Talk, out: Path | None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        if out is not None and (part := part_of(out)).exists():
+        parts = [] if out is None else [*out.glob(".*.part"), *([part_of(out)] if out.name else [])]
+        for part in filter(Path.exists, parts):
             talk.say(
                 f"the rounds until now are kept in {part}: the same command goes on from there",
                 f"지금까지의 라운드는 {part}에 있음: 같은 명령을 다시 실행하면 이어서 진행함",

@@ -401,7 +401,7 @@ def _judged(folder: SiteFolder, settings: SiteSettings, identity: str, row: _Row
     try:
         data = _grant_file(folder, row.hash).read_bytes()
         document, held = _opened(data, settings.site.id, identity, settings.site.labour_council_key)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return Verdict.ALTERED
     except SiteError as error:
         return Verdict.NOT_COUNTERSIGNED if error.code == _COUNTERSIGNATURE else Verdict.ALTERED

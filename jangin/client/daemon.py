@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from jangin.client.api import SiteApi
+from jangin.client.consent import coverage, use_of
 from jangin.client.desk import commitment, open_api, over, take
 from jangin.client.door import Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
@@ -34,6 +35,7 @@ from jangin.errors import JanginError, LinkError, PrivacyError, SiteError, SumEr
 from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Reply, Said, reply_body
+from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
 from jangin.privacy.secure_sum.site import Answer
@@ -323,9 +325,21 @@ class Daemon:
             vector=vector,
             summed=joining is not None,
         )
-        future = session.trainer.submit(lambda: self._bench.work(job, max(until - time.monotonic(), 0.0)))
+        future = session.trainer.submit(self._done, job, cleared.plan, until)
         future.add_done_callback(lambda _: self._bell.put(None))
         self._working[place] = _Work(incoming, cleared, future)
+
+    def _done(self, job: Job, plan: TrainingPlan, until: float) -> Done | Contribution:
+        """Have a job done, if all whose episodes it takes still allow it: it may have waited for another campaign's.
+
+        Raises:
+            SiteError: JG-site-350..356, somebody took it back meanwhile; as `Workbench.work`.
+        """
+        identity, asked = self._identity.public_text, set(job.masters)
+        held = coverage(self._folder.path, self._settings, identity, use_of(plan), asked, self._clock())
+        if held.covered != asked:
+            raise held.refusal
+        return self._bench.work(job, max(until - time.monotonic(), 0.0))
 
     def _ask(
         self, hook: Path, incoming: Incoming, key: tuple[str, int, str], received: float, session: "_Session"
@@ -401,6 +415,7 @@ class Daemon:
             noted=session.noted.last(wire.campaign),
             open=session.sums.manifest(wire.campaign),
             begun=session.journal.begun(self._clock() - _DAY),
+            took=session.journal.took_part(wire.campaign, wire.round),
             conditions=Conditions(session.journal.paused(self._clock()), shutil.disk_usage(self._folder.path).free),
         )
 
@@ -414,10 +429,7 @@ class Daemon:
             try:
                 done = work.future.result()
             except SiteError as error:
-                if work.cleared.joining is None and not work.evaluates:
-                    self._give_back(session.ledger, *place)
-                session.sums.end(place[0])
-                self._abstain(work.incoming, error, session)
+                self._fail(place, work, error, session)
                 continue
             session.ledger.refresh()
             account = session.ledger.accounts.get(place[0])
@@ -429,11 +441,25 @@ class Daemon:
                 self._advertise(place, work, done, session)
                 continue
             kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
-            self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
-            if done.own is not None:
-                self._folder.keep_own(place[0], done.own)
+            try:
+                self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
+                if done.own is not None:
+                    self._folder.keep_own(place[0], done.own)
+            except OSError as error:
+                problem = error.strerror or type(error).__name__
+                self._fail(
+                    place, work, SiteError("JG-site-342", where=str(self._folder.path), problem=problem), session
+                )
+                continue
             session.journal.move(*place, Task.TRAINED, self._clock())
             self._answer(work.incoming, work.cleared, kept, session)
+
+    def _fail(self, place: tuple[str, int], work: _Work, error: SiteError, session: "_Session") -> None:
+        """Abstain from what the worker could not finish, or this disk not keep; nothing of it leaves."""
+        if work.cleared.joining is None and not work.evaluates:
+            self._give_back(session.ledger, *place)
+        session.sums.end(place[0])
+        self._abstain(work.incoming, error, session)
 
     def _advertise(self, place: tuple[str, int], work: _Work, done: Contribution, session: "_Session") -> None:
         """Give what was trained to the open sum, and offer its keys."""

@@ -31,7 +31,10 @@ __all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
 
 PUBLIC_CODES: Final = frozenset(
     {f"JG-site-{number}" for number in (*range(110, 128), *range(306, 314))}
-    | {f"JG-plan-{number:03d}" for number in (1, 2, 3, 20, 21, 23, 26, 27, 31, 32, 33, 34, 35, 40, 41, 42, 55)}
+    | {
+        f"JG-plan-{number:03d}"
+        for number in (1, 2, 3, 20, 21, 23, 26, 27, 31, 32, 33, 34, 35, 40, 41, 42, 43, 46, 47, 55)
+    }
     | {f"JG-sum-{number:03d}" for number in (*range(1, 12), *range(13, 16), *range(21, 24))}
 )
 """Reasons to abstain that the server may know: plan, signature, staff, roster, model line, clock, approval, form, and

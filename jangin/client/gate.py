@@ -109,6 +109,7 @@ class Standing:
         open: the manifest of the campaign's secure sum that is open in this process, or None.
         begun: how many trainings of all campaigns were begun within the last day.
         conditions: how things stand for an order that is still to be begun.
+        took: pseudonyms of those whose recordings this round of the campaign was given here.
     """
 
     folder: Path
@@ -128,6 +129,7 @@ class Standing:
     open: SumManifest | None
     begun: int
     conditions: Conditions
+    took: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,8 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
         standing.folder, standing.settings, standing.identity, use_of(plan), set(manifest.masters.values()), now
     )
     consents.require()
+    if again and joining is None and not standing.took <= consents.covered:  # what was kept is of their recordings too
+        raise consents.refusal
     account = _reserved(standing.account, plan)
     charged = joining is not None or known or evaluates  # an evaluation with the opening, a sum by its own number
     if not charged and account.state(order.round) is not State.RESERVED:

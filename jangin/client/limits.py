@@ -25,6 +25,7 @@ __all__ = ["Conditions", "Paused", "ask", "check", "check_hook", "moment", "paus
 
 _MIB: Final = 2**20
 _HOOK_SECONDS: Final = 5.0
+_YEARS: Final = (1970, 9998)  # of a time that every zone can show
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _HOUR: Final = re.compile("([01][0-9]|2[0-3]):([0-5][0-9])")
 _WITHOUT_END: Final = "`jangin site resume`"
@@ -74,25 +75,30 @@ def check(limits: LimitsBlock, conditions: Conditions, now: datetime) -> None:
         raise SiteError("JG-site-386", free=free, floor=limits.disk_free_min)
 
 
-def check_hook(hook: Path) -> None:
-    """Whether nobody but its owner could have written the hook; it is not run.
+def check_hook(hook: Path) -> Path:
+    """The file behind the hook, if nobody but its owner could have put another in its place; it is not run.
 
     Raises:
-        SiteError: JG-site-384, it is missing or no program, or others may write to it or to its folder.
+        SiteError: JG-site-384, it is missing or no program, or others may write to it or to a folder on the way to it
+            (but for one of root's in which nobody may take what is another's, like /tmp).
     """
     try:
         file = hook.resolve(strict=True)
-        states = file.stat(), file.parent.stat()
-    except OSError as error:
-        raise SiteError("JG-site-384", where=str(hook), problem=error.strerror or type(error).__name__) from None
+        ways = [file, *file.parents, *hook.absolute().parents]
+        states = [path.stat() for path in ways]
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round
+        problem = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+        raise SiteError("JG-site-384", where=str(hook), problem=problem) from None
     if not stat.S_ISREG(states[0].st_mode) or not os.access(file, os.X_OK):
         raise SiteError("JG-site-384", where=str(hook), problem="it is no file that can be run")
     if os.name != "posix":
-        return
-    for path, state in zip((file, file.parent), states, strict=True):
+        return file
+    for path, state in zip(ways, states, strict=True):
         mode = stat.S_IMODE(state.st_mode)
-        if mode & _OTHERS_WRITE or state.st_uid not in (0, os.geteuid()):
+        shared = path != file and mode & stat.S_ISVTX and state.st_uid == 0
+        if (mode & _OTHERS_WRITE and not shared) or state.st_uid not in (0, os.geteuid()):
             raise SiteError("JG-site-384", where=str(path), problem=f"others may write to it (mode {mode:04o})")
+    return file
 
 
 def ask(hook: Path) -> None:
@@ -102,8 +108,7 @@ def ask(hook: Path) -> None:
         SiteError: JG-site-383, it says busy; 384, as `check_hook`; 385, it says nothing in time, and is ended with all
             that it started.
     """
-    check_hook(hook)
-    program = hook.resolve()
+    program = check_hook(hook)
     null = subprocess.DEVNULL
     try:
         asked = subprocess.Popen(  # noqa: S603 - the factory's own program, which only its owner can write
@@ -153,6 +158,8 @@ def moment(text: str, limits: LimitsBlock, now: datetime, where: str, *, ahead: 
         return _in_zone(typed + timedelta(days=days), limits)
     try:
         typed = datetime.fromisoformat(text)
+        if not _YEARS[0] <= typed.year <= _YEARS[1]:
+            raise ValueError(f"Expected a year of {_YEARS}.")
     except ValueError:
         raise SiteError("JG-site-388", where=where, text=text) from None
     return _in_zone(typed, limits) if typed.tzinfo is None else typed

@@ -337,6 +337,11 @@ class Journal(Database):
                 *(_text(now), campaign, round, kind, master, count),
             )
 
+    def took_part(self, campaign: str, round: int) -> frozenset[str]:  # noqa: A002
+        """Whose episodes the worker was given for a round."""
+        rows = self._do("SELECT DISTINCT master FROM parts WHERE campaign = ? AND round = ?", campaign, round)
+        return frozenset(row[0] for row in rows)
+
     def parts(self, master: str) -> list[Part]:
         """What of a master's records was used, the oldest first."""
         rows = self._do(

@@ -24,6 +24,7 @@ _ORDERS: Final[Sequence[int]] = [*range(2, 65), 80, 96, 128, 192, 256, 512, 1024
 _COARSE, _FINE = 1e-3, 1e-4
 _LARGEST_NOISE = 2.0**20
 _MOST_SECANTS = 6
+_FLATTEST = -0.01
 
 
 def epsilon_pld(releases: Sequence[GaussianRelease], delta: float, interval: float | None = None) -> float:
@@ -136,6 +137,8 @@ def _keeps(spent: Callable[[float], float], epsilon: float, noise: float, tolera
         here = log(noise), log(figure / epsilon)
         if step and here[1] != before[1]:
             slope = (here[1] - before[1]) / (here[0] - before[0])
+        if slope > _FLATTEST:  # what is beside it has spent nearly everything: a secant would lead anywhere
+            break
         beyond = tolerance / 3 if figure > epsilon else -tolerance / 3
         noise, before = exp(here[0] - here[1] / slope + beyond), here
         if not fails < noise < fits:

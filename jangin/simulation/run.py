@@ -190,6 +190,10 @@ def _one_seed(setting: Setting, seed: int, workers: Workers | None, unfinished: 
         scaling = recipe.learned_scaling(total, len(record.reported))
         stand = replace(stand, learnt=(scaling.mean, scaling.deviation))
 
+    if stand.learnt is not None:
+        for site in sites:
+            site.use(scaling)  # also where no order is left that would say so
+
     one_for_all = len(model.layout.shared) == model.layout.size
     keeps = strategy.local.remembers(model.layout)
 

@@ -20,7 +20,7 @@ from jangin.errors import SimulationError
 from jangin.privacy.statement import Statement
 from jangin.simulation.experiment import Experiment
 from jangin.simulation.result import Figures, Result, defined
-from jangin.simulation.unfinished import Unfinished
+from jangin.simulation.unfinished import Unfinished, readable
 
 __all__ = ["RunFolder", "part_of", "read_run"]
 
@@ -157,23 +157,28 @@ class RunFolder:
 
 
 def read_run(folder: Path) -> tuple[Figures, dict[str, Any]]:
-    """What a finished run folder says: its figures, and the line of `--format json`."""
+    """What a finished run folder says: its figures, and the line of `--format json`.
+
+    Raises:
+        SimulationError: JG-sim-035, files that are damaged.
+    """
     import pyarrow.parquet
 
-    line = json.loads((folder / "result.json").read_text())
-    sites, per_site = tuple(line.pop("sites")), line.pop("per_site")
-    line.pop("union")
-    figures = Figures(
-        metric=line["metric"],
-        std=line["std"],
-        better_off=line["better_off"],
-        privacy=line["privacy"],
-        sites=sites,
-        per_site={name: tuple(float("nan") if one is None else one for one in own) for name, own in per_site.items()},
-        rounds=tuple(pyarrow.parquet.read_table(folder / "history.parquet").to_pylist()),
-        seconds=line["seconds"],
-    )
-    return figures, line
+    with readable(folder / "result.json"):
+        line = json.loads((folder / "result.json").read_text())
+        sites, per_site = tuple(line.pop("sites")), line.pop("per_site")
+        line.pop("union")
+        own = {name: tuple(float("nan") if one is None else one for one in all_) for name, all_ in per_site.items()}
+        return Figures(
+            metric=line["metric"],
+            std=line["std"],
+            better_off=line["better_off"],
+            privacy=line["privacy"],
+            sites=sites,
+            per_site=own,
+            rounds=tuple(pyarrow.parquet.read_table(folder / "history.parquet").to_pylist()),
+            seconds=line["seconds"],
+        ), line
 
 
 def part_of(out: Path) -> Path:

@@ -13,6 +13,7 @@ steps with control variates, and M1 where the model is not affine maps with ReLU
 to a draw.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -132,19 +133,23 @@ class StackedExchange(SequentialExchange):
 
         torch.set_num_threads(1)  # of a group; a new thread takes it over
         try:
-            if threads == 1:
-                yield from map(given, groups)
-                return
-            with ThreadPoolExecutor(threads) as pool:
-                ahead: deque[Future[Given]] = deque()
-                for group in groups:
-                    ahead.append(pool.submit(given, group))
-                    if len(ahead) > threads:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
+            with warnings.catch_warnings():
+                # torch warns where it goes site by site: slower, and as right.
+                warnings.simplefilter("ignore", UserWarning)
+                yield from map(given, groups) if threads == 1 else self._abreast(given, groups, threads)
         finally:
             torch.set_num_threads(whole)
+
+    def _abreast(self, given: Callable[[Group], Given], groups: Sequence[Group], threads: int) -> Iterator[Given]:
+        """What is given for every group, in order, some of them at a time."""
+        with ThreadPoolExecutor(threads) as pool:
+            ahead: deque[Future[Given]] = deque()
+            for group in groups:
+                ahead.append(pool.submit(given, group))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def _anchors(self, order: Order, parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Every shared part with the order's values for it, (*shape)."""

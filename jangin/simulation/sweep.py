@@ -17,8 +17,10 @@ from jangin.errors import JanginError, Language, PlanError, SimulationError
 from jangin.simulation.comparison import Row, as_text, csv_table, markdown
 from jangin.simulation.experiment import Experiment, read_experiment
 from jangin.simulation.federation import Advance
+from jangin.simulation.result import Figures
 from jangin.simulation.run import simulate
 from jangin.simulation.run_folder import read_run
+from jangin.simulation.unfinished import readable
 
 __all__ = ["Sweep", "sweep"]
 
@@ -98,7 +100,7 @@ def sweep(
     Raises:
         PlanError: JG-plan-003, a key is swept and set, or has no values; JG-plan-004..006, a file that cannot be read.
         SimulationError: JG-sim-001, a folder of something else; JG-sim-003, one that cannot be made; JG-sim-024, a
-            folder of another sweep.
+            folder of another sweep; JG-sim-035, a run in it whose files are damaged.
     """
     fixed = {**(sets or {}), **more_sets, **({} if seed is None else {"seed": seed})}
     for key, listed in over.items():
@@ -110,14 +112,15 @@ def sweep(
     names = _names(combinations)
     plans = [_plan(Path(file), {**fixed, **combination}) for combination in combinations]
     folder = None if out is None else Path(out)
-    finished = {} if folder is None else _begun(folder, per_site, list(zip(names, plans, strict=True)))
+    begun = {} if folder is None else _begun(folder, per_site, list(zip(names, plans, strict=True)))
+    finished: dict[str, tuple[Figures, Mapping[str, Any]]] = {key: read_run(run) for key, run in begun.items()}
     rows: list[Row] = []
     lines: list[Mapping[str, Any] | None] = []
     for number, (name, plan, values) in enumerate(zip(names, plans, combinations, strict=True)):
         progress("run", number, len(names))
         digest = plan.digest("simulation") if plan else ""
         if digest in finished:
-            figures, line = read_run(finished[digest])
+            figures, line = finished[digest]
             rows.append(Row(figures, values))
             lines.append(line)
             continue
@@ -139,6 +142,7 @@ def sweep(
         else:
             rows.append(Row(result, values, warnings=result.warnings))
             lines.append(result.as_dict(lang))
+            finished[digest] = result, result.as_dict(lang)
     progress("run", len(names), len(names))
     done = Sweep(tuple(over), tuple(rows), tuple(lines))
     if folder is not None:
@@ -182,7 +186,8 @@ def _begun(folder: Path, per_site: bool, runs: Sequence[tuple[str, Experiment | 
     finished = {}
     for environment in sorted(folder.glob("*/environment.json")):
         if not environment.parent.name.startswith("."):
-            finished[json.loads(environment.read_text())["plan_sha256"]] = environment.parent
+            with readable(environment):
+                finished[json.loads(environment.read_text())["plan_sha256"]] = environment.parent
     for name, plan in runs:
         digest = plan.digest("simulation") if plan else ""
         if (folder / name).exists() and digest not in finished:

@@ -30,7 +30,7 @@ from jangin.server.rounds import Learnt, Progress
 from jangin.simulation.federation import Federation
 from jangin.simulation.result import Scores
 
-__all__ = ["Row", "Stand", "Unfinished", "fingerprint", "versions"]
+__all__ = ["Row", "Stand", "Unfinished", "fingerprint", "readable", "versions"]
 
 Row = Mapping[str, float]
 """One round in a history: seed, round, federated, seconds."""
@@ -129,7 +129,7 @@ class Unfinished:
             return Stand(start)
         from safetensors.numpy import load_file
 
-        with _readable(file):
+        with readable(file):
             arrays = load_file(file)
             figures = arrays["history"].tolist()
             return Stand(
@@ -153,7 +153,7 @@ class Unfinished:
 
         done = 0
         for file in filter(None, map(self._file, seeds)):
-            with _readable(file), safe_open(file, "np") as arrays:
+            with readable(file), safe_open(file, "np") as arrays:
                 done += arrays.get_slice("history").get_shape()[0]
         return done
 
@@ -192,7 +192,7 @@ class Unfinished:
         file = None if self._folder is None else self._folder / "run.json"
         if file is None or not file.exists():
             return {}
-        with _readable(file):
+        with readable(file):
             return dict(json.loads(file.read_bytes()))
 
     def _write(self, name: str, content: bytes) -> None:
@@ -203,7 +203,7 @@ class Unfinished:
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> Iterator[None]:
     """A file of ours; what is wrong with it has a code.
 
     Raises:

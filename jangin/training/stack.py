@@ -5,7 +5,8 @@ rounding, whoever stands beside it. Parameters are laid out one after another, e
 so does torch hand a whole stack to one batched product.
 """
 
-import warnings
+import copy
+import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -124,7 +125,7 @@ def _affine_step(task: Task) -> Step:
 
 
 def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
-    """As `_affine_step`, with clipped rows, the public divisor, and noise that goes straight into the parameters."""
+    """As `_affine_step`, with clipped rows, the public divisor, and noise."""
     deviation = mechanism.steps.noise_multiplier * mechanism.clip
 
     @torch.no_grad()
@@ -134,14 +135,17 @@ def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
         rate, maps = lr / mechanism.divisor, _maps(parts)
         reads, gradients = _passes(maps, task, inputs, targets)
         clip_rows(reads, gradients, there, mechanism.clip)
-        for part in parts:  # before the sum: float32 parameters round what holds its noise already
-            random.add_gaussian(part.view(-1).numpy(), rate * deviation)
         for (weight, bias), read, gradient in zip(maps, reads, gradients, strict=True):
+            # By themselves: what parameters would round is then rounded of the sum and its noise together.
+            to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+            for noise in (to_weight, to_bias):
+                random.add_gaussian(noise.view(-1).numpy(), rate * deviation)
             if inputs.shape[1] <= MOST_ROWS:
-                weight.baddbmm_(gradient.mT, read, alpha=-rate)
+                to_weight.baddbmm_(gradient.mT, read, alpha=-rate)
             else:
-                weight.sub_(torch.bmm(gradient.mT.double(), read.double()), alpha=rate)
-            bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate)
+                to_weight.sub_(torch.bmm(gradient.mT.double(), read.double()), alpha=rate)
+            weight.add_(to_weight)
+            bias.add_(to_bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate))
 
     return step
 
@@ -185,9 +189,10 @@ def _func_step(module: nn.Module, task: Task) -> Step:
     from torch.func import functional_call, grad, vmap  # its first call loads a compiler, for a second or two
 
     names = [name for name, _ in module.named_parameters()]
+    own = threading.local()  # a call puts parameters into the module: each thread has one
 
     def loss(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        return (row_losses(task, functional_call(module, parameters, (inputs,)), targets) * weights).sum()
+        return (row_losses(task, functional_call(own.module, parameters, (inputs,)), targets) * weights).sum()
 
     gradients: Callable[..., dict[str, Tensor]] = vmap(grad(loss))
 
@@ -199,12 +204,11 @@ def _func_step(module: nn.Module, task: Task) -> Step:
         lr: float,
         starts: Sequence[Tensor] | None = None,
     ) -> None:
+        if not hasattr(own, "module"):
+            own.module = copy.deepcopy(module)
         for part, start in zip(parts, starts or parts, strict=True):
             part.copy_(start)
-        with warnings.catch_warnings():
-            # torch warns where it goes site by site: slower, and as right.
-            warnings.simplefilter("ignore", UserWarning)
-            found = gradients(dict(zip(names, parts, strict=True)), inputs, targets, weights)
+        found = gradients(dict(zip(names, parts, strict=True)), inputs, targets, weights)
         for part, name in zip(parts, names, strict=True):
             part.sub_(found[name], alpha=lr)
 

@@ -68,7 +68,7 @@ def test_rows_stand_beside_flower_and_no_process_is_left(
     for line in lines:
         assert set(line) == {"name", "figure", "beside", "ratio", "goal", "holds"}
         assert line["figure"] > 0 or "CPU" in line["name"]  # in so short a time it may use none
-        assert all(figure > 0 for figure in line["beside"].values())
+        assert all(figure > 0 or "CPU" in line["name"] for figure in line["beside"].values())
     assert left() == []
 
 

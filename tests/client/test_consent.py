@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from jangin.codec import cbor
 from jangin.errors import JanginError, SiteError
 from jangin.flower_link.wire import Wire
 from jangin.models.lines import columns_read, read_line
-from jangin.plan.messages import Kind, Order, Reply, order_body, read_reply, reply_body
+from jangin.plan.messages import Kind, Order, Reply, order_body, order_digest, read_reply, reply_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import cost_form
 from jangin.records.manifest import Manifest, Validation, open_validated
@@ -444,6 +445,38 @@ def scripted(enrolled: SiteFolder) -> Iterator[list[Job]]:
     yield jobs
     daemon.stop()
     thread.join(20)
+
+
+def test_who_takes_it_back_while_his_job_waits_for_the_worker_is_not_loaded(enrolled: SiteFolder, plan: Any) -> None:
+    wanted: TrainingPlan = plan()
+    daemon = Daemon(enrolled, clock=desk.now_utc, jitter=random.Random(7))
+    given: list[Job] = []
+    daemon._bench.work = lambda job, timeout_s: given.append(job)  # type: ignore[method-assign,assignment,func-returns-value]
+    job = SimpleNamespace(masters=MASTERS)
+    daemon._done(job, wanted, 0.0)  # type: ignore[arg-type]
+    assert given == [job]
+    consent.revoke(enrolled.path, ONE, clock=desk.now_utc)
+    with pytest.raises(SiteError, match="JG-site-351"):
+        daemon._done(job, wanted, 0.0)  # type: ignore[arg-type]
+    assert given == [job]
+
+
+def test_what_was_kept_of_somebody_who_took_it_back_does_not_leave_any_more(site: SiteFolder, asked: Asked) -> None:
+    vector = np.zeros(43, np.float32)
+    digest = order_digest(Order(Kind.TRAIN, 1, vector)).hex()
+    both = {"answered": (1, digest), "took": frozenset(MASTERS)}
+    assert asked(**both).again
+    consent.revoke(site.path, OTHER, clock=desk.now_utc)
+    with pytest.raises(SiteError, match="JG-site-351"):
+        asked(**both)
+    assert asked(answered=(1, digest), took=frozenset({ONE})).again
+
+
+def test_one_key_for_both_sides_is_one_signature(site: SiteFolder, asked: Asked) -> None:
+    settings = site.settings()
+    block = settings.site.model_copy(update={"labour_council_key": site.identity().public_text})
+    site.write_settings(settings.model_copy(update={"site": block}))
+    assert refusal(asked).code == "JG-site-355"
 
 
 def test_who_takes_it_back_between_two_rounds_is_in_the_first_alone_and_is_told_so(

@@ -279,6 +279,12 @@ def test_a_hook_is_its_owners_alone_and_is_no_shells_affair(site: SiteFolder, tm
     link = site.path / "link.sh"
     link.symlink_to(loose)
     assert refused(check_hook, link) == "JG-site-384"
+    bent = tmp_path / "anyone" / "bent.sh"
+    bent.symlink_to(hook(site, "exit 0"))  # what it points to is ours; where it points, anybody may change
+    assert refused(check_hook, bent) == "JG-site-384"
+    round_and_round = site.path / "round.sh"
+    round_and_round.symlink_to(round_and_round)
+    assert refused(check_hook, round_and_round) == "JG-site-384"
 
 
 def test_a_hook_that_hangs_is_ended_with_what_it_started(
@@ -340,7 +346,8 @@ def test_pause_says_what_runs_and_how_long_and_status_and_doctor_say_that_it_hol
     assert answer("pause", site.path)["until"] is None
     assert answer("resume", site.path) == {"ok": True, "paused": False}
     assert answer("status", site.path)["paused"] is False
-    assert answer("pause", site.path, "--until", "soon", status=1) == "JG-site-388"
+    for odd in ("soon", "9999-12-31T23:59+00:00", "0001-01-01"):
+        assert answer("pause", site.path, "--until", odd, status=1) == "JG-site-388"
     assert answer("pause", site.path, "--until", "2020-01-01T00:00", status=1) == "JG-site-389"
     assert answer("status", site.path)["paused"] is False
 

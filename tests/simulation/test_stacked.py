@@ -55,6 +55,20 @@ def test_every_other_model_learns_the_same(write: Write, rows: Rows, model: dict
     assert_equal_engines(file, {"model": model, "strategy": {"name": "fedavg"} | STEPS})
 
 
+@pytest.mark.parametrize("model", WAVES[::2], ids=lambda model: model["name"])
+def test_groups_in_threads_do_not_meet_in_the_module(
+    write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]
+) -> None:
+    file = write(rows("regression", (2, 8), (20, 12, 24, 16, 28, 20)), {"model": model, "baselines": []})
+    monkeypatch.setattr(stacked, "_MOST_SITES", 1)
+    before = torch.get_num_threads()
+    try:
+        one, other = simulate(file, engine="sequential"), simulate(file, threads=3)
+    finally:
+        torch.set_num_threads(before)
+    assert np.linalg.norm(one.parameters - other.parameters) <= 1e-5 * np.linalg.norm(one.parameters)
+
+
 @pytest.mark.parametrize(
     ("strategy", "personal"),
     [

@@ -56,6 +56,23 @@ def test_every_combination_is_a_row_and_the_last_key_changes_fastest(file: Path)
     assert done.complete
 
 
+def test_two_ways_to_write_one_plan_are_one_run(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+    module = sys.modules["jangin.simulation.sweep"]  # the package has the function by that name
+    monkeypatch.setattr(module, "simulate", lambda *a, **b: (ran.append(b), simulate(*a, **b))[1])
+    done = sweep(file, {"strategy.lr": [0.01, "1.0e-2", 0.02]}, baselines=[])
+    assert len(ran) == 2
+    assert done.rows[0].figures is done.rows[1].figures is not done.rows[2].figures
+
+
+def test_a_folder_with_damaged_files_says_which(file: Path, tmp_path: Path) -> None:
+    sweep(file, {"strategy.lr": [0.01]}, out=tmp_path / "kept", baselines=[])
+    (result,) = (tmp_path / "kept").glob("*/result.json")
+    result.write_text("{")
+    with pytest.raises(SimulationError, match="JG-sim-035"):
+        sweep(file, {"strategy.lr": [0.01]}, out=tmp_path / "kept", baselines=[])
+
+
 def test_what_is_refused_is_a_row_and_stops_nobody(kept: tuple[Sweep, Path]) -> None:
     done, _ = kept
     assert [row.refused and row.refused.code for row in done.rows] == [None, None, "JG-privacy-005"]

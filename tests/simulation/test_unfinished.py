@@ -89,8 +89,11 @@ def test_a_run_that_was_stopped_twice_ends_with_the_same_bits(
 
 
 @pytest.mark.usefixtures("every_round")
-def test_a_run_that_was_stopped_when_all_rounds_were_done_does_none_again(write: Write, tmp_path: Path) -> None:
-    file, out, last = write(sets=RUNS["models of their own"]), tmp_path / "run", Stopping()
+@pytest.mark.parametrize("run", ["models of their own", "models tuned at the sites"])
+def test_a_run_that_was_stopped_when_all_rounds_were_done_does_none_again(
+    write: Write, tmp_path: Path, run: str
+) -> None:
+    file, out, last = write(sets=RUNS.get(run, {"baselines": ["personalised"]})), tmp_path / "run", Stopping()
     stopped(file, out, 3)
     assert_same(simulate(file, out=out, progress=last), simulate(file))
     assert "round" not in {what for what, _, _ in last.told}

@@ -34,6 +34,14 @@ STRATEGY = FedAvgBlock(name="fedavg", rounds=6, local_steps=5, batch=20, lr=0.1)
 UNITS = 200
 
 
+def test_noise_is_found_where_what_stands_beside_has_spent_nearly_everything() -> None:
+    block = FedAvgBlock(name="fedavg", rounds=20, local_steps=1, batch=UNITS, lr=0.1)
+    found = mechanism(asked(epsilon=1.0, unit="episode", scaling_share=0.92), block, UNITS)
+    assert isinstance(found, LocalDpSgd)
+    assert found.guarantee.epsilon <= 1.0
+    assert 40 < found.steps.noise_multiplier < 50
+
+
 def asked(**block: object) -> PrivacyBlock:
     return PrivacyBlock.model_validate({"epsilon": 4.0, "unit": "master"} | block)
 

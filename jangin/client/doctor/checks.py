@@ -391,7 +391,7 @@ def _consents(facts: Facts) -> Said:
         for master in masters_of(facts.folder.path, block.process)
     }
     granted = sum(verdicts.get(one) is Verdict.COVERED for one in known)
-    state = State.OK if granted == len(known) else State.WARN if granted else State.FAIL
+    state = State.FAIL if not granted else State.OK if granted == len(known) else State.WARN
     return Said(state, "all" if state is State.OK else "some", granted, granted=granted, masters=len(known))
 
 
