@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "simulate"]
 
-_UNITS = {"episode": "에피소드", "master": "장인", "site": "사업장"}
 _WORDS = {
     "federated": ("federated", "연합 모델"),
     "personalised": ("federated, fine-tuned at the site", "연합 모델, 사업장에서 미세 조정"),
@@ -83,13 +82,12 @@ def simulate(
 @contextmanager
 def _kept_when_stopped(talk: Talk, out: Path | None) -> Iterator[None]:
     """Say how to go on after Ctrl-C or SIGTERM, where there is something to go on from."""
-    from jangin.simulation.run_folder import part_of
+    from jangin.simulation.run_folder import parts_left
 
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        parts = [] if out is None else [*out.glob(".*.part"), *([part_of(out)] if out.name else [])]
-        for part in filter(Path.exists, parts):
+        for part in () if out is None else parts_left(out):
             talk.say(
                 f"the rounds until now are kept in {part}: the same command goes on from there",
                 f"지금까지의 라운드는 {part}에 있음: 같은 명령을 다시 실행하면 이어서 진행함",
@@ -199,7 +197,9 @@ def _promise(result: "Result", korean: bool) -> str:
     figures = f"ε = {promise['epsilon']:.3g}, δ = {promise['delta']:.3g}"
     several, alone = promise["runs"] > 1, promise.get("epsilon_coalition")
     if korean:
-        unit = _UNITS[promise["unit"]]
+        from jangin.simulation.comparison import UNITS
+
+        unit = UNITS[promise["unit"]]
         runs = f"; 같은 기록을 {promise['runs']}번 썼고, 이 값은 한 번의 실행에 대한 것" if several else ""
         return (
             f"연합 모델의 보호 단위: {unit}, 사업장별 {figures} ({promise['mechanism']}, 하나를 더하거나 뺄 때){runs}"

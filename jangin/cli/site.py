@@ -14,7 +14,7 @@ from jangin.errors import JanginError
 if TYPE_CHECKING:
     from jangin.client.desk import Campaign
     from jangin.client.service import Running
-    from jangin.client.state import Task
+    from jangin.client.state import Departure, Task
 
 __all__ = ["site"]
 
@@ -176,16 +176,7 @@ def status(
         }
         for move in stands.moves
     ]
-    egress = [
-        {
-            "time": _time(line.time),
-            "kind": line.kind,
-            "bytes": line.bytes,
-            "sha256": line.sha256,
-            "says": line.says[talk.language],
-        }
-        for line in stands.egress
-    ]
+    egress = [_departure(line) | {"says": line.says[talk.language]} for line in stands.egress]
     names = talk.word("site, fingerprint, server, roster", "사업장, 지문, 서버, 명부").split(", ")
     moves = [
         (_time(one.time), one.campaign[:12], str(one.round), _state(one.state, talk), one.code) for one in stands.moves
@@ -286,16 +277,7 @@ def egress(
         left = journal.egress(since=start)
     rows = [(_time(line.time), line.kind, str(line.bytes), line.sha256, line.says[talk.language]) for line in left]
     columns = talk.word("time, kind, bytes, sha256, what", "시각, 종류, 바이트, sha256, 내용")
-    known = [
-        {
-            "time": _time(line.time),
-            "kind": line.kind,
-            "bytes": line.bytes,
-            "sha256": line.sha256,
-            "says": dict(line.says),
-        }
-        for line in left
-    ]
+    known = [_departure(line) | {"says": dict(line.says)} for line in left]
     talk.answer(table(columns.split(", "), rows) if rows else "", egress=known)
     if not rows:
         talk.say("nothing left this site", "나간 것 없음")
@@ -429,6 +411,11 @@ def _stands(running: "Running", talk: Talk) -> None:
         talk.text(f"{running.name} {running.state} {running.pid or '-'}")
     if not running.active:
         raise typer.Exit(1)
+
+
+def _departure(line: "Departure") -> dict[str, object]:
+    """A message that left, but for its sentence."""
+    return {"time": _time(line.time), "kind": line.kind, "bytes": line.bytes, "sha256": line.sha256}
 
 
 def _campaign(campaign: "Campaign", folder: Path) -> dict[str, object]:

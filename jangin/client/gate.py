@@ -129,7 +129,7 @@ class Standing:
     open: SumManifest | None
     begun: int
     conditions: Conditions
-    took: frozenset[str] = frozenset()
+    took: frozenset[str]
 
 
 @dataclass(frozen=True)

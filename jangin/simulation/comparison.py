@@ -15,7 +15,7 @@ import yaml
 from jangin.errors import CodedText, Language
 from jangin.simulation.result import Figures
 
-__all__ = ["Row", "as_text", "csv_table", "markdown"]
+__all__ = ["UNITS", "Row", "as_text", "csv_table", "markdown"]
 
 _MODELS: Mapping[str, Mapping[Language, str]] = {
     "federated": {"en": "federated", "ko": "연합 모델"},
@@ -46,7 +46,8 @@ _NOTES: Mapping[Language, tuple[str, ...]] = {
         " 모두 차등정보보호 없이 학습함.",
     ),
 }
-_UNITS = {"episode": "에피소드", "master": "장인", "site": "사업장"}
+UNITS: Mapping[str, str] = {"episode": "에피소드", "master": "장인", "site": "사업장"}
+"""Privacy units in Korean."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _promise(figures: Figures, lang: Language) -> str:
     coalition = stated.get("epsilon_coalition")
     if lang == "ko":
         all_others = f"; 서버와 다른 모든 사업장이 공모하면 ε = {coalition:.3g}" if coalition else ""
-        return f"{per}, 단위 {_UNITS[unit]} ({stated['mechanism']}){all_others}"
+        return f"{per}, 단위 {UNITS[unit]} ({stated['mechanism']}){all_others}"
     all_others = f"; ε = {coalition:.3g} with the server and all other sites together" if coalition else ""
     return f"{per} per {unit} ({stated['mechanism']}){all_others}"
 

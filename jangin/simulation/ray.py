@@ -269,7 +269,6 @@ class RayExchange:
             for place, name in enumerate(names):
                 if kept is not None:
                     self._sites[name].keep(kept[place])
-                self._sites[name].examples(order)  # fine-tuned here, and so scaled here as there
                 yield Reply(name, vectors[place])
 
     def _lent(self, names: Sequence[str]) -> list[Vector | None]:

@@ -192,7 +192,7 @@ def _one_seed(setting: Setting, seed: int, workers: Workers | None, unfinished: 
 
     if stand.learnt is not None:
         for site in sites:
-            site.use(scaling)  # also where no order is left that would say so
+            site.use(scaling)  # also where no order is left that would say so, or where it goes to another process
 
     one_for_all = len(model.layout.shared) == model.layout.size
     keeps = strategy.local.remembers(model.layout)

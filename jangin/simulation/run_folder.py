@@ -22,7 +22,7 @@ from jangin.simulation.experiment import Experiment
 from jangin.simulation.result import Figures, Result, defined
 from jangin.simulation.unfinished import Unfinished, readable
 
-__all__ = ["RunFolder", "part_of", "read_run"]
+__all__ = ["RunFolder", "parts_left", "read_run"]
 
 _RECORDED = ("jangin", "torch", "numpy", "opacus", "dp-accounting", "scikit-learn", "pyarrow", "flwr")
 
@@ -49,7 +49,7 @@ class RunFolder:
         if self._out is not None:
             self._refuse_existing(self._out)
             alone = self._out.with_name(f".{self._out.name}.{os.getpid()}.part")
-            self.path = part_of(self._out) if goes_on else alone
+            self.path = _part_of(self._out) if goes_on else alone
         self.unfinished = Unfinished(self.path / "unfinished" if self.path is not None and goes_on else None)
 
     def __enter__(self) -> "RunFolder":
@@ -181,9 +181,15 @@ def read_run(folder: Path) -> tuple[Figures, dict[str, Any]]:
         ), line
 
 
-def part_of(out: Path) -> Path:
+def _part_of(out: Path) -> Path:
     """Where a run that can go on is until its folder appears."""
     return out.with_name(f".{out.name}.part")
+
+
+def parts_left(out: Path) -> list[Path]:
+    """What broke off: of a run that was to become this folder, or of the runs of a sweep in it."""
+    parts = [*([_part_of(out)] if out.name else []), *sorted(out.glob(_part_of(Path("*")).name))]
+    return [part for part in parts if part.exists()]
 
 
 def _cannot(folder: Path | None, option: str, error: OSError | ValueError) -> SimulationError:

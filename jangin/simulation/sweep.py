@@ -113,12 +113,14 @@ def sweep(
     plans = [_plan(Path(file), {**fixed, **combination}) for combination in combinations]
     folder = None if out is None else Path(out)
     begun = {} if folder is None else _begun(folder, per_site, list(zip(names, plans, strict=True)))
-    finished: dict[str, tuple[Figures, Mapping[str, Any]]] = {key: read_run(run) for key, run in begun.items()}
+    finished: dict[str, tuple[Figures, Mapping[str, Any]]] = {}
     rows: list[Row] = []
     lines: list[Mapping[str, Any] | None] = []
     for number, (name, plan, values) in enumerate(zip(names, plans, combinations, strict=True)):
         progress("run", number, len(names))
         digest = plan.digest("simulation") if plan else ""
+        if digest in begun and digest not in finished:
+            finished[digest] = read_run(begun[digest])
         if digest in finished:
             figures, line = finished[digest]
             rows.append(Row(figures, values))
@@ -140,9 +142,10 @@ def sweep(
             rows.append(Row(None, values, refused=error.coded))
             lines.append(None)
         else:
+            line = result.as_dict(lang)
             rows.append(Row(result, values, warnings=result.warnings))
-            lines.append(result.as_dict(lang))
-            finished[digest] = result, result.as_dict(lang)
+            lines.append(line)
+            finished[digest] = result, line
     progress("run", len(names), len(names))
     done = Sweep(tuple(over), tuple(rows), tuple(lines))
     if folder is not None:

@@ -206,8 +206,9 @@ def _func_step(module: nn.Module, task: Task) -> Step:
     ) -> None:
         if not hasattr(own, "module"):
             own.module = copy.deepcopy(module)
-        for part, start in zip(parts, starts or parts, strict=True):
-            part.copy_(start)
+        if starts is not None:
+            for part, start in zip(parts, starts, strict=True):
+                part.copy_(start)
         found = gradients(dict(zip(names, parts, strict=True)), inputs, targets, weights)
         for part, name in zip(parts, names, strict=True):
             part.sub_(found[name], alpha=lr)

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from jangin.codec.document import Document
 from jangin.errors import SiteError
-from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, peek
+from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, parsed, peek
 from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
@@ -60,10 +60,7 @@ def peek_commitment(data: bytes) -> Commitment:
     Raises:
         SiteError: JG-site-110 or 111, no envelope of this kind; 115, no commitment in it.
     """
-    try:
-        return Commitment.parse(peek(data, Kind.COMMITMENT))
-    except ValueError as error:
-        raise SiteError("JG-site-115", where=Kind.COMMITMENT.noun, problem=str(error)) from None
+    return parsed(peek(data, Kind.COMMITMENT), Commitment)
 
 
 def verify_commitment(data: bytes, site: str, key: Ed25519PublicKey) -> Commitment:
@@ -73,10 +70,7 @@ def verify_commitment(data: bytes, site: str, key: Ed25519PublicKey) -> Commitme
         SiteError: JG-site-110..114 the envelope or its signature, 115 no commitment of this site.
     """
     opened = open_envelope(data, Kind.COMMITMENT, {fingerprint(key): key}, 1)
-    try:
-        commitment = Commitment.parse(opened.payload)
-        if commitment.site != site:
-            raise ValueError(f"it is of {commitment.site}")
-    except ValueError as error:
-        raise SiteError("JG-site-115", where=Kind.COMMITMENT.noun, problem=str(error)) from None
+    commitment = parsed(opened.payload, Commitment)
+    if commitment.site != site:
+        raise SiteError("JG-site-115", where=Kind.COMMITMENT.noun, problem=f"it is of {commitment.site}")
     return commitment

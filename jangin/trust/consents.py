@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from jangin.errors import SiteError
 from jangin.records.purposes import Purpose
-from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, peek
+from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, parsed, peek
 from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
@@ -91,12 +91,9 @@ def open_grant(data: bytes, site: str, key: Ed25519PublicKey, labour: Ed25519Pub
     """
     keys = {fingerprint(one): one for one in (key, labour) if one is not None}
     opened = open_envelope(data, Kind.CONSENT, keys, 1 + (labour is not None))  # one key for both is one signature
-    try:
-        grant = Grant.parse(opened.payload)
-        if grant.site != site:
-            raise ValueError(f"it is of {grant.site}")
-    except ValueError as error:
-        raise SiteError("JG-site-115", where=Kind.CONSENT.noun, problem=str(error)) from None
+    grant = parsed(opened.payload, Grant)
+    if grant.site != site:
+        raise SiteError("JG-site-115", where=Kind.CONSENT.noun, problem=f"it is of {grant.site}")
     return grant
 
 
@@ -106,7 +103,4 @@ def peek_grant(data: bytes) -> Grant:
     Raises:
         SiteError: JG-site-110 or 111, no envelope of this kind; 115, no grant in it.
     """
-    try:
-        return Grant.parse(peek(data, Kind.CONSENT))
-    except ValueError as error:
-        raise SiteError("JG-site-115", where=Kind.CONSENT.noun, problem=str(error)) from None
+    return parsed(peek(data, Kind.CONSENT), Grant)

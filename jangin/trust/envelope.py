@@ -211,16 +211,25 @@ def open_envelope(data: bytes, kind: Kind, keys: Mapping[str, Ed25519PublicKey],
     return Opened(envelope.payload, tuple(envelope.signatures))
 
 
+def parsed(payload: bytes, model: type[D]) -> D:
+    """The document of a payload; who signed it, and when, is the caller's to judge.
+
+    Raises:
+        SiteError: JG-site-115, no document of this kind.
+    """
+    try:
+        return model.parse(payload)
+    except ValueError as error:
+        raise SiteError("JG-site-115", where=model.kind.noun, problem=str(error)) from None
+
+
 def read_document(payload: bytes, model: type[D], now: datetime) -> D:
     """The document of a payload whose signatures held.
 
     Raises:
         SiteError: JG-site-115 no document of this kind, JG-site-119 issued after `now`, give or take `MAX_AHEAD`.
     """
-    try:
-        document = model.parse(payload)
-    except ValueError as error:
-        raise SiteError("JG-site-115", where=model.kind.noun, problem=str(error)) from None
+    document = parsed(payload, model)
     if document.issued > now + MAX_AHEAD:
         raise SiteError("JG-site-119", where=model.kind.noun, issued=document.issued, now=now)
     return document

@@ -171,3 +171,25 @@ def test_a_stopped_run_says_how_to_go_on_and_then_that_it_does(
     assert said.status == 0
     assert said.err.splitlines()[0] == "going on after round 1 of 2"
     assert json.loads(said.out)["metric"] == dict(simulate(simulation).metric)
+
+
+def test_a_stopped_sweep_says_how_to_go_on(
+    jangin: Jangin, simulation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(bars: Advance, what: str, done: int, total: int) -> None:
+        if what == "round":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(unfinished, "_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(Advance, "__call__", stop)
+    said = jangin("simulate", simulation, "--sweep", "strategy.lr=0.1,0.2", "--out", tmp_path / "runs")
+    assert (said.status, said.out) == (130, "")
+    assert f"{tmp_path}/runs/.1-strategy.lr=0.1.part: the same command goes on from there" in said.err
+
+
+@pytest.mark.parametrize("option", ["--set", "--sweep"])
+def test_a_key_that_is_given_twice_is_no_ones_silent_loss(jangin: Jangin, simulation: Path, option: str) -> None:
+    said = jangin("simulate", simulation, option, "strategy.lr=0.1", option, "strategy.lr=0.2")
+    assert said.status == 2
+    assert f"JG-plan-003 {option}" in said.err
+    assert "the key is given twice" in said.err

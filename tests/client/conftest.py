@@ -16,8 +16,11 @@ import pytest
 from consents import allow
 
 from jangin.client import desk
+from jangin.client.gate import Standing
+from jangin.client.limits import Conditions
 from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
+from jangin.client.sums import NOTHING_NOTED
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import SiteError
@@ -134,6 +137,33 @@ def entry(folder: SiteFolder, status: Status = Status.ACTIVE) -> RosterSite:
     """The roster's entry of a site."""
     keys = {"identity": folder.identity().public_text, "node_key": folder.node_key().public_text}
     return RosterSite(**keys, status=status)
+
+
+@pytest.fixture
+def standing(site: SiteFolder, ministry: Any) -> Callable[..., Standing]:
+    """What the site knows when an order comes of a campaign that it approved and never answered; or as it is said."""
+
+    def standing(envelope: bytes | None, sites: dict[str, RosterSite] | None = None, **said: Any) -> Standing:
+        own = entry(site)
+        knows = {
+            "folder": site.path,
+            "settings": site.settings(),
+            "trust": ministry.trust(ministry.roster({"site-0": own} if sites is None else sites)),
+            "identity": own.identity,
+            "node_key": own.node_key,
+            "approved": True,
+            "answered": None,
+            "evaluated": None,
+            "training": None,
+            "noted": NOTHING_NOTED,
+            "open": None,
+            "begun": 0,
+            "took": frozenset(),
+            "conditions": Conditions(None, 2**40),
+        }
+        return Standing(envelope=envelope, **(knows | said))
+
+    return standing
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from string import Formatter
@@ -24,11 +23,9 @@ from jangin.client import accounts, consent, desk
 from jangin.client.consent import Verdict
 from jangin.client.daemon import Daemon
 from jangin.client.door import outward
-from jangin.client.gate import Standing, clear
-from jangin.client.limits import Conditions
+from jangin.client.gate import clear
 from jangin.client.master import consent_words, statement, told
 from jangin.client.state import SiteFolder, Task
-from jangin.client.sums import NOTHING_NOTED
 from jangin.client.workbench import Done, Job
 from jangin.client.worker import Trainer
 from jangin.codec import cbor
@@ -45,7 +42,6 @@ from jangin.training.price import price
 from jangin.training.recipe import Recipe
 from jangin.trust.consents import Grant
 from jangin.trust.keys import Identity
-from jangin.trust.roster import RosterSite
 
 PROCESS = "steel.bof_blow"
 ONE, OTHER = MASTERS = ("S0-M00", "S0-M01")
@@ -101,10 +97,9 @@ def files(site: SiteFolder) -> list[Path]:
 
 
 @pytest.fixture
-def asked(site: SiteFolder, ministry: Any, plan: Any) -> Asked:
+def asked(site: SiteFolder, standing: Any, ministry: Any, plan: Any) -> Asked:
     """What the gate says of an order of a campaign that was approved while everybody allowed it."""
     wanted: TrainingPlan = plan()
-    keys = {"identity": site.identity().public_text, "node_key": site.node_key().public_text}
     with site.ledger() as ledger:
         desk.reserve(wanted, price, site, ledger, ministry.now)
         account, units, episodes = ledger.accounts[wanted.hash], ledger.units(wanted.hash), ledger.episodes(wanted.hash)
@@ -112,25 +107,8 @@ def asked(site: SiteFolder, ministry: Any, plan: Any) -> Asked:
     wire = Wire("train", wanted.hash, 1, order_body(Order(Kind.TRAIN, 1, vector), 60.0), vector)
 
     def asked(**knows: Any) -> Any:
-        standing = Standing(
-            folder=site.path,
-            settings=site.settings(),
-            trust=ministry.trust(ministry.roster({"site-0": RosterSite(**keys)})),
-            **keys,
-            envelope=ministry.signed(wanted),
-            approved=True,
-            answered=None,
-            evaluated=None,
-            training=None,
-            account=account,
-            units=units,
-            episodes=episodes,
-            noted=NOTHING_NOTED,
-            open=None,
-            begun=0,
-            conditions=Conditions(None, 2**40),
-        )
-        return clear(wire, replace(standing, **knows), ministry.now)
+        told = {"account": account, "units": units, "episodes": episodes}
+        return clear(wire, standing(ministry.signed(wanted), **(told | knows)), ministry.now)
 
     return asked
 

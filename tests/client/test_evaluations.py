@@ -11,12 +11,10 @@ import pytest
 from ledgers import EPISODES, NOON, Key, Memory
 
 from jangin.client import consent, desk
-from jangin.client.gate import Standing, clear
-from jangin.client.limits import Conditions
+from jangin.client.gate import clear
 from jangin.client.settings import PrivacyLimits
 from jangin.client.spending import allowed, wish
 from jangin.client.state import Kept, SiteFolder, Task
-from jangin.client.sums import NOTHING_NOTED
 from jangin.client.worker import Trainer
 from jangin.codec import cbor
 from jangin.errors import JanginError
@@ -107,34 +105,20 @@ def test_the_whole_of_all_evaluations_is_spent_before_the_first_for_every_unit(
 
 
 @pytest.fixture
-def case(site: SiteFolder, ministry: Any, plan: Any, account: Account, ledger: Ledger) -> Callable[..., str | Any]:
+def case(standing: Any, ministry: Any, plan: Any, account: Account, ledger: Ledger) -> Callable[..., str | Any]:
     """What the gate says of an order: cleared, or a code."""
     asked = plan(**JUDGED)
-    keys = {"identity": site.identity().public_text, "node_key": site.node_key().public_text}
-    from jangin.trust.roster import RosterSite
-
-    knows = Standing(
-        folder=site.path,
-        settings=site.settings(),
-        trust=ministry.trust(ministry.roster({"site-0": RosterSite(**keys)})),
-        **keys,
-        envelope=ministry.signed(asked),
-        approved=True,
+    knows = standing(
+        ministry.signed(asked),
         answered=(1, "a" * 64),
-        evaluated=None,
-        training=None,
         account=account,
         units=frozenset(ledger.units(asked.hash)),
         episodes=frozenset(ledger.episodes(asked.hash)),
-        noted=NOTHING_NOTED,
-        open=None,
-        begun=0,
-        conditions=Conditions(None, 2**40),
     )
 
-    def case(order: Order, **standing: Any) -> Any:
+    def case(order: Order, **said: Any) -> Any:
         try:
-            return clear(wired(asked, order), replace(knows, **standing), ministry.now)
+            return clear(wired(asked, order), replace(knows, **said), ministry.now)
         except JanginError as error:
             return error.code
 

@@ -17,7 +17,6 @@ from jangin.client.door import PUBLIC_CODES, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.limits import Conditions
 from jangin.client.state import Pause, SiteFolder
-from jangin.client.sums import NOTHING_NOTED
 from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
 from jangin.plan.cells import split
@@ -48,9 +47,7 @@ def wired(campaign: str, order: Order) -> Wire:
 
 
 @pytest.fixture
-def case(
-    site: SiteFolder, ministry: Any, plan: Callable[..., TrainingPlan], made_records: Path, tmp_path: Path
-) -> Case:
+def case(standing: Any, ministry: Any, plan: Callable[..., TrainingPlan], made_records: Path, tmp_path: Path) -> Case:
     """An order and what the site knows; `changed` takes the plan's blocks, the rest what is to be wrong."""
 
     everything = [
@@ -71,30 +68,11 @@ def case(
         order: Order = TRAIN,
         envelope: Callable[[TrainingPlan], bytes] = ministry.signed,
         sites: dict[str, RosterSite] | None = None,
-        **standing: Any,
+        **said: Any,
     ) -> tuple[Wire, Standing]:
         asked = plan(**(changed or {}))
-        keys = {"identity": site.identity().public_text, "node_key": site.node_key().public_text}
-        trust = ministry.trust(ministry.roster({"site-0": RosterSite(**keys)} if sites is None else sites))
-        knows = Standing(
-            folder=site.path,
-            settings=site.settings(),
-            trust=trust,
-            **keys,
-            envelope=envelope(asked),
-            approved=True,
-            answered=None,
-            evaluated=None,
-            training=None,
-            account=reserved(asked),
-            units=frozenset(everything),
-            episodes=frozenset(everything),
-            noted=NOTHING_NOTED,
-            open=None,
-            begun=0,
-            conditions=FREE,
-        )
-        return wired(asked.hash, order), replace(knows, **standing)
+        knows = {"account": reserved(asked), "units": frozenset(everything), "episodes": frozenset(everything)}
+        return wired(asked.hash, order), standing(envelope(asked), sites, **(knows | said))
 
     return case
 

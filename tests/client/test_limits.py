@@ -3,6 +3,7 @@
 The daemon runs in this process; where it would rest, a test looks at what came of it so far.
 """
 
+import errno
 import json
 import random
 import shutil
@@ -26,10 +27,10 @@ from jangin.client.doctor.visit import visit
 from jangin.client.limits import ask, check_hook
 from jangin.client.settings import limits_for, size_bytes
 from jangin.client.state import Departure, SiteFolder, Task
-from jangin.client.workbench import Workbench
+from jangin.client.workbench import Done, Job, Workbench
 from jangin.errors import JanginError, SiteError
 from jangin.flower_link.wire import Wire
-from jangin.plan.messages import Kind, Order, order_body, read_reply
+from jangin.plan.messages import Kind, Order, Reply, order_body, read_reply, reply_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.training.price import price
 
@@ -250,6 +251,38 @@ def test_a_worker_over_its_memory_costs_one_round_and_the_daemon_goes_on(asker: 
     daemon.run()
     assert asker.answer() == ""
     assert [code for state, code in asker.codes() if code] == ["JG-site-387"]
+
+
+def test_a_disk_that_fills_up_under_an_answer_costs_one_round_and_its_charge_comes_back(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = np.zeros(3)
+
+    def work(bench: Workbench, job: Job, timeout_s: float) -> Done:
+        return Done(reply_body(Reply(job.site, moments)), None, None)
+
+    def full(folder: SiteFolder, *kept: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Workbench, "work", work)
+    keep = SiteFolder.keep_reply
+    monkeypatch.setattr(SiteFolder, "keep_reply", full)
+
+    def step(count: int) -> bool:
+        if count == 1:
+            asker.push()
+        elif asker.answer() is not None and len(asker.waiting) == 1:
+            assert asker.answer() == "local"
+            with asker.site.ledger() as ledger:
+                assert ledger.accounts[asker.hash].spent == set()
+            monkeypatch.setattr(SiteFolder, "keep_reply", keep)
+            asker.push()
+        return len(asker.waiting) == 2 and asker.answer() is not None
+
+    Watch(daemon := asker.daemon(), step)
+    daemon.run()
+    assert asker.answer() == ""
+    assert [code for _, code in asker.codes() if code] == ["JG-site-342"]
 
 
 def test_a_hook_is_its_owners_alone_and_is_no_shells_affair(site: SiteFolder, tmp_path: Path) -> None:
