@@ -3,7 +3,8 @@
 One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
 journalled as lost; an unreachable server is waited for without end, with one line in the log a change of state. Where a
-plan adds up in secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not.
+plan adds up in secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not. A
+refusal at the gate for a reason that stays here leaves in one form and at one time: neither tells which reason it was.
 """
 
 import logging
@@ -24,9 +25,9 @@ import numpy as np
 from jangin.client.api import SiteApi
 from jangin.client.consent import coverage, use_of
 from jangin.client.desk import commitment, open_api, over, take
-from jangin.client.door import Door, outward
+from jangin.client.door import LOCAL, Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
-from jangin.client.limits import Conditions, ask
+from jangin.client.limits import Conditions, ask, slot_seconds
 from jangin.client.lock import alone
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
@@ -83,12 +84,13 @@ class _Asked:
 
 @dataclass
 class _Ready:
-    """An answer that went through the door, and the state its task reaches by being sent, if it has one."""
+    """An answer that went through the door, the state its task reaches by being sent, if any, and when it may leave."""
 
     incoming: Incoming
     wire: Wire
     sent: Task | None
     tries: int = 0
+    due: float = 0.0
 
 
 class Daemon:
@@ -231,7 +233,8 @@ class Daemon:
                 self._refresh(session)
             if not self._working and now >= self._last_work + _WARM_SECONDS:
                 self._bench.rest()
-            self._rest(pace * self._jitter.uniform(0.9, 1.1))
+            rest_s = pace * self._jitter.uniform(0.9, 1.1)
+            self._rest(max(min([rest_s, *(ready.due - time.monotonic() for ready in self._ready)]), 0.0))
 
     def _receive(self, link: SiteLink) -> Incoming | None:
         """One message; one that nobody can read, or whose run ended meanwhile, is dropped with a line in the log."""
@@ -282,7 +285,7 @@ class Daemon:
             kept = self._folder.kept_reply(wire.campaign, evaluation=evaluates) if cleared.again else None
             own = self._folder.own(wire.campaign)
         except JanginError as error:
-            self._abstain(incoming, error, session)
+            self._abstain(incoming, error, session, received)
             return
         if joining is not None:
             self._end_sum(wire.campaign, session.sums, journal)
@@ -302,7 +305,7 @@ class Daemon:
             elif not session.ledger.accounts[wire.campaign].opened:
                 session.ledger.spend(wire.campaign, 0, now)
         except JanginError as error:
-            self._abstain(incoming, error, session)
+            self._abstain(incoming, error, session, received)
             return
         journal.move(*place, Task.TRAINING, now)
         journal.take_part(*place, wire.kind, cleared.masters, now)
@@ -355,7 +358,7 @@ class Daemon:
 
     def _step(self, incoming: Incoming, session: "_Session") -> None:
         """Answer a later step of an open sum at once; whatever is wrong with one ends its sum."""
-        wire, sums = incoming.wire, session.sums
+        wire, sums, received = incoming.wire, session.sums, time.monotonic()
         try:
             step, message = self._judged(admit, wire, session)
             answer = sums.answer(wire.campaign, step, message)
@@ -363,7 +366,7 @@ class Daemon:
             held = sums.manifest(wire.campaign)
             if held is not None and held.round == wire.round:
                 self._end_sum(wire.campaign, sums, session.journal)
-            self._abstain(incoming, error, session)
+            self._abstain(incoming, error, session, received)
             return
         self._tell(incoming, answer, session)
         if answer.vector is None and sums.is_aborted(wire.campaign):  # by a complaint
@@ -515,8 +518,18 @@ class Daemon:
         wire = session.door.say(incoming.wire, Said(self._settings.site.id, answer.body, answer.vector))
         self._ready.append(_Ready(incoming, wire, None if answer.vector is None else Task.SENT))
 
-    def _abstain(self, incoming: Incoming, error: JanginError, session: "_Session") -> None:
-        """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""
+    def _abstain(
+        self, incoming: Incoming, error: JanginError, session: "_Session", received: float | None = None
+    ) -> None:
+        """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves.
+
+        Args:
+            incoming: what is refused.
+            error: why.
+            session: what is open.
+            received: when it came, for what was refused before anything was begun; None: it was begun, and a reason
+                that stays here may leave when it comes up.
+        """
         wire, journal, code = incoming.wire, session.journal, outward(error.code)
         _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error)
         place = wire.campaign, wire.round
@@ -533,7 +546,11 @@ class Daemon:
         except SiteError as closed:
             _log.warning("%s", closed)
             return
-        self._ready.append(_Ready(incoming, answer, None))
+        due = 0.0
+        if code == LOCAL and received is not None:
+            slot = slot_seconds(self._hook)
+            due = received + slot * (1 + (time.monotonic() - received) // slot)
+        self._ready.append(_Ready(incoming, answer, None, due=due))
 
     def _send(self, link: SiteLink, journal: Journal) -> None:
         """Send what is ready; what meets a broken link stays ready for the next.
@@ -541,8 +558,7 @@ class Daemon:
         An answer that the server five times could not take is given up: it would be in every other's way. A vector does
         not leave any more once a person has taken back the yes to its campaign.
         """
-        while self._ready:
-            ready = self._ready[0]
+        for ready in [ready for ready in self._ready if ready.due <= time.monotonic()]:
             place = ready.wire.campaign, ready.wire.round
             try:
                 reached = ready.sent
@@ -558,7 +574,7 @@ class Daemon:
                     raise
                 _log.warning("%s", error)
                 reached = None if ready.sent is None else Task.LOST
-            del self._ready[0]
+            self._ready.remove(ready)
             if reached is not None and reached in MOVES[journal.task(*place)]:  # its campaign may have ended meanwhile
                 journal.move(*place, reached, self._clock())
 
