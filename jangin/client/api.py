@@ -4,6 +4,8 @@ Each request is `POST /v1/jangin/<what>` with a canonical CBOR map that came thr
 
     signature = Ed25519("jangin/api" 0x00 method LF path LF sha256(body) LF time LF nonce LF site)
 
+Beside it stands which version of the protocol this site speaks.
+
 The law: waiting is bounded; an answer is read only as far as it is allowed to be long, and used only if all of it has
 the agreed form. What it brings (staff, roster, plans) is believed by nobody before trust/ has verified it.
 """
@@ -24,6 +26,7 @@ from jangin.errors import LinkError, SiteError
 from jangin.flower_link.site import unheard
 from jangin.trust.keys import Identity
 from jangin.trust.requests import signed_bytes
+from jangin.version import PROTOCOL
 
 __all__ = ["MOST_ANSWER_BYTES", "CampaignOffer", "EnrolmentAnswer", "Offer", "SiteApi"]
 
@@ -197,6 +200,7 @@ class SiteApi:
         signature = self._identity.sign(signed_bytes("POST", path, body, time, nonce, self._site))
         headers = {
             "content-type": _FORM,
+            "x-jangin-protocol": str(PROTOCOL),
             "x-jangin-site": self._site,
             "x-jangin-time": time,
             "x-jangin-nonce": nonce,

@@ -2,16 +2,18 @@
 
 One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
-journalled as lost; an unreachable server is waited for without end, with one line in the log a change of state. Where a
-plan adds up in secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not.
+journalled as lost; an unreachable server, or a disk without room, is waited for without end, with one line in the log a
+change of state; what the disk did not take does not leave, and what failed once stays failed. Where a plan adds up in
+secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not.
 """
 
 import logging
 import queue
 import random
+import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +56,7 @@ _LONGEST_BACKOFF_SECONDS: Final = 60.0
 _WORKING_SHARE: Final = 0.9
 _MOST_TRIES: Final = 5
 _DAY: Final = timedelta(days=1)
+_SECONDS: Final = re.compile(r"-?[0-9]+ s\b")
 _OTHER_ROSTER: Final = "JG-sum-003", "roster"
 _UNREADABLE, _OVER, _TOO_LATE, _NO_ANSWER = "JG-site-210", "JG-site-208", "JG-site-209", "JG-site-207"
 
@@ -151,14 +154,9 @@ class Daemon:
         ):
             ledger.grant([block.budget for block in self._settings.privacy.budgets], self._clock())
             sums = Sums(self._settings.site.id, self._identity, noted, ledger, self._folder.keep_own, self._clock)
-            for campaign, number in journal.open_tasks():
-                if noted.last(campaign) != NOTHING_NOTED:
-                    continue  # a sum is charged by another number than its round's
-                kept, last = self._folder.kept_reply(campaign), journal.last_answered(campaign)
-                if number > max(-1 if last is None else last, -1 if kept is None else kept.round):
-                    self._give_back(ledger, campaign, number)  # what was never kept has never left
+            self._folder.sweep()
+            self._lose(journal.open_tasks(), journal, ledger, noted)
             try:
-                journal.lose_open_tasks(self._clock())
                 self._keep_connected(journal, ledger, trainer, asker, sums, noted)
             finally:
                 self._bench.stop()
@@ -184,6 +182,8 @@ class Daemon:
         """Connect, by the roots as they are on the disk by then, whenever there is no connection."""
         while not self._stopping:
             try:
+                begun = [place for place in journal.open_tasks() if journal.task(*place) is not Task.TRAINED]
+                self._lose([place for place in begun if place not in self._working], journal, ledger, noted)
                 with open_api(self._folder, journal, self._clock) as api:
                     door = Door(journal, self._clock)
                     session = _Session(journal, ledger, api, door, trainer, asker, sums, noted)
@@ -193,9 +193,19 @@ class Daemon:
                         self._serve(link, session)
             except JanginError as error:
                 self._say(logging.WARNING, str(error))
-                self._end_overdue(sums, journal)
+                with suppress(SiteError):  # its secrets are gone also where the disk does not take that
+                    self._end_overdue(sums, journal)
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
+
+    def _lose(self, places: Iterable[tuple[str, int]], journal: Journal, ledger: Ledger, noted: SumJournal) -> None:
+        """Mark as lost what was begun and is in nobody's hands: a process died, or the disk took no more of it."""
+        for campaign, number in places:
+            if noted.last(campaign) == NOTHING_NOTED:  # a sum is charged by another number than its round's
+                kept, last = self._folder.kept_reply(campaign), journal.last_answered(campaign)
+                if number > max(-1 if last is None else last, -1 if kept is None else kept.round):
+                    self._give_back(ledger, campaign, number)  # what was never kept has never left
+            journal.move(campaign, number, Task.LOST, self._clock())
 
     def _link(self) -> SiteLink:
         return SiteLink(
@@ -420,42 +430,52 @@ class Daemon:
         )
 
     def _collect(self, session: "_Session") -> None:
-        """Take from the worker what it finished: keep it, then let it through the door."""
+        """Take from the worker what it finished; what the disk does not take is looked at again when it may."""
         for place, work in list(self._working.items()):
             if not work.future.done():
                 continue
             del self._working[place]
             self._last_work = time.monotonic()
             try:
-                done = work.future.result()
-            except SiteError as error:
-                self._fail(place, work, error, session)
-                continue
-            session.ledger.refresh()
-            account = session.ledger.accounts.get(place[0])
-            if account is None or account.ended:  # nobody waits for it any more
-                session.sums.end(place[0])
-                session.journal.move(*place, Task.LOST, self._clock())
-                continue
-            if isinstance(done, Contribution):
-                self._advertise(place, work, done, session)
-                continue
-            kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
-            try:
-                self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
-                if done.own is not None:
-                    self._folder.keep_own(place[0], done.own)
-            except OSError as error:
-                problem = error.strerror or type(error).__name__
-                self._fail(
-                    place, work, SiteError("JG-site-342", where=str(self._folder.path), problem=problem), session
-                )
-                continue
-            session.journal.move(*place, Task.TRAINED, self._clock())
-            self._answer(work.incoming, work.cleared, kept, session)
+                self._finish(place, work, session)
+            except JanginError:
+                self._working[place] = work
+                raise
+
+    def _finish(self, place: tuple[str, int], work: _Work, session: "_Session") -> None:
+        """Keep what the worker finished, then let it through the door."""
+        journal = session.journal
+        try:
+            done = work.future.result()
+        except SiteError as error:
+            self._fail(place, work, error, session)
+            return
+        session.ledger.refresh()
+        account = session.ledger.accounts.get(place[0])
+        if account is None or account.ended:  # nobody waits for it any more
+            session.sums.end(place[0])
+            journal.move(*place, Task.LOST, self._clock())
+            return
+        if isinstance(done, Contribution):
+            self._advertise(place, work, done, session)
+            return
+        kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
+        try:
+            if done.own is not None:
+                self._folder.keep_own(place[0], done.own)
+            # The last that can fail: what was kept may leave, and then its charge may not come back.
+            self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
+        except SiteError as error:
+            self._fail(place, work, error, session)
+            return
+        if journal.task(*place) is not Task.TRAINED:
+            journal.move(*place, Task.TRAINED, self._clock())
+        self._answer(work.incoming, work.cleared, kept, session)
 
     def _fail(self, place: tuple[str, int], work: _Work, error: SiteError, session: "_Session") -> None:
-        """Abstain from what the worker could not finish, or this disk not keep; nothing of it leaves."""
+        """Abstain from what the worker could not finish, or this disk not keep; nothing of it leaves, now or later."""
+        work.future = Future()
+        work.future.set_exception(error)
         if work.cleared.joining is None and not work.evaluates:
             self._give_back(session.ledger, *place)
         session.sums.end(place[0])
@@ -585,9 +605,10 @@ class Daemon:
                 self._bell.get(timeout=seconds)
 
     def _say(self, level: int, state: str) -> None:
-        """One line a change of state."""
-        if state != self._said:
-            self._said = state
+        """One line a change of state; by how much a clock is off changes with every look."""
+        said = _SECONDS.sub("", state)
+        if said != self._said:
+            self._said = said
             _log.log(level, "%s", state)
 
 

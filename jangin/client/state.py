@@ -560,9 +560,9 @@ class SiteFolder:
         """Remember staff and roster.
 
         Raises:
-            OSError: the folder cannot be written.
+            SiteError: JG-site-342, the folder cannot be written.
         """
-        write_whole(self.path / "trust.state", trust.to_bytes())
+        self._keep(self.path / "trust.state", trust.to_bytes())
 
     @contextmanager
     def journal(self) -> Iterator[Journal]:
@@ -620,11 +620,11 @@ class SiteFolder:
         """Keep parameters that stay at this site, encrypted (AES-256-GCM, NIST SP 800-38D) and bound to the campaign.
 
         Raises:
-            OSError: the folder cannot be written.
+            SiteError: JG-site-342, the folder cannot be written.
         """
         nonce = os.urandom(_NONCE_BYTES)
         sealed = AESGCM(self.storage_key_file.read_bytes()).encrypt(nonce, parameters, campaign.encode())
-        write_whole(self._own_file(campaign), nonce + sealed)
+        self._keep(self._own_file(campaign), nonce + sealed)
 
     def own(self, campaign: str) -> bytes | None:
         """The parameters that this site keeps for itself in a campaign, or None.
@@ -653,11 +653,11 @@ class SiteFolder:
         """Write a campaign's last reply before it leaves; that to an evaluation stands beside the other.
 
         Raises:
-            OSError: the folder cannot be written.
+            SiteError: JG-site-342, the folder cannot be written.
         """
         vector = None if kept.vector is None else kept.vector.astype("<f4", copy=False).tobytes()
         content = {"round": kept.round, "order": kept.order, "body": kept.body, "vector": vector}
-        write_whole(self._reply_file(campaign, evaluation), cbor.encode(content))
+        self._keep(self._reply_file(campaign, evaluation), cbor.encode(content))
 
     def kept_reply(self, campaign: str, *, evaluation: bool = False) -> Kept | None:
         """A campaign's last reply, or that to its last evaluation; or None.
@@ -676,6 +676,30 @@ class SiteFolder:
                     raise ValueError("another form")
         except (OSError, ValueError, TypeError) as error:
             raise SiteError("JG-site-305", where=f"updates/{file.name}", problem=str(error)) from None
+
+    def sweep(self) -> None:
+        """Remove what a daemon that died was writing; for the one daemon that runs here.
+
+        Raises:
+            SiteError: JG-site-342, the folder cannot be written.
+        """
+        with self._writing():
+            for folder in ("updates", "own"):
+                for unfinished in (self.path / folder).glob(".*"):
+                    unfinished.unlink(missing_ok=True)
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        with self._writing():
+            write_whole(path, content)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say by its code that the folder cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+            raise SiteError("JG-site-342", where=str(self.path), problem=problem) from None
 
 
 def write_whole(path: Path, content: bytes) -> None:
