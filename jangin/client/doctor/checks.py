@@ -304,7 +304,7 @@ def _expiry(facts: Facts) -> Said:
     else:
         state, saying = State.OK, "long"
     what = word(name)
-    return Said(state, saying, round(days, 1), what=what, days=abs(days), date=f"{end.astimezone(UTC):%Y-%m-%d}")
+    return Said(state, saying, round(days, 1), what=what, days=round(abs(days)), date=f"{end.astimezone(UTC):%Y-%m-%d}")
 
 
 def _ends(facts: Facts) -> Iterator[tuple[str, datetime, timedelta]]:
