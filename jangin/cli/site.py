@@ -53,6 +53,9 @@ def enroll(
     token: Annotated[str, typer.Option(help="The one-time token that the operator gave.")],
     root: Annotated[Path, typer.Option(help="The federation root's public key, given by hand.")],
     ca: Annotated[Path, typer.Option(help="The certificates trusted for the server, PEM.")],
+    extra_ca: Annotated[
+        Path | None, typer.Option(help="The certificates of this firm's proxy that inspects TLS, PEM: trusted as well.")
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -60,7 +63,7 @@ def enroll(
     from jangin.client import desk
 
     talk = Talk(form, lang or default_lang())
-    enrolled = desk.enroll(folder, server, token, root, ca)
+    enrolled = desk.enroll(folder, server, token, root, ca, extra_ca=extra_ca)
     state = "confirmed" if enrolled.confirmed else "waiting"
     talk.answer(f"{state} {enrolled.fingerprint}", status=state, fingerprint=enrolled.fingerprint)
     if not enrolled.confirmed:
@@ -215,12 +218,32 @@ def status(
         title = talk.word("Open secure sums", "열린 안전 합산")
         columns = talk.word("campaign, round, attempt, state", "캠페인, 라운드, 시도, 상태")
         blocks.insert(1, _block(title, columns, rows, False, talk))
-    talk.answer("\n\n".join(blocks), **head, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    key = {"renewal": _time(stands.renewal), "renewing": stands.renewing}
+    talk.answer("\n\n".join(blocks), **head, **key, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    if stands.renewing:
+        talk.say(
+            "A new key of the connection waits for a roster that lists it; the old one serves until then.",
+            "연결의 새 키가 명부에 실리기를 기다립니다. 그때까지 옛 키를 씁니다.",
+        )
     if held is not None:
         talk.say(
             f"Paused since {_time(held.since)}: no order is begun. `jangin site resume` ends it.",
             f"{_time(held.since)}부터 일시 정지 중: 작업을 시작하지 않습니다. `jangin site resume` 명령으로 끝냅니다.",
         )
+
+
+@site.command("renew")
+def renew(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """Hand in a new key for the connection now, without a restart; the daemon does it by itself in time."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    due = desk.renew(folder)
+    talk.answer("handed in", renewing=True, due=_time(due))
+    talk.say(
+        "The old key serves until a roster lists the new one; the fingerprint stays as it is.",
+        "새 키가 명부에 실릴 때까지 옛 키를 씁니다. 지문은 그대로입니다.",
+    )
 
 
 @site.command("ledger")

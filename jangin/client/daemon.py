@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from jangin.client import renewal
 from jangin.client.api import SiteApi
 from jangin.client.consent import coverage, use_of
 from jangin.client.desk import commitment, open_api, over, take
@@ -111,7 +112,6 @@ class Daemon:
         if self._settings.server is None:
             raise SiteError("JG-site-302", where=str(folder.path))
         self._address = self._settings.server.address
-        self._roots = folder.path / self._settings.server.ca
         self._identity, self._node_key = folder.identity(), folder.node_key()
         limits = self._settings.limits
         self._bench = Workbench(limits.cpu, limits.worker_bytes)
@@ -122,6 +122,7 @@ class Daemon:
         self._said, self._backoff_s = "", _FIRST_BACKOFF_SECONDS
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
+        self._handed_in, self._turned = "", False
         self._working: dict[tuple[str, int], _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
@@ -188,11 +189,13 @@ class Daemon:
                     door = Door(journal, self._clock)
                     session = _Session(journal, ledger, api, door, trainer, asker, sums, noted)
                     self._refresh(session)
+                    self._turned = False
                     with self._link() as link:
                         self._say(logging.INFO, f"connected to {self._address}")
                         self._serve(link, session)
             except JanginError as error:
-                self._say(logging.WARNING, str(error))
+                # The seconds of a clock that is off, or how a dead line shows itself, are no other state.
+                self._say(logging.WARNING, str(error), f"{error.code} {error.coded.values.get('answer', '')}")
                 self._end_overdue(sums, journal)
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
@@ -201,16 +204,16 @@ class Daemon:
         return SiteLink(
             self._address,
             self._node_key.private,
-            self._roots.read_bytes(),
+            self._folder.roots(self._folder.settings().server),
             clock=self._clock,
             timeout_seconds=10.0,
             retries=1,
         )
 
     def _serve(self, link: SiteLink, session: "_Session") -> None:
-        """Poll until the link fails or the end is near."""
+        """Poll until the link fails, has another key or the end is near."""
         pace = session.api.ack()
-        while not self._stopping:
+        while not self._stopping and not self._turned:
             self._collect(session)
             self._hear(session)
             self._end_overdue(session.sums, session.journal)
@@ -577,6 +580,23 @@ class Daemon:
             if self._distrust is None or self._distrust.code != error.code:
                 _log.warning("%s", error)
             self._distrust = error
+        else:
+            self._renew(session.api)
+
+    def _renew(self, api: SiteApi) -> None:
+        """Take up the connection's new key once the roster lists it; hand one in where that is due, once a process."""
+        folder, now = self._folder, self._clock()
+        try:
+            if renewal.take_up(folder, self._settings.site.id, folder.trust().roster(now)):
+                self._node_key, self._turned = folder.node_key(), True
+                _log.info("The connection has its new key.")
+            elif renewal.waiting(folder) is not None or now >= renewal.due(folder):
+                fresh = renewal.make(folder).public_text
+                if fresh != self._handed_in:
+                    self._handed_in = fresh  # a server that does not take it is not asked by every refresh
+                    api.renew(fresh)
+        except (SiteError, OSError) as error:  # the old key serves on
+            _log.warning("The connection's key is not renewed: %s", error)
 
     def _rest(self, seconds: float) -> None:
         """Wait, but not beyond the end of a training or of this process."""
@@ -584,11 +604,11 @@ class Daemon:
             with suppress(queue.Empty):
                 self._bell.get(timeout=seconds)
 
-    def _say(self, level: int, state: str) -> None:
-        """One line a change of state."""
-        if state != self._said:
-            self._said = state
-            _log.log(level, "%s", state)
+    def _say(self, level: int, words: str, state: str = "") -> None:
+        """One line a change of state, which has its own name where its words may vary."""
+        if (state or words) != self._said:
+            self._said = state or words
+            _log.log(level, "%s", words)
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,16 @@ class ServerBlock(Document):
         url: `https://HOST:PORT`; without a port, 443.
         root: file of the federation root's public key, one OpenSSH line.
         ca: file of the certificates trusted for the server and no others, PEM.
+        proxy: `env`: HTTPS_PROXY, else ALL_PROXY, but for NO_PROXY, of the process' own environment.
+        extra_ca: file of the certificates of a proxy that inspects TLS, PEM: trusted as well. Such a proxy reads all
+            that the site and the server say to each other, and can change none of what is signed.
     """
 
     url: Annotated[str, AfterValidator(_https)]
     root: str
     ca: str
+    proxy: Literal["env"] = "env"
+    extra_ca: str | None = None
 
     @property
     def address(self) -> str:
