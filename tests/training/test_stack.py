@@ -1,4 +1,4 @@
-"""Laws of the stack's products, and of its private step: clipped as a site's own, noise of the deviation that is priced."""
+"""Laws of the stack's products and of its private step: clipped as a site's own, noise of the priced deviation."""
 
 from math import sqrt
 
