@@ -100,10 +100,12 @@ def approve(
 ) -> None:
     """Say yes to one campaign, for this site."""
     from jangin.client import desk
+    from jangin.client.local import look_again
     from jangin.training.price import price
 
     talk = Talk(form, lang or default_lang())
     approved = desk.approve(folder, plan, price)
+    look_again(folder)
     campaign = None if approved is None else approved.campaign
     what, whole = ("roster", plan) if campaign is None else (campaign.plan.campaign, campaign.hash)
     talk.answer(f"{what} {whole}", approved=what, hash=whole)
@@ -139,9 +141,11 @@ def decline(
 ) -> None:
     """Take a yes back for good: no more rounds of this campaign here; what it never spent is free again."""
     from jangin.client import desk
+    from jangin.client.local import look_again
 
     talk = Talk(form, lang or default_lang())
     whole = desk.decline(folder, plan)
+    look_again(folder)
     talk.answer(whole, declined=whole)
     talk.say(
         "What was already sent stays spent and cannot be called back.",
@@ -157,17 +161,18 @@ def status(
     lang: LangOption = None,
 ) -> None:
     """How the site stands: its keys, its tasks, and what left it last."""
-    from jangin.client import desk
+    from jangin.client import desk, local
     from jangin.client.limits import paused
 
     talk = Talk(form, lang or default_lang())
     stands = desk.status(folder, lines=last)
-    held = paused(folder, desk.now_utc())
+    held, lives = paused(folder, desk.now_utc()), local.health(folder)
     head = {
         "site": stands.site,
         "fingerprint": stands.fingerprint,
         "server": stands.server,
         "roster": stands.roster,
+        "daemon": None if lives is None else lives.state.value,
     }
     tasks = [
         {
@@ -180,7 +185,7 @@ def status(
         for move in stands.moves
     ]
     egress = [_departure(line) | {"says": line.says[talk.language]} for line in stands.egress]
-    names = talk.word("site, fingerprint, server, roster", "사업장, 지문, 서버, 명부").split(", ")
+    names = talk.word("site, fingerprint, server, roster, daemon", "사업장, 지문, 서버, 명부, 데몬").split(", ")
     moves = [
         (_time(one.time), one.campaign[:12], str(one.round), _state(one.state, talk), one.code) for one in stands.moves
     ]
@@ -314,11 +319,11 @@ def pause(
     lang: LangOption = None,
 ) -> None:
     """Begin no order from now on; what runs goes on, and is named."""
-    from jangin.client import limits
+    from jangin.client import local
     from jangin.client.desk import now_utc
 
     talk = Talk(form, lang or default_lang())
-    held = limits.pause(folder, until, now_utc())
+    held = local.pause(folder, until, now_utc())
     end = None if held.pause.until is None else _time(held.pause.until)
     running = [{"campaign": campaign, "round": number} for campaign, number in held.running]
     talk.answer(f"paused {end or '-'}", paused=True, until=end, running=running)
@@ -337,11 +342,11 @@ def pause(
 @site.command("resume")
 def resume(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """End the pause: the site takes part again, without a restart."""
-    from jangin.client import limits
+    from jangin.client import local
     from jangin.client.desk import now_utc
 
     talk = Talk(form, lang or default_lang())
-    held = limits.resume(folder, now_utc())
+    held = local.resume(folder, now_utc())
     talk.answer("resumed", paused=False)
     if held is None:
         talk.say("It was not paused.", "일시 정지 중이 아니었습니다.")
@@ -355,14 +360,17 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
 
     from jangin.client.daemon import Daemon
     from jangin.client.desk import now_utc
+    from jangin.client.logs import kept
     from jangin.client.state import SiteFolder
 
     talk = Talk(form, lang or default_lang())
     log_to_stderr()
-    daemon = Daemon(SiteFolder(folder), clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: daemon.stop())
-    daemon.run()
+    place = SiteFolder(folder)
+    with kept(folder, place.settings().logs.retention_days, now_utc):
+        daemon = Daemon(place, clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: daemon.stop())
+        daemon.run()
     if form is Format.JSON:
         talk.json({"ok": True, "stopped": True})
 
@@ -388,6 +396,27 @@ def doctor(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = 
         talk.json({"ok": not failed, "checks": [finding.as_dict(talk.language) for finding in found]})
     if failed:
         raise typer.Exit(1)
+
+
+@site.command("support-bundle")
+def support_bundle(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="The zip; else support.zip in the state folder.")] = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Versions, masked settings, checks, log and counts in one zip, for whoever helps; no data, names or paths."""
+    from jangin.client.desk import now_utc
+    from jangin.client.support import bundle, collect
+
+    talk = Talk(form, lang or default_lang())
+    file, parts = out or folder / "support.zip", collect(folder, now_utc)
+    rows = [(part.name, str(len(part.content)), part.says[talk.language]) for part in parts]
+    listed = table(talk.word("file, bytes, what", "파일, 바이트, 내용").split(", "), rows)
+    talk.say(listed, listed)
+    bundle(parts, file, now_utc())
+    talk.answer(str(file), file=str(file), parts=[{"name": name, "bytes": int(size)} for name, size, _ in rows])
+    talk.say("It stays here: nothing is sent.", "이곳에 남습니다. 아무 데도 보내지 않습니다.")
 
 
 @service.command("install")

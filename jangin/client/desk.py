@@ -20,6 +20,7 @@ from jangin.client.api import CampaignOffer, Offer, SiteApi
 from jangin.client.consent import Coverage, coverage, use_of
 from jangin.client.door import Door
 from jangin.client.gate import plan_of, records_for
+from jangin.client.logs import Event, noting
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings, limits_for
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, read_given, write_whole
@@ -474,7 +475,7 @@ def take(
             if campaign.plan.privacy.sums_only:
                 campaign = _with_fit(campaign, folder.settings(), trust.roster(now))
         except JanginError as error:
-            _log.warning("A plan on offer does not hold: %s", error)
+            _log.warning("A plan on offer does not hold: %s", error, extra=noting(Event.REFUSED_PLAN, error))
             continue
         if journal.plan(signed.hash) is None:
             journal.keep_plan(signed.hash, given.plan)

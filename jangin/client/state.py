@@ -47,6 +47,7 @@ __all__ = [
     "Part",
     "Pause",
     "SiteFolder",
+    "Tally",
     "Task",
     "read_given",
     "write_whole",
@@ -161,6 +162,21 @@ class Departure:
     bytes: int
     sha256: str
     says: Mapping[Language, str]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much stands in the journal, and nothing of what.
+
+    Attributes:
+        rounds: how many rounds stand in each state, by its word.
+        abstentions: how often each code stopped one; all of them stay here.
+        egress: of each form, how many messages left, and how many bytes.
+    """
+
+    rounds: Mapping[str, int]
+    abstentions: Mapping[str, int]
+    egress: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -375,6 +391,14 @@ class Journal(Database):
             if end is None or now < end:
                 return Pause(datetime.fromisoformat(since), end)
         return None
+
+    def tally(self) -> Tally:
+        """How much stands here."""
+        newest = "SELECT max(number) FROM tasks GROUP BY campaign, round"
+        states = self._do(f"SELECT state, count(*) FROM tasks WHERE number IN ({newest}) GROUP BY state")  # noqa: S608 - no input
+        codes = self._do("SELECT code, count(*) FROM tasks WHERE state = 'abstained' GROUP BY code")
+        left = self._do("SELECT kind, count(*), sum(bytes) FROM egress GROUP BY kind")
+        return Tally(dict(states), dict(codes), {kind: (count, size) for kind, count, size in left})
 
     def egress(self, last: int | None = None, since: datetime | None = None) -> list[Departure]:
         """The egress log, the newest line last.
