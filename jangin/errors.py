@@ -65,7 +65,7 @@ EXITS: Final = (
     Exit(0, "done", ""),
     Exit(1, "findings, or refused: records, keys, a privacy promise, a state that does not fit", r"JG-.*"),
     Exit(2, "wrong usage, or a document that cannot be carried out", r"JG-plan-.*"),
-    Exit(3, "cannot reach the server, or what answers is not it", r"JG-site-20[127]"),
+    Exit(3, "cannot reach the server, or what answers is not it", r"JG-site-(20[127]|400)"),
     Exit(
         4,
         "not allowed: a signature, a role or a key that does not count, or a server that refused",

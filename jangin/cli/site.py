@@ -53,6 +53,9 @@ def enroll(
     token: Annotated[str, typer.Option(help="The one-time token that the operator gave.")],
     root: Annotated[Path, typer.Option(help="The federation root's public key, given by hand.")],
     ca: Annotated[Path, typer.Option(help="The certificates trusted for the server, PEM.")],
+    extra_ca: Annotated[
+        Path | None, typer.Option(help="The certificates of this firm's proxy that inspects TLS, PEM: trusted as well.")
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -60,7 +63,7 @@ def enroll(
     from jangin.client import desk
 
     talk = Talk(form, lang or default_lang())
-    enrolled = desk.enroll(folder, server, token, root, ca)
+    enrolled = desk.enroll(folder, server, token, root, ca, extra_ca=extra_ca)
     state = "confirmed" if enrolled.confirmed else "waiting"
     talk.answer(f"{state} {enrolled.fingerprint}", status=state, fingerprint=enrolled.fingerprint)
     if not enrolled.confirmed:
@@ -94,10 +97,12 @@ def approve(
 ) -> None:
     """Say yes to one campaign, for this site."""
     from jangin.client import desk
+    from jangin.client.local import look_again
     from jangin.training.price import price
 
     talk = Talk(form, lang or default_lang())
     approved = desk.approve(folder, plan, price)
+    look_again(folder)
     campaign = None if approved is None else approved.campaign
     what, whole = ("roster", plan) if campaign is None else (campaign.plan.campaign, campaign.hash)
     talk.answer(f"{what} {whole}", approved=what, hash=whole)
@@ -122,9 +127,11 @@ def decline(
 ) -> None:
     """Take a yes back for good: no more rounds of this campaign here; what it never spent is free again."""
     from jangin.client import desk
+    from jangin.client.local import look_again
 
     talk = Talk(form, lang or default_lang())
     whole = desk.decline(folder, plan)
+    look_again(folder)
     talk.answer(whole, declined=whole)
     talk.tell("site", "stays_spent")
 
@@ -137,17 +144,18 @@ def status(
     lang: LangOption = None,
 ) -> None:
     """How the site stands: its keys, its tasks, and what left it last."""
-    from jangin.client import desk
+    from jangin.client import desk, local
     from jangin.client.limits import paused
 
     talk = Talk(form, lang or default_lang())
     stands = desk.status(folder, lines=last)
-    held = paused(folder, desk.now_utc())
+    held, lives = paused(folder, desk.now_utc()), local.health(folder)
     head = {
         "site": stands.site,
         "fingerprint": stands.fingerprint,
         "server": stands.server,
         "roster": stands.roster,
+        "daemon": None if lives is None else lives.state.value,
     }
     tasks = [
         {
@@ -189,9 +197,23 @@ def status(
             for one in stands.sums
         ]
         blocks.insert(1, _block(talk.said("site", "sums"), talk.said("site", "sums-columns"), rows, False, talk))
-    talk.answer("\n\n".join(blocks), **head, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    key = {"renewal": _time(stands.renewal), "renewing": stands.renewing}
+    talk.answer("\n\n".join(blocks), **head, **key, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    if stands.renewing:
+        talk.tell("site", "renewing")
     if held is not None:
         talk.tell("site", "paused", since=_time(held.since))
+
+
+@site.command("renew")
+def renew(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """Hand in a new key for the connection now, without a restart; the daemon does it by itself in time."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    due = desk.renew(folder)
+    talk.answer("handed in", renewing=True, due=_time(due))
+    talk.tell("site", "handed_in")
 
 
 @site.command("ledger")
@@ -262,11 +284,11 @@ def pause(
     lang: LangOption = None,
 ) -> None:
     """Begin no order from now on; what runs goes on, and is named."""
-    from jangin.client import limits
+    from jangin.client import local
     from jangin.client.desk import now_utc
 
     talk = Talk(form, lang or default_lang())
-    held = limits.pause(folder, until, now_utc())
+    held = local.pause(folder, until, now_utc())
     end = None if held.pause.until is None else _time(held.pause.until)
     running = [{"campaign": campaign, "round": number} for campaign, number in held.running]
     talk.answer(f"paused {end or '-'}", paused=True, until=end, running=running)
@@ -279,11 +301,11 @@ def pause(
 @site.command("resume")
 def resume(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """End the pause: the site takes part again, without a restart."""
-    from jangin.client import limits
+    from jangin.client import local
     from jangin.client.desk import now_utc
 
     talk = Talk(form, lang or default_lang())
-    held = limits.resume(folder, now_utc())
+    held = local.resume(folder, now_utc())
     talk.answer("resumed", paused=False)
     if held is None:
         talk.tell("site", "not_paused")
@@ -297,14 +319,17 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
 
     from jangin.client.daemon import Daemon
     from jangin.client.desk import now_utc
+    from jangin.client.logs import kept
     from jangin.client.state import SiteFolder
 
     talk = Talk(form, lang or default_lang())
     log_to_stderr()
-    daemon = Daemon(SiteFolder(folder), clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: daemon.stop())
-    daemon.run()
+    place = SiteFolder(folder)
+    with kept(folder, place.settings().logs.retention_days, now_utc):
+        daemon = Daemon(place, clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: daemon.stop())
+        daemon.run()
     if form is Format.JSON:
         talk.json({"ok": True, "stopped": True})
 
@@ -331,6 +356,27 @@ def doctor(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = 
         talk.json({"ok": not failed, "checks": [finding.as_dict(talk.language) for finding in found]})
     if failed:
         raise typer.Exit(1)
+
+
+@site.command("support-bundle")
+def support_bundle(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="The zip; else support.zip in the state folder.")] = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Versions, masked settings, checks, log and counts in one zip, for whoever helps; no data, names or paths."""
+    from jangin.client.desk import now_utc
+    from jangin.client.support import bundle, collect
+
+    talk = Talk(form, lang or default_lang())
+    file, parts = out or folder / "support.zip", collect(folder, now_utc)
+    rows = [(part.name, str(len(part.content)), part.says[talk.language]) for part in parts]
+    listed = table(talk.said("site", "bundle-columns").split(", "), rows)
+    talk.say(listed, listed)
+    bundle(parts, file, now_utc())
+    talk.answer(str(file), file=str(file), parts=[{"name": name, "bytes": int(size)} for name, size, _ in rows])
+    talk.tell("site", "bundle_stays")
 
 
 @service.command("install")

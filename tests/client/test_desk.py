@@ -63,7 +63,7 @@ def test_a_wrong_token_or_certificate_leaves_the_site_as_it_was(
 ) -> None:
     other = new_authority().ca
     assert code_of(lambda: desk.enroll(site.path, server.url, "x", root_file, authority.ca)) == "JG-site-301"
-    assert code_of(lambda: desk.enroll(site.path, server.url, server.token, root_file, other)) == "JG-site-202"
+    assert code_of(lambda: desk.enroll(site.path, server.url, server.token, root_file, other)) == "JG-site-400"
     assert site.settings().server is None
     assert code_of(lambda: desk.campaigns(site.path)) == "JG-site-302"
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from jangin.cli.site import site as site_app
 from jangin.client import consent, desk, service, workbench
-from jangin.client.doctor import line, processes
+from jangin.client.doctor import processes
 from jangin.client.doctor.checks import CHECKS, Check, Facts
 from jangin.client.doctor.findings import Finding, Said, State
 from jangin.client.doctor.visit import visit
@@ -30,6 +30,7 @@ from jangin.client.lock import alone
 from jangin.client.settings import ServerBlock
 from jangin.client.state import SiteFolder
 from jangin.errors import Language
+from jangin.flower_link import line
 from jangin.flower_link.link import EmbeddedLink
 from jangin.trust.certificates import issue, make_authority
 from jangin.trust.roster import RosterSite, Status
@@ -337,6 +338,11 @@ def test_d11_what_ran_out(site: SiteFolder, ministry: Any, lang: Language) -> No
         after(31, 40), lang, {"ko": "명부", "en": "the roster"}[lang]
     )  # what is over comes before what will be
     assert {"ko": "인증서", "en": "certificate"}[lang] in after(0, 20).line([lang])
+    made = (ministry.now - timedelta(days=280)).timestamp()
+    os.utime(site.node_key_file, (made, made))
+    stale = after(0)
+    assert (stale.state, "jangin site renew" in stale.line([lang])) == (State.WARN, True)
+    os.utime(site.node_key_file)
     site.keep_trust(replace(site.trust(), roster_list=b""))
     assert (after(269).state, after(271).state) == (State.OK, State.WARN)
     site.ca_file.write_text("no certificate")

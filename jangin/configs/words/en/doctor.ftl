@@ -46,10 +46,11 @@ D05-open = { $address } answers
 D05-closed = { $address } does not answer ({ $problem })
     .mend = let outbound TCP to { $address } through the firewall; where it is through, ask the operator whether the server runs
 
-D06 = TLS: whoever answers is the server, by the site's own `ca`
+D06 = TLS: whoever answers is the server by the site's own `ca`, or the proxy that its `extra_ca` names
 D06-trusted = { $host } shows a certificate by { $issuer }, which ca.crt vouches for
+D06-inspected = { $host } is reached through an inspecting proxy, which reads what passes: extra-ca.crt vouches for its { $issuer }
 D06-stranger = The certificate shown for { $host } was issued by { $issuer }, which ca.crt does not vouch for: an inspecting proxy on the way, or a federation with a new authority
-    .mend = have { $host } exempted from inspection; where the operator confirms a new authority, run `jangin site enroll` with its new --ca
+    .mend = have { $host } exempted from inspection, or run `jangin site enroll` with that proxy's certificates as --extra-ca; where the operator confirms a new authority, with its new --ca
 D06-misnamed = The certificate is not for { $host } ({ $problem })
     .mend = check server.url in site.yaml against what the operator gave
 D06-untimely = The certificate of { $host } does not count now ({ $problem })
@@ -88,7 +89,7 @@ D10-inactive = { $site } is { $status } on roster { $version }
 D10-other_key = Roster { $version } has { $site } by other keys than those here
     .mend = restore the keys that were confirmed, or have { $fingerprint } confirmed by telephone
 
-D11 = expiry: nothing that the site believes has run out, or will within 30 days (the roster, which lives for 30: within 7)
+D11 = expiry: nothing that the site believes has run out, or will within 30 days (the roster, which lives for 30: within 7), and the connection's key is renewed in time
 D11-long = First to run out is { $what }, on { $date }
 D11-soon = { $what } runs out in { $days ->
         [one] one day
@@ -100,6 +101,8 @@ D11-over = { $what } ran out { $days ->
        *[other] { $days } days
     } ago, on { $date }
     .mend = look at this machine's date first; where it is right, ask the operator for a new one
+D11-stale = The connection's key was to be renewed on { $date }
+    .mend = let the daemon run, or run `jangin site renew`; where that was done, ask the operator to renew the roster
 D11-nothing = nothing is held yet that could run out
 
 D12 = telemetry: Flower tells nobody that it runs

@@ -18,7 +18,7 @@ known_before = { $count ->
 stays_spent = What was already sent stays spent and cannot be called back.
 
 # status, egress
-standing = site, fingerprint, server, roster
+standing = site, fingerprint, server, roster, daemon
 tasks = Tasks, round by round
 tasks-columns = time, campaign, round, state, code
 departures = What left this site; each line is written before its message goes
@@ -47,6 +47,12 @@ paused = Paused since { $since }: no order is begun. `jangin site resume` ends i
 goes_on = Round { NUMBER($round, useGrouping: 0) } of campaign { $campaign } was begun before and goes on.
 until_resume = It lasts until somebody runs `jangin site resume`.
 not_paused = It was not paused.
+
+# renew, support-bundle
+renewing = A new key of the connection waits for a roster that lists it; the old one serves until then.
+handed_in = The old key serves until a roster lists the new one; the fingerprint stays as it is.
+bundle-columns = file, bytes, what
+bundle_stays = It stays here: nothing is sent.
 
 # service
 written = written: { $file }; next:

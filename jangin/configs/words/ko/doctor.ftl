@@ -46,10 +46,11 @@ D05-open = { $address }: 응답합니다
 D05-closed = { $address }: 응답하지 않습니다 ({ $problem })
     .mend = 방화벽에서 { $address } 쪽으로 나가는 TCP를 허용하십시오. 이미 허용했다면 서버가 켜져 있는지 운영자에게 물어보십시오
 
-D06 = TLS: 사업장이 받은 `ca`로 볼 때 진짜 서버인지
+D06 = TLS: 사업장이 받은 `ca`로 볼 때 진짜 서버인지, 또는 `extra_ca`로 지정한 프록시인지
 D06-trusted = { $host }의 인증서를 ca.crt가 보증합니다 (발급자 { $issuer })
+D06-inspected = { $host }: 통신을 읽는 검사 프록시를 거칩니다. extra-ca.crt가 그 발급자를 보증합니다 ({ $issuer })
 D06-stranger = { $host }의 인증서를 ca.crt가 보증하지 않는 { $issuer }에서 발급했습니다. 중간의 검사 프록시이거나, 연합의 인증 기관이 바뀐 것입니다
-    .mend = 보안 검사에서 { $host } 주소를 제외하십시오. 운영자가 새 인증 기관이라고 확인하면 새 --ca 파일로 `jangin site enroll` 명령을 실행하십시오
+    .mend = 보안 검사에서 { $host } 주소를 제외하거나, 그 프록시의 인증서를 --extra-ca로 주어 `jangin site enroll` 명령을 실행하십시오. 운영자가 새 인증 기관이라고 확인하면 새 --ca 파일로 실행하십시오
 D06-misnamed = { $host }의 인증서가 아닙니다 ({ $problem })
     .mend = site.yaml의 server.url이 운영자가 알려 준 것과 같은지 확인하십시오
 D06-untimely = { $host }의 인증서가 지금 유효하지 않습니다 ({ $problem })
@@ -88,12 +89,14 @@ D10-inactive = { $site }: 명부 { $version }판에서 { $status } 상태입니�
 D10-other_key = 명부 { $version }판의 { $site } 키가 이곳의 키와 다릅니다
     .mend = 확인받은 키를 되살리거나, 전화로 지문 { $fingerprint } 값을 확인받으십시오
 
-D11 = 만료: 사업장이 믿는 것이 만료되었거나 30일 안에 만료되는지 (30일까지 유효한 명부는 7일)
+D11 = 만료: 사업장이 믿는 것이 만료되었거나 30일 안에 만료되는지 (30일까지 유효한 명부는 7일), 연결 키가 제때 갱신되었는지
 D11-long = 가장 먼저 만료되는 것: { $what }, { $date }
 D11-soon = { $what }: { $days }일 뒤 { $date }에 만료됩니다
     .mend = 그 전에 새것이 와야 한다고 지금 운영자에게 알리십시오
 D11-over = { $what }: { $days }일 전 { $date }에 만료되었습니다
     .mend = 먼저 이 컴퓨터의 날짜를 확인하고, 맞다면 운영자에게 새것을 요청하십시오
+D11-stale = 연결 키를 갱신해야 했던 날: { $date }
+    .mend = 데몬을 켜 두거나 `jangin site renew` 명령을 실행하십시오. 이미 했다면 운영자에게 명부 갱신을 요청하십시오
 D11-nothing = 아직 만료될 것이 없습니다
 
 D12 = 원격 측정: Flower가 실행 사실을 밖에 알리지 않는지

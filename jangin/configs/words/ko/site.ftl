@@ -12,7 +12,7 @@ known_before = 에피소드 { $count }개는 이전 캠페인에 참여했으며
 stays_spent = 이미 보낸 것은 되돌릴 수 없으며, 쓴 예산도 그대로입니다.
 
 # status, egress
-standing = 사업장, 지문, 서버, 명부
+standing = 사업장, 지문, 서버, 명부, 데몬
 tasks = 라운드별 작업
 tasks-columns = 시각, 캠페인, 라운드, 상태, 코드
 departures = 나간 것 (보내기 전에 기록)
@@ -41,6 +41,12 @@ paused = { $since }부터 일시 정지 중: 작업을 시작하지 않습니다
 goes_on = 캠페인 { $campaign }, 라운드 { NUMBER($round, useGrouping: 0) }: 이미 시작해 계속합니다.
 until_resume = `jangin site resume` 명령을 실행할 때까지 이어집니다.
 not_paused = 일시 정지 중이 아니었습니다.
+
+# renew, support-bundle
+renewing = 연결의 새 키가 명부에 실리기를 기다립니다. 그때까지 옛 키를 씁니다.
+handed_in = 새 키가 명부에 실릴 때까지 옛 키를 씁니다. 지문은 그대로입니다.
+bundle-columns = 파일, 바이트, 내용
+bundle_stays = 이곳에 남습니다. 아무 데도 보내지 않습니다.
 
 # service
 written = 씀: { $file }. 다음 명령:
