@@ -10,7 +10,6 @@ secret nothing that was trained is on the disk: a second asking is answered by t
 import logging
 import queue
 import random
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -23,13 +22,17 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from jangin.client import renewal
 from jangin.client.api import SiteApi
+from jangin.client.beside import attended
 from jangin.client.consent import coverage, use_of
 from jangin.client.desk import commitment, open_api, over, take
 from jangin.client.door import Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.limits import Conditions, ask
 from jangin.client.lock import alone
+from jangin.client.logs import Event, noting
+from jangin.client.pulse import Pulse
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
 from jangin.client.workbench import Contribution, Done, Job, Workbench
@@ -56,7 +59,6 @@ _LONGEST_BACKOFF_SECONDS: Final = 60.0
 _WORKING_SHARE: Final = 0.9
 _MOST_TRIES: Final = 5
 _DAY: Final = timedelta(days=1)
-_SECONDS: Final = re.compile(r"-?[0-9]+ s\b")
 _OTHER_ROSTER: Final = "JG-sum-003", "roster"
 _UNREADABLE, _OVER, _TOO_LATE, _NO_ANSWER = "JG-site-210", "JG-site-208", "JG-site-209", "JG-site-207"
 
@@ -110,11 +112,11 @@ class Daemon:
             PlanError: JG-plan-001..006, site.yaml.
         """
         self._folder, self._clock, self._jitter = folder, clock, jitter
+        self.pulse = Pulse()
         self._settings = folder.settings()
         if self._settings.server is None:
             raise SiteError("JG-site-302", where=str(folder.path))
         self._address = self._settings.server.address
-        self._roots = folder.path / self._settings.server.ca
         self._identity, self._node_key = folder.identity(), folder.node_key()
         limits = self._settings.limits
         self._bench = Workbench(limits.cpu, limits.worker_bytes)
@@ -125,6 +127,7 @@ class Daemon:
         self._said, self._backoff_s = "", _FIRST_BACKOFF_SECONDS
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
+        self._handed_in, self._turned = "", False
         self._working: dict[tuple[str, int], _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
@@ -134,6 +137,11 @@ class Daemon:
     def stop(self) -> None:
         """Come to an end soon: an update that is not finished is dropped, and its round lost."""
         self._stopping = True
+        self._bell.put(None)
+
+    def look_again(self) -> None:
+        """Ask the server at once for what is due now and then; any thread may call it."""
+        self._refresh_due = self._ack_due = 0.0
         self._bell.put(None)
 
     def run(self) -> None:
@@ -146,6 +154,7 @@ class Daemon:
         """
         with (
             alone(self._folder.path),
+            attended(self._folder.path, self._settings.monitor, self.pulse, self.look_again, self._clock),
             self._folder.journal() as journal,
             self._folder.ledger() as ledger,
             SumJournal(self._folder.database_file) as noted,
@@ -168,7 +177,7 @@ class Daemon:
                     if not work.evaluates:
                         self._give_back(ledger, campaign, number)
                     journal.move(campaign, number, Task.LOST, self._clock())
-        self._say(logging.INFO, "stopped")
+        self._say(logging.INFO, "stopped", noting(Event.STOPPED))
 
     def _keep_connected(
         self,
@@ -188,11 +197,16 @@ class Daemon:
                     door = Door(journal, self._clock)
                     session = _Session(journal, ledger, api, door, trainer, asker, sums, noted)
                     self._refresh(session)
+                    self._turned = False
                     with self._link() as link:
-                        self._say(logging.INFO, f"connected to {self._address}")
+                        self._say(logging.INFO, f"connected to {self._address}", noting(Event.CONNECTED))
+                        self.pulse.connect()
                         self._serve(link, session)
             except JanginError as error:
-                self._say(logging.WARNING, str(error))
+                # The seconds of a clock that is off, or how a dead line shows itself, are no other state.
+                state = f"{error.code} {error.coded.values.get('answer', '')}"
+                self._say(logging.WARNING, str(error), noting(Event.DISCONNECTED, error), state)
+                self.pulse.lose(error.code)
                 with suppress(SiteError):  # its secrets are gone also where the disk does not take that
                     self._end_overdue(sums, journal)
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
@@ -211,16 +225,16 @@ class Daemon:
         return SiteLink(
             self._address,
             self._node_key.private,
-            self._roots.read_bytes(),
+            self._folder.roots(self._folder.settings().server),
             clock=self._clock,
             timeout_seconds=10.0,
             retries=1,
         )
 
     def _serve(self, link: SiteLink, session: "_Session") -> None:
-        """Poll until the link fails or the end is near."""
+        """Poll until the link fails, has another key or the end is near."""
         pace = session.api.ack()
-        while not self._stopping:
+        while not self._stopping and not self._turned:
             self._collect(session)
             self._hear(session)
             self._end_overdue(session.sums, session.journal)
@@ -228,6 +242,7 @@ class Daemon:
             self._send(link, session.journal)
             incoming = self._receive(link)
             self._backoff_s = _FIRST_BACKOFF_SECONDS
+            self.pulse.hear(len(self._working))
             if incoming is not None:
                 self._take(incoming, session)
                 if pace > _ACK_SECONDS:
@@ -250,7 +265,7 @@ class Daemon:
         except LinkError as error:
             if error.code not in (_UNREADABLE, _OVER):
                 raise
-            _log.warning("%s", error)
+            _log.warning("%s", error, extra=noting(Event.DROPPED, error))
             return None
 
     def _hear(self, session: "_Session") -> None:
@@ -538,7 +553,8 @@ class Daemon:
     def _abstain(self, incoming: Incoming, error: JanginError, session: "_Session") -> None:
         """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""
         wire, journal, code = incoming.wire, session.journal, outward(error.code)
-        _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error)
+        said = noting(Event.ABSTAINED, error, wire.campaign, wire.round)
+        _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error, extra=said)
         place = wire.campaign, wire.round
         # What is being trained goes on: one order of its round was refused, not the round.
         known = journal.plan(wire.campaign) is not None and place not in self._working
@@ -551,7 +567,7 @@ class Daemon:
             else:
                 answer = session.door.answer(wire, reply_body(Reply(site, None, code)), None)
         except SiteError as closed:
-            _log.warning("%s", closed)
+            _log.warning("%s", closed, extra=noting(Event.SHUT, closed, wire.campaign, wire.round))
             return
         self._ready.append(_Ready(incoming, answer, None))
 
@@ -571,12 +587,13 @@ class Daemon:
                 else:
                     link.reply(ready.incoming, ready.wire)
                 if reached is Task.SENT:
-                    _log.info("Round %d of campaign %.12s: answered.", place[1], place[0])
+                    said = noting(Event.ANSWERED, None, *place)
+                    _log.info("Round %d of campaign %.12s: answered.", place[1], place[0], extra=said)
             except LinkError as error:
                 ready.tries += error.code == _NO_ANSWER
                 if error.code not in (_OVER, _TOO_LATE) and ready.tries < _MOST_TRIES:
                     raise
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=noting(Event.UNSENT, error, *place))
                 reached = None if ready.sent is None else Task.LOST
             del self._ready[0]
             if reached is not None and reached in MOVES[journal.task(*place)]:  # its campaign may have ended meanwhile
@@ -595,21 +612,39 @@ class Daemon:
             self._distrust = None
         except (SiteError, PrivacyError) as error:
             if self._distrust is None or self._distrust.code != error.code:
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=noting(Event.DISTRUSTED, error))
             self._distrust = error
+        else:
+            self._renew(session.api)
+
+    def _renew(self, api: SiteApi) -> None:
+        """Take up the connection's new key once the roster lists it; hand one in where that is due, once a process."""
+        folder, now = self._folder, self._clock()
+        try:
+            if renewal.take_up(folder, self._settings.site.id, folder.trust().roster(now)):
+                self._node_key, self._turned = folder.node_key(), True
+                _log.info("The connection has its new key.", extra=noting(Event.RENEWED))
+            elif renewal.waiting(folder) is not None or now >= renewal.due(folder):
+                fresh = renewal.make(folder).public_text
+                if fresh != self._handed_in:
+                    self._handed_in = fresh  # a server that does not take it is not asked by every refresh
+                    api.renew(fresh)
+        except (SiteError, OSError) as error:  # the old key serves on
+            coded = error if isinstance(error, SiteError) else None
+            _log.warning("The connection's key is not renewed: %s", error, extra=noting(Event.UNRENEWED, coded))
 
     def _rest(self, seconds: float) -> None:
         """Wait, but not beyond the end of a training or of this process."""
+        self.pulse.rest(seconds)
         if not self._stopping:
             with suppress(queue.Empty):
                 self._bell.get(timeout=seconds)
 
-    def _say(self, level: int, state: str) -> None:
-        """One line a change of state; by how much a clock is off changes with every look."""
-        said = _SECONDS.sub("", state)
-        if said != self._said:
-            self._said = said
-            _log.log(level, "%s", state)
+    def _say(self, level: int, words: str, line: dict[str, object], state: str = "") -> None:
+        """One line a change of state, which has its own name where its words may vary."""
+        if (state or words) != self._said:
+            self._said = state or words
+            _log.log(level, "%s", words, extra=line)
 
 
 @dataclass(frozen=True)

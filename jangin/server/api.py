@@ -50,7 +50,7 @@ MAX_SKEW_SECONDS = 300
 MOST_BODY_BYTES = 65_536
 
 _FIRST_PROTOCOL = "1"
-_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|ack)")
+_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack)")
 _POLLS_A_SECOND = 60
 _LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
 _POLLING = timedelta(seconds=120)
@@ -176,6 +176,9 @@ class SiteApi:
             case "commit":
                 (commitment,) = _fields(request.value, commitment=bytes)
                 return self._commit(request.site, commitment, roster.identities[request.site])
+            case "renew":
+                (node_key,) = _fields(request.value, node_key=str)
+                return self._renew(request.site, node_key, now)
             case "ack":
                 _fields(request.value)
                 return self._ack(request.site, now)
@@ -225,6 +228,14 @@ class SiteApi:
             _log.warning("Site %s showed a ledger that does not go on from the one before.", site)
             raise ServerError("JG-server-319", where=site, entries=given.entries)
         return {"committed": True}
+
+    def _renew(self, site: str, node_key: str, now: datetime) -> dict[str, object]:
+        try:
+            node_key_from_text(node_key)
+        except ValueError as error:
+            raise _malformed(str(error)) from None
+        self._members.renew(site, node_key, now)
+        return {"renewed": True}
 
     def _ack(self, site: str, now: datetime) -> dict[str, object]:
         """When to ask again: about sixty polls a second in all, whatever the number of sites."""
