@@ -87,6 +87,17 @@ class Enrolment(Form):
         return {"en": "Asked to join, with this site's public keys.", "ko": "이 사업장의 공개 키로 참여를 신청함."}
 
 
+class Renewal(Form):
+    """A new public key of the site's connection; the request is signed by its identity."""
+
+    node_key: NodeKeyText
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says that the connection is to have another key."""
+        return {"en": "Sent a new public key of this site's connection.", "ko": "이 사업장 연결의 새 공개 키를 보냄."}
+
+
 class Approval(Form):
     """A signed yes to one plan."""
 
@@ -305,6 +316,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "approve": Approval,
     "ack": Presence,
     "commit": Commitment,
+    "renew": Renewal,
     "scale": Answer,
     "train": Answer,
     "collect": Answer,

@@ -259,6 +259,7 @@ WELL_FORMED: dict[str, dict[str, Any]] = {
     "enroll": {"token": "t0ken", **KEYS},
     "campaigns": {},
     "ack": {},
+    "renew": {"node_key": KEYS["node_key"]},
     "approve": {"approval": APPROVAL},
     "commit": {"commitment": COMMITMENT},
     "scale": {**PLACE, "body": body(np.ones(3)), "vector": None},

@@ -116,11 +116,13 @@ class Running:
     arguments: tuple[str, ...]
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "jangin", *self.arguments]
-            self.process = subprocess.Popen(command, env=uncovered(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            env = uncovered() | self.env
+            self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
