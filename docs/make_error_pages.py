@@ -51,7 +51,8 @@ def _exits() -> list[str]:
             case 1:
                 named = "all others"
             case 2:
-                named = "JG-plan-..."
+                others = [f"[{code}]({code}.md)" for code in codes if not code.startswith("JG-plan-")]
+                named = ", ".join(["JG-plan-...", *others])
             case _:
                 named = ", ".join(f"[{code}]({code}.md)" for code in codes)
         lines.append(f"| {entry.status} | {entry.means} | {named} |")
@@ -59,8 +60,8 @@ def _exits() -> list[str]:
 
 
 def _shown(text: str) -> str:
-    """Fields as ⟨name⟩, without how they are formatted."""
-    return re.sub(r"\{(\w+)[^}]*\}", r"⟨\1⟩", text)
+    """Fields as ⟨name⟩, without how they are formatted; a code's way out as ⟨→ name⟩."""
+    return re.sub(r"\{(\w+)[^}]*\}", r"⟨\1⟩", re.sub(r"\{(\w+)!h\}", r"⟨→ \1⟩", text))
 
 
 def main() -> int:

@@ -64,7 +64,7 @@ class Exit:
 EXITS: Final = (
     Exit(0, "done", ""),
     Exit(1, "findings, or refused: records, keys, a privacy promise, a state that does not fit", r"JG-.*"),
-    Exit(2, "wrong usage, or a document that cannot be carried out", r"JG-plan-.*"),
+    Exit(2, "wrong usage, or a document that cannot be carried out", r"JG-plan-.*|JG-site-388"),
     Exit(3, "cannot reach the server, or what answers is not it", r"JG-site-(20[127]|400)"),
     Exit(
         4,
@@ -123,16 +123,20 @@ class CodedText:
 class _Words(Formatter):
     """Values as people write them; `!r` marks texts.
 
-    `a, b` for a list, `(8, 3)` for a tuple, which is a shape, `a: b` for a mapping, `none` for nothing.
+    `a, b` for a list, `(8, 3)` for a tuple, which is a shape, `a: b` for a mapping, `none` for nothing. `!h` marks
+    another code, and stands for its way out; for nothing where that is not known or needs values of its own.
     """
 
     def __init__(self, lang: Language) -> None:
-        self._none = {"en": "none", "ko": "없음"}[lang]
+        self._lang, self._none = lang, {"en": "none", "ko": "없음"}[lang]
 
     def format_field(self, value: Any, format_spec: str) -> str:
         return format(self._said(value), format_spec)
 
     def convert_field(self, value: Any, conversion: str | None) -> Any:
+        if conversion == "h":
+            hint = catalogue()[value][self._lang]["hint"] if value in catalogue() else ""
+            return "" if "{" in hint else hint
         match value:
             case list() if conversion:
                 return f"[{self._said(value) if value else ''}]"

@@ -111,6 +111,21 @@ def test_every_text_can_be_filled(code: str) -> None:
             assert not re.search(r"[{}]", error.text(field, lang).replace("{'", "").replace("'}", ""))
 
 
+def test_a_refusal_gives_the_way_out_of_the_servers_own_code_in_the_readers_language() -> None:
+    def hint(answer: str, lang: errors.Language) -> str:
+        refused = CodedText("JG-site-301", where="x", what="enroll", answer=answer, message="")
+        return refused.text("hint", lang)
+
+    for code, lang in (("JG-server-315", "en"), ("JG-server-313", "ko")):
+        assert hint(code, lang).startswith(catalogue()[code][lang]["hint"])
+    for odd in (
+        "JG-server-000",
+        "{where}",
+        next(code for code, said in catalogue().items() if "{" in said["en"]["hint"]),
+    ):
+        assert hint(odd, "en") == f"Where it cannot be mended here, call the operator and name {odd}."
+
+
 @pytest.mark.parametrize("code", catalogue())
 def test_korean_never_leaves_the_choice_of_a_particle_to_the_reader(code: str) -> None:
     for text in catalogue()[code]["ko"].values():
@@ -183,7 +198,7 @@ def test_every_code_has_the_one_exit_status_of_the_table() -> None:
     assert [entry.status for entry in EXITS] == list(range(6))
     statuses = {code: JanginError(code).exit_status for code in catalogue()}
     assert {code for code, status in statuses.items() if status == 2} == {
-        code for code in catalogue() if code.startswith("JG-plan-")
+        code for code in catalogue() if code.startswith("JG-plan-") or code == "JG-site-388"
     }
     reach = {code for code, status in statuses.items() if status == 3}
     assert reach == {"JG-site-201", "JG-site-202", "JG-site-207", "JG-site-400"}

@@ -63,12 +63,15 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without ε and ↓ still gets the figures
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="jangin", standalone_mode=False))
     except JanginError as error:
         talk.error(error)
         sys.exit(error.exit_status)
+    except click.exceptions.NoArgsIsHelpError:
+        sys.exit(2)  # the help was shown, and is all that there is to say
     except click.UsageError as error:
-        misused = PlanError("JG-plan-030", where="jangin", problem=error.format_message().rstrip("."))
+        command = "jangin" if error.ctx is None else error.ctx.command_path
+        misused = PlanError("JG-plan-030", where=command, problem=error.format_message().rstrip("."))
         talk.error(misused)
         sys.exit(misused.exit_status)
     except click.Abort:

@@ -28,6 +28,7 @@ from jangin.client.sums import SumJournal, SumStanding, check_fit
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError, SumError
+from jangin.flower_link.line import certificates
 from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Reservation
@@ -197,8 +198,9 @@ def enroll(
         clock: the time.
 
     Raises:
-        SiteError: JG-site-301 refused, 304 no site here, 315 another root than before; 103 and 110..125, a root, staff
-            list or roster that cannot be believed; 341 a file that cannot be read, 342 a folder that cannot be written.
+        SiteError: JG-site-301 refused, 304 no site here, 315 another root than before; 110..125, a staff list or roster
+            that cannot be believed; 341 a file that cannot be read or holds something else, 342 a folder that cannot
+            be written.
         LinkError: JG-site-201, 202, 207 or 400. PlanError: JG-plan-003, the url.
     """
     folder = SiteFolder(path)
@@ -207,10 +209,10 @@ def enroll(
     if extra_ca is not None:
         files["extra_ca"] = folder.extra_ca_file.name
     server = parse({"url": url, **files}, ServerBlock, "server")
-    trust = Trust(read_given(root, "--root").decode("utf-8", "replace").strip())
-    kept = {folder.ca_file: read_given(ca, "--ca")}
+    trust = _given_root(root)
+    kept = {folder.ca_file: _given_certificates(ca, "--ca")}
     if extra_ca is not None:
-        kept[folder.extra_ca_file] = read_given(extra_ca, "--extra-ca")
+        kept[folder.extra_ca_file] = _given_certificates(extra_ca, "--extra-ca")
     if folder.root_file.exists() and folder.trust().root != trust.root:
         raise SiteError("JG-site-315", where=str(path))
     settings = settings.model_copy(update={"server": server})
@@ -224,6 +226,28 @@ def enroll(
         if answer.staff is not None and answer.roster is not None:
             folder.keep_trust(_believe(folder.trust(), answer.staff, answer.roster, clock(), ""))
     return Enrolled(answer.status == "confirmed", folder.identity().fingerprint)
+
+
+def _given_root(path: Path) -> Trust:
+    """The trust that begins with the root's key in a file; JG-site-341 where none is in it."""
+    try:
+        return Trust(read_given(path, "--root").decode("utf-8", "replace").strip())
+    except SiteError as error:
+        if error.code != "JG-site-103":
+            raise
+        problem = "the root's public key, one line 'ssh-ed25519 ...', is not what it holds"
+        raise SiteError("JG-site-341", where=f"--root {path}", problem=problem) from None
+
+
+def _given_certificates(path: Path, name: str) -> bytes:
+    """The content of a PEM file of certificates; JG-site-341 where none is in it."""
+    content = read_given(path, name)
+    try:
+        certificates(content)
+        content.decode("ascii")
+    except ValueError:
+        raise SiteError("JG-site-341", where=f"{name} {path}", problem="it holds no certificate in PEM") from None
+    return content
 
 
 def campaigns(path: Path, *, clock: Clock = now_utc) -> list[Campaign]:

@@ -243,6 +243,8 @@ def _read_private(path: Path) -> Any:
             data = file.read(_MOST_BYTES)
     except OSError as error:
         raise SiteError("JG-site-101", where=str(path), problem=error.strerror or type(error).__name__) from None
+    if data.startswith(b"ssh-"):  # may well be open to others, and closing it would not help
+        raise SiteError("JG-site-101", where=str(path), problem="it holds a public key")
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SiteError("JG-site-102", where=str(path), mode=f"{stat.S_IMODE(mode):04o}")
     try:

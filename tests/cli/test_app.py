@@ -37,10 +37,18 @@ def test_the_version_is_data(jangin: Jangin) -> None:
 def test_wrong_usage_is_2_and_coded_like_every_error(jangin: Jangin, arguments: tuple[str, ...]) -> None:
     said = jangin(*arguments)
     assert (said.status, said.out) == (2, "")
-    assert said.err.startswith("error: JG-plan-030 jangin: not understood: ")
-    assert "--help" in said.err
+    command = "jangin" if arguments == ("fly",) else f"jangin {arguments[0]}"
+    assert said.err.startswith(f"error: JG-plan-030 {command}: not understood: ")
+    assert f"`{command} --help`" in said.err
     line = json.loads(jangin(*arguments, "--format", "json").out)
     assert (line["ok"], line["code"]) == (False, "JG-plan-030")
+
+
+@pytest.mark.parametrize("group", [(), ("site",), ("site", "service"), ("consent",)])
+def test_a_group_without_a_command_shows_its_commands_and_nothing_else(jangin: Jangin, group: tuple[str, ...]) -> None:
+    said = jangin(*group)
+    assert (said.status, said.err) == (2, "")
+    assert "Commands" in said.out
 
 
 def test_a_bug_is_5_with_its_code_and_where_it_happened(

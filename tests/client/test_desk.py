@@ -155,8 +155,14 @@ def test_an_empty_file_of_roots_does_not_stand_for_the_machines_own(
     site: SiteFolder, server: Any, root_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").touch()
-    with pytest.raises(JanginError, match=r"JG-site-202 .*empty"):
+    with pytest.raises(JanginError, match=r"JG-site-341 --ca .*no certificate"):
         desk.enroll(site.path, server.url, server.token, root_file, tmp_path / "empty")
+
+
+def test_certificates_that_were_emptied_do_not_stand_for_the_machines_own(enrolled: SiteFolder) -> None:
+    enrolled.ca_file.write_bytes(b"")
+    with pytest.raises(JanginError, match=r"JG-site-202 .*empty"):
+        desk.campaigns(enrolled.path)
 
 
 def test_a_site_without_its_certificates_says_which_file_lacks(enrolled: SiteFolder) -> None:

@@ -447,7 +447,7 @@ def test_pause_says_what_runs_and_how_long_and_status_and_doctor_say_that_it_hol
     assert answer("resume", site.path) == {"ok": True, "paused": False}
     assert answer("status", site.path)["paused"] is False
     for odd in ("soon", "9999-12-31T23:59+00:00", "0001-01-01"):
-        assert answer("pause", site.path, "--until", odd, status=1) == "JG-site-388"
+        assert answer("pause", site.path, "--until", odd, status=2) == "JG-site-388"
     assert answer("pause", site.path, "--until", "2020-01-01T00:00", status=1) == "JG-site-389"
     assert answer("status", site.path)["paused"] is False
 
@@ -489,4 +489,4 @@ def test_egress_is_the_whole_log_or_what_is_not_older_in_both_languages(site: Si
     assert [line["bytes"] for line in late] == [20, 21, 22, 23]
     shown = CliRunner().invoke(site_app, ["egress", str(site.path), "--lang", "ko"]).stdout
     assert f"{7:064x}  알림 7." in shown
-    assert answer("egress", site.path, "--since", "now", status=1) == "JG-site-388"
+    assert answer("egress", site.path, "--since", "now", status=2) == "JG-site-388"

@@ -74,6 +74,7 @@ def test_without_a_server_it_waits_longer_and_longer_says_so_once_and_connects_w
 def test_one_state_is_one_line_however_its_words_vary(
     enrolled: SiteFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "jangin.client.daemon")
     failures = [LinkError("JG-site-201", where="here", problem=problem) for problem in ("no connection", "not in time")]
     failures += [LinkError("JG-site-204", where="here", seconds=seconds) for seconds in (60, 61)]
     refusals = [{"where": "here", "what": "ack", "answer": f"JG-server-{code}", "message": ""} for code in (313, 314)]

@@ -99,6 +99,12 @@ def test_what_is_no_key_is_refused_without_being_shown(data: bytes, tmp_path: Pa
     assert caught.value.__cause__ is None
 
 
+def test_a_public_key_in_place_of_its_private_half_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "key.pub").write_text(Identity.generate().public_text)  # 0644, as a public key may be
+    with pytest.raises(SiteError, match=r"JG-site-101 .*public key"):
+        Identity.load(tmp_path / "key.pub")
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(SiteError, match="JG-site-101"):
