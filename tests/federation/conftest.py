@@ -22,7 +22,6 @@ import pytest
 import yaml
 from consents import allow
 from numpy.typing import NDArray
-from processes import uncovered
 from safetensors.numpy import load_file
 
 from jangin.client import desk
@@ -116,7 +115,7 @@ class Running:
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "jangin", *self.arguments]
-            self.process = subprocess.Popen(command, env=uncovered(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -239,9 +238,7 @@ class Federation:
     def shown(self, campaign: str) -> dict[str, Any]:
         """What `jangin campaign status` says."""
         command = [sys.executable, "-m", "jangin", "campaign", "status", str(self.state.path), campaign]
-        done = subprocess.run(
-            [*command, "--format", "json"], env=uncovered(), capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
         return dict(json.loads(done.stdout.splitlines()[-1])["campaigns"][0])
 
     def learnt(self, campaign: str) -> NDArray[np.float32]:
