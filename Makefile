@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
+WHEELHOUSE ?= wheelhouse
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench results soak docs build clean
+.PHONY: help install demo test check bench results soak docs build wheelhouse clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## a virtual environment in .venv, pinned by constraints.txt
 
@@ -49,5 +50,11 @@ build: install ## sdist, the wheel built from it, installed elsewhere, every mod
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/elsewhere dist/*.whl
 	cd build && ../$(BIN)/python -I ../.ci/import_every_module.py elsewhere
 
+wheelhouse: install ## all wheels that a site without network installs, for machines like this one, with their SHA-256
+	rm -rf $(WHEELHOUSE)
+	$(BIN)/pip wheel --quiet --disable-pip-version-check -c constraints.txt --wheel-dir $(WHEELHOUSE) .
+	@if ls $(WHEELHOUSE) | grep '^nvidia'; then echo 'error: this is the CUDA build of torch, several gigabytes: put its CPU build into reach of pip first' >&2; exit 1; fi
+	cd $(WHEELHOUSE) && sha256sum *.whl > SHA256SUMS
+
 clean: ## what was built
-	rm -rf dist build site .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf dist build site wheelhouse .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from jangin.client.doctor.checks import CHECKS
-from jangin.client.doctor.findings import words
+from jangin.client.doctor.findings import title
 
 PAGE = Path(__file__).parent / "doctor.md"
 MARKS = re.compile(r"(?<=<!-- table: made by make_doctor_page.py -->\n).*?(?=\n<!-- end of table -->)", re.DOTALL)
@@ -16,8 +16,8 @@ def table() -> str:
     rows = ["| id | after | looks at | 점검 |", "|---|---|---|---|"]
     for check in CHECKS:
         needs = ", ".join(("enrolment",) * check.online + check.needs)
-        title = words()[check.id].title
-        rows.append(f"| {check.id} | {needs} | {title['en']} | {title['ko']} |")
+        looks = title(check.id)
+        rows.append(f"| {check.id} | {needs} | {looks['en']} | {looks['ko']} |")
     return "\n".join(rows)
 
 

@@ -16,10 +16,23 @@ PACKAGE = Path(jangin.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-HEAVY = ("torch", "scipy", "dp_accounting", "pyarrow", "matplotlib", "sklearn", "opacus", "flwr", "sqlalchemy")
+HEAVY = (
+    "torch",
+    "scipy",
+    "dp_accounting",
+    "pyarrow",
+    "matplotlib",
+    "sklearn",
+    "opacus",
+    "flwr",
+    "sqlalchemy",
+    "fluent",
+    "babel",
+)
 LIGHT = (
     "jangin",
     "jangin.errors",
+    "jangin.words",
     "jangin.codec.cbor",
     "jangin.codec.document",
     "jangin.records.card",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -38,10 +39,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 def start():
     """Run a script in a process of its own: one that starts others itself."""
 
-    def _start(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    def _start(script: str, *arguments: str, seconds: int = 120) -> subprocess.CompletedProcess:
         command = [sys.executable, str(there(script)), *arguments]
         return subprocess.run(
-            command, env=os.environ | SETTINGS, capture_output=True, text=True, timeout=120, check=False
+            command, env=os.environ | SETTINGS, capture_output=True, text=True, timeout=seconds, check=False
         )
 
     return _start
@@ -184,6 +185,24 @@ def test_the_example_of_shared_noise_sets_two_mechanisms_beside_each_other_and_c
     assert sent["M1"] == 2 * 4 * 43
     assert sent["M2"] > 10 * sent["M1"]  # of so small a model the keys and shares weigh most
     assert picture.read_text().count("<svg") == 1
+
+
+def test_the_page_that_installs_a_site_shows_the_six_commands_that_the_example_types() -> None:
+    types = runpy.run_path(str(there("examples/first_round.py")))["COMMANDS"]
+    shown = [line[2:] for line in there("docs/install.md").read_text().splitlines() if line.startswith("$ jangin")]
+    assert len(types) == len(shown) == 6
+    for typed, seen in zip(types, shown, strict=True):
+        assert re.fullmatch(re.sub(r"\\\{\w+\\\}", r"\\S+", re.escape(typed)), seen), (typed, seen)
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+def test_six_commands_of_a_site_lead_to_its_first_finished_round(start, tmp_path: Path) -> None:
+    done = start("examples/first_round.py", "--keep", str(tmp_path / "first"), "--lang", "ko", seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(line.startswith("$ jangin ") for line in done.stdout.splitlines()) == 6
+    assert "[finished: 1 of 1 rounds; " in done.stdout
+    assert "장인 2명 중 2명이 동의함" in done.stdout
 
 
 def test_the_mnist_benchmark_prints_two_accuracies_and_a_ratio(run, tmp_path: Path) -> None:

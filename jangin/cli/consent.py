@@ -1,5 +1,6 @@
 """`jangin consent`: what the masters of a site allow, recorded, countersigned, listed and taken back."""
 
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Talk, default_lang, table
-from jangin.errors import PlanError
+from jangin.errors import PlanError, SiteError
 
 if TYPE_CHECKING:
     from jangin.trust.consents import Grant
@@ -55,10 +56,7 @@ def grant(
     grants = [{"grant": one.hash, "file": str(one.file), "counts": not one.waits} for one in made]
     talk.answer("\n".join(f"{one.hash[:12]} {one.file}" for one in made), grants=grants)
     if any(one.waits for one in made):
-        talk.say(
-            "It counts once the labour side has signed these files: jangin consent countersign.",
-            "노동자 대표가 이 파일에 서명해야 효력이 생깁니다: jangin consent countersign.",
-        )
+        talk.tell("consent", "waits")
 
 
 @consent.command("countersign")
@@ -67,17 +65,26 @@ def countersign(
     key: Annotated[
         Path, typer.Option(help="The labour side's own key: OpenSSH, Ed25519, readable by its owner alone.")
     ],
+    site_key: Annotated[
+        Path, typer.Option(help="The site's public key, given by hand: ssh-keygen -y -f FOLDER/keys/identity.")
+    ],
     out: Annotated[Path, typer.Option(help="Takes the grant with both signatures.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Sign what is shown without being asked.")] = False,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """For the labour side: sign a grant, and see what it says. It needs no site's folder."""
-    from jangin.client.consent import sign_for_labour
+    """For the labour side: read what a grant says, then sign it. It needs no site's folder."""
+    from jangin.client.consent import sign_for_labour, to_countersign
 
     talk = Talk(form, lang or default_lang())
-    signed = sign_for_labour(file, key, out)
-    lines = [f"{name}: {value}" for name, value in _shown(signed, talk).items()]
-    talk.answer("\n".join([*lines, str(out)]), file=str(out), **signed.model_dump(mode="json"))
+    shown = to_countersign(file, site_key)
+    talk.tell("consent", "to_sign", key=shown.key)
+    for name, value in _shown(shown.grant, talk).items():
+        sys.stderr.write(f"  {name}: {value}\n")
+    if not yes and not talk.agreed(talk.said("consent", "ask")):
+        raise SiteError("JG-site-441", where=file.name)
+    sign_for_labour(shown, key, out)
+    talk.answer(str(out), file=str(out), grant=shown.grant.hash, **shown.grant.model_dump(mode="json"))
 
 
 @consent.command("list")
@@ -85,11 +92,9 @@ def list_(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = N
     """Every grant and whether it holds today, and every master of the records who has none."""
     from jangin.client.consent import listed
     from jangin.client.desk import now_utc
-    from jangin.client.master import consent_words
 
     talk = Talk(form, lang or default_lang())
     entries = listed(folder, clock=now_utc)
-    states = consent_words()["verdicts"]
     rows = [
         (
             entry.master or "-",
@@ -97,14 +102,12 @@ def list_(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = N
             ", ".join(entry.grant.purposes) if entry.grant else "-",
             ", ".join(entry.grant.channels) if entry.grant else "-",
             entry.grant.until.isoformat() if entry.grant else "-",
-            states[entry.verdict.name.lower()][talk.language],
+            talk.said("consent", f"verdict-{entry.verdict.name.lower()}"),
             entry.hash[:12] or "-",
         )
         for entry in entries
     ]
-    head = talk.word(
-        "master, process, purposes, channels, until, state, grant", "장인, 공정, 목적, 채널, 기한, 상태, 동의"
-    )
+    head = talk.said("consent", "columns")
     values = [
         {
             "master": entry.master,
@@ -117,7 +120,7 @@ def list_(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = N
         }
         for entry in entries
     ]
-    talk.answer(table(head.split(", "), rows) if rows else talk.word("no master here", "장인 없음"), consents=values)
+    talk.answer(table(head.split(", "), rows) if rows else talk.said("consent", "nobody"), consents=values)
 
 
 @consent.command("revoke")
@@ -135,10 +138,7 @@ def revoke(
     talk = Talk(form, lang or default_lang())
     ended = consents.revoke(folder, master, process, clock=now_utc)
     talk.answer("\n".join(one[:12] for one in ended), revoked=ended)
-    talk.say(
-        "From the next order on nothing of it is used here. What was already sent cannot be called back.",
-        "다음 지시부터 이곳에서 쓰지 않습니다. 이미 보낸 것은 되돌릴 수 없습니다.",
-    )
+    talk.tell("consent", "taken_back")
 
 
 def _misused(where: str, value: object, problem: str) -> PlanError:
@@ -146,9 +146,20 @@ def _misused(where: str, value: object, problem: str) -> PlanError:
 
 
 def _shown(signed: "Grant", talk: Talk) -> dict[str, str | date]:
-    names = talk.word("site, master, process, purposes, channels, until", "사업장, 장인, 공정, 목적, 채널, 기한")
-    values = (
-        *(signed.site, signed.master, signed.process),
-        *(", ".join(signed.purposes), ", ".join(signed.channels), signed.until),
-    )
-    return dict(zip(names.split(", "), values, strict=True))
+    """What a grant says, each by its name."""
+    return {
+        talk.said("consent", "site"): signed.site,
+        talk.said("consent", "master"): _plain(signed.master),
+        talk.said("consent", "process"): _plain(signed.process),
+        talk.said("consent", "purposes"): ", ".join(
+            f"{purpose} ({talk.said('consent', f'purpose-{purpose}')})" for purpose in signed.purposes
+        ),
+        talk.said("consent", "channels"): ", ".join(signed.channels),
+        talk.said("consent", "until"): signed.until,
+        talk.said("consent", "grant"): signed.hash,
+    }
+
+
+def _plain(text: str) -> str:
+    """A text that cannot move a terminal's cursor, or turn its direction: what is read is what is signed."""
+    return text if text.isprintable() else ascii(text)

@@ -1,8 +1,8 @@
-"""`jangin data`: make and check master records."""
+"""`jangin data`: make and check master records; what is made here is checked here."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +11,14 @@ from jangin.cli.talk import Format, Talk, default_lang
 from jangin.errors import PlanError
 from jangin.privacy.releases import Unit
 
+if TYPE_CHECKING:
+    from jangin.records.split import SplitUnit
+
 __all__ = ["data"]
 
 data = typer.Typer(help="Master records: make and check them.", no_args_is_help=True)
+
+UnitOption = Annotated[Unit, typer.Option(help="What the hold-out is drawn by: episode or master.")]
 
 
 @data.command("generate")
@@ -24,13 +29,15 @@ def generate(
     masters: Annotated[int, typer.Option(min=1, help="Masters of a site.")] = 3,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of a site.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed makes the same records.")] = 0,
+    unit: UnitOption = Unit.EPISODE,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Make the records of a reference process."""
+    """Make the records of a reference process, validate them, and set each site's hold-out aside."""
+    from jangin.records.checks import validate as check
     from jangin.records.generate import generate as make
 
-    talk = Talk(form, lang or default_lang())
+    talk, drawn = Talk(form, lang or default_lang()), _drawn_by(unit)
     with talk.progress() as advance:
         made = make(
             process,
@@ -41,15 +48,22 @@ def generate(
             seed=seed,
             progress=lambda done, total: advance("generate", done, total),
         )
+        reports = []
+        for number, site in enumerate(made, 1):
+            reports.append(check(site, unit=drawn))
+            reports[-1].require(site)
+            advance("validate", number, len(made))
     folders = [str(site) for site in made]
-    talk.answer("\n".join(folders), folders=folders)
+    held = {"episodes": sum(one.episodes for one in reports), "holdout": sum(one.holdout for one in reports)}
+    talk.answer("\n".join(folders), folders=folders, **held)
+    talk.say(*_passed(**held))
 
 
 @data.command("validate")
 def validate(
     folder: Annotated[Path, typer.Argument(help="One site's records.")],
     level: Annotated[int, typer.Option(min=0, max=1, help="0 files, 1 schema; 2-4 come later.")] = 1,
-    unit: Annotated[Unit, typer.Option(help="What the hold-out is drawn by: episode or master.")] = Unit.EPISODE,
+    unit: UnitOption = Unit.EPISODE,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -61,11 +75,7 @@ def validate(
     from jangin.records.checks import validate as check
 
     talk = Talk(form, lang or default_lang())
-    if unit is Unit.SITE:
-        raise PlanError(
-            "JG-plan-003", where="--unit", value=unit.value, problem="a hold-out is drawn by episode or master"
-        )
-    report = check(folder, level=0 if level == 0 else 1, unit="master" if unit is Unit.MASTER else "episode")
+    report = check(folder, level=0 if level == 0 else 1, unit=_drawn_by(unit))
     for finding in report.findings:
         if form is Format.JSON:
             talk.json({"severity": finding.severity, **finding.as_dict(talk.language)})
@@ -77,8 +87,29 @@ def validate(
         why = first.as_dict(talk.language) if first else {}
         talk.json({"ok": report.passed, **why, "episodes": report.episodes, "holdout": report.holdout})
     elif report.passed:
-        talk.say(
-            f"passed: {report.episodes} episodes, {report.holdout} set aside as hold-out",
-            f"통과: 에피소드 {report.episodes}개, 그중 {report.holdout}개는 평가용으로 분리",
-        )
+        talk.say(*_passed(report.episodes, report.holdout))
     sys.exit(0 if report.passed else 1)
+
+
+def _drawn_by(unit: Unit) -> "SplitUnit":
+    """What a hold-out is drawn by.
+
+    Raises:
+        PlanError: JG-plan-003, not by sites.
+    """
+    match unit:
+        case Unit.EPISODE:
+            return "episode"
+        case Unit.MASTER:
+            return "master"
+        case _:
+            problem = "a hold-out is drawn by episode or master"
+            raise PlanError("JG-plan-003", where="--unit", value=unit.value, problem=problem)
+
+
+def _passed(episodes: int, holdout: int) -> tuple[str, str]:
+    """That all is well, in English and Korean."""
+    return (
+        f"passed: {episodes} episodes, {holdout} set aside as hold-out",
+        f"통과: 에피소드 {episodes}개, 그중 {holdout}개는 평가용으로 분리",
+    )

@@ -11,7 +11,9 @@ from jangin.errors import PlanError
 __all__ = ["FormatOption", "LangOption", "SetsOption", "assignments"]
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Form of stdout; json ends with one line.")]
-LangOption = Annotated[Lang | None, typer.Option("--lang", help="Language of messages; default by locale.")]
+LangOption = Annotated[
+    Lang | None, typer.Option("--lang", help="Language of messages; default by JANGIN_LANG, else by locale.")
+]
 SetsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=V", help="Another value of a key; repeat as needed.")
 ]

@@ -136,7 +136,7 @@ def confirm(
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Sign the next roster with these sites, whose fingerprints were compared by telephone."""
+    """Sign the next roster with these sites, whose fingerprints were compared by telephone, and with renewed keys."""
     from jangin.trust.keys import Identity
 
     talk, named = Talk(form, lang or default_lang()), sites or []
@@ -257,7 +257,14 @@ def status(
 
 _STATES = {"proposed": "제안됨", "approved": "승인됨", "running": "진행 중", "finished": "완료", "aborted": "중단됨"}
 _OUTCOMES = {"begun": "시작", "finished": "완료", "failed": "실패"}
-_STATUSES = {"invited": "초대함", "waiting": "확인 대기", "active": "활성", "suspended": "정지", "revoked": "폐기"}
+_STATUSES = {
+    "invited": "초대함",
+    "waiting": "확인 대기",
+    "renewing": "연결 키 갱신 대기",
+    "active": "활성",
+    "suspended": "정지",
+    "revoked": "폐기",
+}
 
 
 def _model(folder: Path, campaign: "CampaignStatus") -> str | None:

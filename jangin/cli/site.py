@@ -14,7 +14,7 @@ from jangin.errors import JanginError
 if TYPE_CHECKING:
     from jangin.client.desk import Campaign
     from jangin.client.service import Running
-    from jangin.client.state import Departure, Task
+    from jangin.client.state import Departure
 
 __all__ = ["site"]
 
@@ -53,6 +53,9 @@ def enroll(
     token: Annotated[str, typer.Option(help="The one-time token that the operator gave.")],
     root: Annotated[Path, typer.Option(help="The federation root's public key, given by hand.")],
     ca: Annotated[Path, typer.Option(help="The certificates trusted for the server, PEM.")],
+    extra_ca: Annotated[
+        Path | None, typer.Option(help="The certificates of this firm's proxy that inspects TLS, PEM: trusted as well.")
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -60,14 +63,11 @@ def enroll(
     from jangin.client import desk
 
     talk = Talk(form, lang or default_lang())
-    enrolled = desk.enroll(folder, server, token, root, ca)
+    enrolled = desk.enroll(folder, server, token, root, ca, extra_ca=extra_ca)
     state = "confirmed" if enrolled.confirmed else "waiting"
     talk.answer(f"{state} {enrolled.fingerprint}", status=state, fingerprint=enrolled.fingerprint)
     if not enrolled.confirmed:
-        talk.say(
-            "Call the operator and compare this fingerprint; it is confirmed when both read the same.",
-            "운영자에게 전화해 이 지문을 대조하십시오. 두 사람이 같은 지문을 읽으면 확인됩니다.",
-        )
+        talk.tell("site", "compare")
 
 
 @site.command("campaigns")
@@ -85,7 +85,7 @@ def campaigns(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption
             if doubt is not None:
                 talk.warn(doubt)
     if not known:
-        talk.say("no campaign invites this site", "이 사업장을 초대한 캠페인 없음")
+        talk.tell("site", "no_campaign")
 
 
 @site.command("approve")
@@ -97,31 +97,22 @@ def approve(
 ) -> None:
     """Say yes to one campaign, for this site."""
     from jangin.client import desk
+    from jangin.client.local import look_again
     from jangin.training.price import price
 
     talk = Talk(form, lang or default_lang())
     approved = desk.approve(folder, plan, price)
+    look_again(folder)
     campaign = None if approved is None else approved.campaign
     what, whole = ("roster", plan) if campaign is None else (campaign.plan.campaign, campaign.hash)
     talk.answer(f"{what} {whole}", approved=what, hash=whole)
     if approved is not None:
         covered, everybody = len(approved.consents.covered), len(approved.consents.verdicts)
-        talk.say(
-            f"The consent of {covered} of {everybody} masters covers it; nothing of the others is used, or charged.",
-            f"장인 {everybody}명 중 {covered}명이 동의함. 나머지 사람의 기록은 쓰지 않고 예산도 쓰지 않습니다.",
-        )
+        talk.tell("site", "covered", covered=covered, everybody=everybody)
     if approved is not None and approved.reservation.left_out:
-        count = approved.reservation.left_out
-        talk.say(
-            f"{count} episodes have no budget left for it and stay out.",
-            f"에피소드 {count}개는 예산이 남아 있지 않아 참여하지 않습니다.",
-        )
+        talk.tell("site", "left_out", count=approved.reservation.left_out)
     if approved is not None and approved.reservation.known:
-        count = approved.reservation.known
-        talk.say(
-            f"{count} episodes were in earlier campaigns: what they spent there counts on.",
-            f"에피소드 {count}개는 이전 캠페인에 참여했으며, 그때 쓴 예산이 이어집니다.",
-        )
+        talk.tell("site", "known_before", count=approved.reservation.known)
     for doubt in () if campaign is None else (campaign.doubt, desk.doubts(folder, campaign)):
         if doubt is not None:
             talk.warn(doubt)
@@ -136,14 +127,13 @@ def decline(
 ) -> None:
     """Take a yes back for good: no more rounds of this campaign here; what it never spent is free again."""
     from jangin.client import desk
+    from jangin.client.local import look_again
 
     talk = Talk(form, lang or default_lang())
     whole = desk.decline(folder, plan)
+    look_again(folder)
     talk.answer(whole, declined=whole)
-    talk.say(
-        "What was already sent stays spent and cannot be called back.",
-        "이미 보낸 것은 되돌릴 수 없으며, 쓴 예산도 그대로입니다.",
-    )
+    talk.tell("site", "stays_spent")
 
 
 @site.command("status")
@@ -154,17 +144,18 @@ def status(
     lang: LangOption = None,
 ) -> None:
     """How the site stands: its keys, its tasks, and what left it last."""
-    from jangin.client import desk
+    from jangin.client import desk, local
     from jangin.client.limits import paused
 
     talk = Talk(form, lang or default_lang())
     stands = desk.status(folder, lines=last)
-    held = paused(folder, desk.now_utc())
+    held, lives = paused(folder, desk.now_utc()), local.health(folder)
     head = {
         "site": stands.site,
         "fingerprint": stands.fingerprint,
         "server": stands.server,
         "roster": stands.roster,
+        "daemon": None if lives is None else lives.state.value,
     }
     tasks = [
         {
@@ -177,27 +168,20 @@ def status(
         for move in stands.moves
     ]
     egress = [_departure(line) | {"says": line.says[talk.language]} for line in stands.egress]
-    names = talk.word("site, fingerprint, server, roster", "사업장, 지문, 서버, 명부").split(", ")
+    names = talk.said("site", "standing").split(", ")
     moves = [
-        (_time(one.time), one.campaign[:12], str(one.round), _state(one.state, talk), one.code) for one in stands.moves
+        (_time(one.time), one.campaign[:12], str(one.round), talk.said("site", f"task-{one.state.value}"), one.code)
+        for one in stands.moves
     ]
     departures = [(_time(one.time), str(one.bytes), one.sha256[:12], one.says[talk.language]) for one in stands.egress]
     blocks = [
         "\n".join(
             f"{name}: {'-' if value is None else value}" for name, value in zip(names, head.values(), strict=True)
         ),
+        _block(talk.said("site", "tasks"), talk.said("site", "tasks-columns"), moves, stands.more_moves, talk),
         _block(
-            talk.word("Tasks, round by round", "라운드별 작업"),
-            talk.word("time, campaign, round, state, code", "시각, 캠페인, 라운드, 상태, 코드"),
-            moves,
-            stands.more_moves,
-            talk,
-        ),
-        _block(
-            talk.word(
-                "What left this site; each line is written before its message goes", "나간 것 (보내기 전에 기록)"
-            ),
-            talk.word("time, bytes, sha256, what", "시각, 바이트, sha256, 내용"),
+            talk.said("site", "departures"),
+            talk.said("site", "departures-columns"),
             departures,
             stands.more_egress,
             talk,
@@ -209,18 +193,27 @@ def status(
     ]
     if sums:
         rows = [
-            (one.campaign[:12], str(one.round), str(one.attempt), talk.word(one.state.value, _SUMS[one.state.value]))
+            (one.campaign[:12], str(one.round), str(one.attempt), talk.said("site", f"sum-{one.state.value}"))
             for one in stands.sums
         ]
-        title = talk.word("Open secure sums", "열린 안전 합산")
-        columns = talk.word("campaign, round, attempt, state", "캠페인, 라운드, 시도, 상태")
-        blocks.insert(1, _block(title, columns, rows, False, talk))
-    talk.answer("\n\n".join(blocks), **head, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+        blocks.insert(1, _block(talk.said("site", "sums"), talk.said("site", "sums-columns"), rows, False, talk))
+    key = {"renewal": _time(stands.renewal), "renewing": stands.renewing}
+    talk.answer("\n\n".join(blocks), **head, **key, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    if stands.renewing:
+        talk.tell("site", "renewing")
     if held is not None:
-        talk.say(
-            f"Paused since {_time(held.since)}: no order is begun. `jangin site resume` ends it.",
-            f"{_time(held.since)}부터 일시 정지 중: 작업을 시작하지 않습니다. `jangin site resume` 명령으로 끝냅니다.",
-        )
+        talk.tell("site", "paused", since=_time(held.since))
+
+
+@site.command("renew")
+def renew(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+    """Hand in a new key for the connection now, without a restart; the daemon does it by itself in time."""
+    from jangin.client import desk
+
+    talk = Talk(form, lang or default_lang())
+    due = desk.renew(folder)
+    talk.answer("handed in", renewing=True, due=_time(due))
+    talk.tell("site", "handed_in")
 
 
 @site.command("ledger")
@@ -276,11 +269,11 @@ def egress(
     with place.journal() as journal:
         left = journal.egress(since=start)
     rows = [(_time(line.time), line.kind, str(line.bytes), line.sha256, line.says[talk.language]) for line in left]
-    columns = talk.word("time, kind, bytes, sha256, what", "시각, 종류, 바이트, sha256, 내용")
+    columns = talk.said("site", "egress-columns")
     known = [_departure(line) | {"says": dict(line.says)} for line in left]
     talk.answer(table(columns.split(", "), rows) if rows else "", egress=known)
     if not rows:
-        talk.say("nothing left this site", "나간 것 없음")
+        talk.tell("site", "nothing_left")
 
 
 @site.command("pause")
@@ -291,37 +284,31 @@ def pause(
     lang: LangOption = None,
 ) -> None:
     """Begin no order from now on; what runs goes on, and is named."""
-    from jangin.client import limits
+    from jangin.client import local
     from jangin.client.desk import now_utc
 
     talk = Talk(form, lang or default_lang())
-    held = limits.pause(folder, until, now_utc())
+    held = local.pause(folder, until, now_utc())
     end = None if held.pause.until is None else _time(held.pause.until)
     running = [{"campaign": campaign, "round": number} for campaign, number in held.running]
     talk.answer(f"paused {end or '-'}", paused=True, until=end, running=running)
     for campaign, number in held.running:
-        talk.say(
-            f"Round {number} of campaign {campaign[:12]} was begun before and goes on.",
-            f"캠페인 {campaign[:12]}, 라운드 {number}: 이미 시작해 계속합니다.",
-        )
+        talk.tell("site", "goes_on", round=number, campaign=campaign[:12])
     if end is None:
-        talk.say(
-            "It lasts until somebody runs `jangin site resume`.",
-            "`jangin site resume` 명령을 실행할 때까지 이어집니다.",
-        )
+        talk.tell("site", "until_resume")
 
 
 @site.command("resume")
 def resume(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """End the pause: the site takes part again, without a restart."""
-    from jangin.client import limits
+    from jangin.client import local
     from jangin.client.desk import now_utc
 
     talk = Talk(form, lang or default_lang())
-    held = limits.resume(folder, now_utc())
+    held = local.resume(folder, now_utc())
     talk.answer("resumed", paused=False)
     if held is None:
-        talk.say("It was not paused.", "일시 정지 중이 아니었습니다.")
+        talk.tell("site", "not_paused")
 
 
 @site.command("run")
@@ -332,14 +319,17 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
 
     from jangin.client.daemon import Daemon
     from jangin.client.desk import now_utc
+    from jangin.client.logs import kept
     from jangin.client.state import SiteFolder
 
     talk = Talk(form, lang or default_lang())
     log_to_stderr()
-    daemon = Daemon(SiteFolder(folder), clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: daemon.stop())
-    daemon.run()
+    place = SiteFolder(folder)
+    with kept(folder, place.settings().logs.retention_days, now_utc):
+        daemon = Daemon(place, clock=now_utc, jitter=random.Random())  # noqa: S311 - spreads polls
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: daemon.stop())
+        daemon.run()
     if form is Format.JSON:
         talk.json({"ok": True, "stopped": True})
 
@@ -349,9 +339,10 @@ def doctor(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = 
     """Twenty checks of this machine, its network and the site; each line in Korean and English, or in one of them."""
     from jangin.client.desk import now_utc
     from jangin.client.doctor.checks import Facts
-    from jangin.client.doctor.findings import LANGUAGES, State
+    from jangin.client.doctor.findings import State
     from jangin.client.doctor.visit import visit
     from jangin.client.state import SiteFolder
+    from jangin.words import LANGUAGES
 
     talk = Talk(form, lang or default_lang())
     languages, found = LANGUAGES if lang is None else (talk.language,), []
@@ -367,6 +358,27 @@ def doctor(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = 
         raise typer.Exit(1)
 
 
+@site.command("support-bundle")
+def support_bundle(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="The zip; else support.zip in the state folder.")] = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """Versions, masked settings, checks, log and counts in one zip, for whoever helps; no data, names or paths."""
+    from jangin.client.desk import now_utc
+    from jangin.client.support import bundle, collect
+
+    talk = Talk(form, lang or default_lang())
+    file, parts = out or folder / "support.zip", collect(folder, now_utc)
+    rows = [(part.name, str(len(part.content)), part.says[talk.language]) for part in parts]
+    listed = table(talk.said("site", "bundle-columns").split(", "), rows)
+    talk.say(listed, listed)
+    bundle(parts, file, now_utc())
+    talk.answer(str(file), file=str(file), parts=[{"name": name, "bytes": int(size)} for name, size, _ in rows])
+    talk.tell("site", "bundle_stays")
+
+
 @service.command("install")
 def service_install(
     folder: Folder, system: SystemOption = False, form: FormatOption = Format.TEXT, lang: LangOption = None
@@ -376,7 +388,7 @@ def service_install(
 
     talk = Talk(form, lang or default_lang())
     installed = install(folder, system=system)
-    talk.say(f"written: {installed.file}; next:", f"씀: {installed.file}. 다음 명령:")
+    talk.tell("site", "written", file=installed.file)
     talk.answer(installed.next, file=str(installed.file), name=installed.name, next=installed.next)
     if installed.kept is not None:
         talk.warn(installed.kept)
@@ -453,45 +465,19 @@ def _consents(campaign: "Campaign", folder: Path) -> tuple[int, int]:
     return len(found.covered), len(found.verdicts)
 
 
-_STATES = {
-    "idle": "대기",
-    "gated": "심사 통과",
-    "training": "학습 중",
-    "trained": "학습함",
-    "sent": "보냄",
-    "abstained": "기권",
-    "lost": "잃음",
-}
-
-
-_SUMS = {
-    "begun": "학습 중",
-    "advertised": "키를 알림",
-    "shared": "조각을 나눔",
-    "masked": "가린 벡터를 보냄",
-    "certified": "목록에 서명함",
-}
-
-
-def _state(state: "Task", talk: Talk) -> str:
-    return talk.word(state.value, _STATES[state.value])
-
-
 def _block(title: str, head: str, rows: Sequence[Sequence[str]], more: bool, talk: Talk) -> str:
     """One log under its title, which says whether there is more of it."""
     if not rows:
-        return f"{title}: {talk.word('nothing yet', '아직 없음')}"
+        return f"{title}: {talk.said('site', 'nothing_yet')}"
     if more:
-        title += talk.word(
-            f" (the last {len(rows)}; --lines N shows more)", f" (마지막 {len(rows)}줄; 더 보려면 --lines N)"
-        )
+        title = talk.said("site", "more", title=title, rows=str(len(rows)))
     return f"{title}:\n{table(head.split(', '), rows)}"
 
 
 def _shown(value: object, talk: Talk) -> str:
     match value:
         case True | False:
-            return talk.word("yes", "예") if value else talk.word("no", "아니요")
+            return talk.said("site", "yes") if value else talk.said("site", "no")
         case list():
             return ", ".join(map(str, value))
         case _:

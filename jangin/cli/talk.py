@@ -3,6 +3,7 @@
 import json
 import locale
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from jangin.errors import CodedText, JanginError, Language
+from jangin.words import say
 
 __all__ = ["Format", "Lang", "Talk", "default_lang", "log_to_stderr", "table"]
 
@@ -47,8 +50,12 @@ class Lang(StrEnum):
 
 
 def default_lang() -> Lang:
-    """Korean where the locale says so, else English."""
-    name = locale.getlocale(locale.LC_CTYPE)[0] or ""
+    """Korean where JANGIN_LANG says so, else the locale; the first of its variables that is set decides, else English.
+
+    The variables are read as POSIX orders them (IEEE Std 1003.1, 8.2), so that Korean needs no Korean locale installed.
+    """
+    named = (os.environ.get(name) for name in ("JANGIN_LANG", "LC_ALL", "LC_MESSAGES", "LANG"))
+    name = next(filter(None, named), None) or locale.getlocale(locale.LC_CTYPE)[0] or ""  # Windows has no variables
     return Lang.KO if name.lower().startswith(("ko", "korean")) else Lang.EN
 
 
@@ -92,6 +99,18 @@ class Talk:
     def word(self, english: str, korean: str) -> str:
         """The one of the two that is spoken."""
         return korean if self.lang is Lang.KO else english
+
+    def said(self, part: str, key: str, /, **values: object) -> str:
+        """A message of a catalogue (words.py) in the language that is spoken."""
+        return say(part, key, self.language, **values)
+
+    def tell(self, part: str, key: str, /, **values: object) -> None:
+        """A message of a catalogue as one line on stderr."""
+        sys.stderr.write(self.said(part, key, **values) + "\n")
+
+    def agreed(self, question: str) -> bool:
+        """Whether somebody at a terminal says yes; without one nobody is asked, and that is a no."""
+        return sys.stdin.isatty() and typer.confirm(question, err=True)
 
     def say(self, english: str, korean: str) -> None:
         """One line on stderr."""

@@ -15,6 +15,7 @@
     doctor     twenty checks of the machine, the network and the folder, each with a way out
     service    the daemon's unit for systemd, or a recipe for Windows
     rehearsal  one made-up step in the worker
+    renewal    the key of the connection, made anew in time
     accounts   what the ledger says, for people; what a plan would leave
 
 The law: nothing that the server sends is run; only what a person here approved is trained; what leaves, leaves by the

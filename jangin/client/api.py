@@ -4,6 +4,8 @@ Each request is `POST /v1/jangin/<what>` with a canonical CBOR map that came thr
 
     signature = Ed25519("jangin/api" 0x00 method LF path LF sha256(body) LF time LF nonce LF site)
 
+Beside it stands which version of the protocol this site speaks.
+
 The law: waiting is bounded; an answer is read only as far as it is allowed to be long, and used only if all of it has
 the agreed form. What it brings (staff, roster, plans) is believed by nobody before trust/ has verified it.
 """
@@ -21,9 +23,10 @@ from jangin.client.door import Door
 from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import LinkError, SiteError
-from jangin.flower_link.site import unheard
+from jangin.flower_link.line import silence
 from jangin.trust.keys import Identity
 from jangin.trust.requests import signed_bytes
+from jangin.version import PROTOCOL
 
 __all__ = ["MOST_ANSWER_BYTES", "CampaignOffer", "EnrolmentAnswer", "Offer", "SiteApi"]
 
@@ -92,6 +95,10 @@ class _Committed(_Answer):
     committed: Literal[True]
 
 
+class _Renewed(_Answer):
+    renewed: Literal[True]
+
+
 class _Pace(_Answer):
     next_poll_s: Annotated[float, Field(gt=0, le=3600)]
 
@@ -154,7 +161,7 @@ class SiteApi:
         """Ask to join; may be asked again with the same keys.
 
         Raises:
-            LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
         """
         fields = {"token": token, "identity": self._identity.public_text, "node_key": node_key}
         return self._ask("enroll", fields, EnrolmentAnswer)
@@ -163,7 +170,7 @@ class SiteApi:
         """Staff, roster, and the campaigns that invite this site.
 
         Raises:
-            LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
         """
         return self._ask("campaigns", {}, Offer)
 
@@ -171,7 +178,7 @@ class SiteApi:
         """Hand in this site's signed yes to a plan.
 
         Raises:
-            LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
         """
         self._ask("approve", {"approval": approval}, _Approved)
 
@@ -179,15 +186,23 @@ class SiteApi:
         """Hand in a signed commitment to this site's ledger.
 
         Raises:
-            LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
         """
         self._ask("commit", {"commitment": commitment}, _Committed)
+
+    def renew(self, node_key: str) -> None:
+        """Hand in a new node key; the next roster lists it.
+
+        Raises:
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
+        """
+        self._ask("renew", {"node_key": node_key}, _Renewed)
 
     def ack(self) -> float:
         """Say that the site is there; seconds until its next poll.
 
         Raises:
-            LinkError: JG-site-201, 202 or 207. SiteError: JG-site-301 refused.
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
         """
         return self._ask("ack", {}, _Pace).next_poll_s
 
@@ -197,6 +212,7 @@ class SiteApi:
         signature = self._identity.sign(signed_bytes("POST", path, body, time, nonce, self._site))
         headers = {
             "content-type": _FORM,
+            "x-jangin-protocol": str(PROTOCOL),
             "x-jangin-site": self._site,
             "x-jangin-time": time,
             "x-jangin-nonce": nonce,
@@ -222,20 +238,7 @@ class SiteApi:
                         raise LinkError("JG-site-207", where=self._address, answer="too long")
                 return response.status_code, bytes(content)
         except (httpx.RequestError, httpx.InvalidURL) as error:
-            raise self._silence(error) from None
-
-    def _silence(self, error: Exception) -> LinkError:
-        """What it means that no answer came."""
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        match cause:
-            case ssl.SSLCertVerificationError():
-                return LinkError("JG-site-202", where=self._address, problem=cause.verify_message)
-            case ssl.SSLError():
-                return LinkError("JG-site-202", where=self._address, problem=cause.reason or "no TLS")
-            case _:
-                return LinkError("JG-site-201", where=self._address, problem=unheard(error))
+            raise silence(self._address, error) from None
 
     def _read(self, content: bytes, form: type[A]) -> A:
         try:

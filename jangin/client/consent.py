@@ -38,12 +38,13 @@ from jangin.records.process import Process, read_process
 from jangin.records.purposes import Purpose
 from jangin.trust.consents import EVERYTHING, Grant, Revocation, open_grant, peek_grant
 from jangin.trust.envelope import MAX_AHEAD, Kind, countersign, seal
-from jangin.trust.keys import Identity, identity_from_text
+from jangin.trust.keys import Identity, fingerprint, identity_from_text
 
 __all__ = [
     "Coverage",
     "Entry",
     "Recorded",
+    "ToSign",
     "Use",
     "Verdict",
     "accept",
@@ -54,6 +55,7 @@ __all__ = [
     "masters_of",
     "revoke",
     "sign_for_labour",
+    "to_countersign",
     "use_of",
 ]
 
@@ -149,6 +151,21 @@ class Recorded:
     hash: str
     file: Path
     waits: bool
+
+
+@dataclass(frozen=True)
+class ToSign:
+    """A grant that waits for the labour side.
+
+    Attributes:
+        grant: what it says.
+        key: fingerprint of the site's key, whose signature holds.
+        envelope: the very bytes that were verified.
+    """
+
+    grant: Grant
+    key: str
+    envelope: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -282,21 +299,43 @@ def accept(path: Path, file: Path) -> Recorded:
     return Recorded(held, kept, False)
 
 
-def sign_for_labour(file: Path, key: Path, out: Path) -> Grant:
-    """The labour side's signature beside the site's, into another file; what was signed.
+def to_countersign(file: Path, site_key: Path) -> ToSign:
+    """A grant as a site signed it, for the labour side to read before it signs.
+
+    Args:
+        file: the grant.
+        site_key: the site's public key, one OpenSSH line, given by hand.
 
     Raises:
-        SiteError: JG-site-110, 111 or 115, no grant; 101..103, the key; 341, a file that cannot be read; 342, one that
-            cannot be written.
+        SiteError: JG-site-440, that site did not sign it, or somebody else did, too; 110, 111 or 115, no grant; 341, a
+            file that cannot be read.
+        PlanError: JG-plan-003, no public key of a site.
     """
     data = _read(file)
-    document = peek_grant(data)
-    signed = countersign(data, Kind.CONSENT, Identity.load(key))
+    try:
+        line = " ".join(_read(site_key).decode("ascii", "replace").split()[:2])  # ssh-keygen may add a comment
+        key = identity_from_text(line)
+    except ValueError as error:
+        raise PlanError("JG-plan-003", where="--site-key", value=str(site_key), problem=str(error)) from None
+    held = peek_grant(data)
+    try:
+        return ToSign(open_grant(data, held.site, key, None), fingerprint(key), data)
+    except SiteError as error:
+        problem = str(error.coded).removesuffix(".")
+        raise SiteError("JG-site-440", where=file.name, key=fingerprint(key), problem=problem) from None
+
+
+def sign_for_labour(shown: ToSign, key: Path, out: Path) -> None:
+    """The labour side's signature beside the site's, over what was shown, into another file.
+
+    Raises:
+        SiteError: JG-site-101..103, the key; 342, a file that cannot be written.
+    """
+    signed = countersign(shown.envelope, Kind.CONSENT, Identity.load(key))
     try:
         write_whole(out, signed)
     except OSError as error:
         raise SiteError("JG-site-342", where=str(out), problem=error.strerror or type(error).__name__) from None
-    return document
 
 
 def revoke(path: Path, master: str, process: str | None = None, *, clock: Clock) -> list[str]:

@@ -2,8 +2,10 @@
 
 One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
-journalled as lost; an unreachable server is waited for without end, with one line in the log a change of state. Where a
-plan adds up in secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not.
+journalled as lost; an unreachable server, or a disk without room, is waited for without end, with one line in the log a
+change of state; what the disk did not take does not leave, and what failed once stays failed. Where a plan adds up in
+secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not. A refusal at the
+gate for a reason that stays here leaves in one form and at one time: neither tells which reason it was.
 """
 
 import logging
@@ -11,7 +13,7 @@ import queue
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,13 +23,17 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from jangin.client import renewal
 from jangin.client.api import SiteApi
+from jangin.client.beside import attended
 from jangin.client.consent import coverage, use_of
 from jangin.client.desk import commitment, open_api, over, take
-from jangin.client.door import Door, outward
+from jangin.client.door import LOCAL, Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
-from jangin.client.limits import Conditions, ask
+from jangin.client.limits import Conditions, ask, slot_seconds
 from jangin.client.lock import alone
+from jangin.client.logs import Event, noting
+from jangin.client.pulse import Pulse
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
 from jangin.client.workbench import Contribution, Done, Job, Workbench
@@ -83,12 +89,13 @@ class _Asked:
 
 @dataclass
 class _Ready:
-    """An answer that went through the door, and the state its task reaches by being sent, if it has one."""
+    """An answer that went through the door, the state its task reaches by being sent, if any, and when it may leave."""
 
     incoming: Incoming
     wire: Wire
     sent: Task | None
     tries: int = 0
+    due: float = 0.0
 
 
 class Daemon:
@@ -107,11 +114,11 @@ class Daemon:
             PlanError: JG-plan-001..006, site.yaml.
         """
         self._folder, self._clock, self._jitter = folder, clock, jitter
+        self.pulse = Pulse()
         self._settings = folder.settings()
         if self._settings.server is None:
             raise SiteError("JG-site-302", where=str(folder.path))
         self._address = self._settings.server.address
-        self._roots = folder.path / self._settings.server.ca
         self._identity, self._node_key = folder.identity(), folder.node_key()
         limits = self._settings.limits
         self._bench = Workbench(limits.cpu, limits.worker_bytes)
@@ -122,6 +129,7 @@ class Daemon:
         self._said, self._backoff_s = "", _FIRST_BACKOFF_SECONDS
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
+        self._handed_in, self._turned = "", False
         self._working: dict[tuple[str, int], _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
@@ -131,6 +139,11 @@ class Daemon:
     def stop(self) -> None:
         """Come to an end soon: an update that is not finished is dropped, and its round lost."""
         self._stopping = True
+        self._bell.put(None)
+
+    def look_again(self) -> None:
+        """Ask the server at once for what is due now and then; any thread may call it."""
+        self._refresh_due = self._ack_due = 0.0
         self._bell.put(None)
 
     def run(self) -> None:
@@ -143,6 +156,7 @@ class Daemon:
         """
         with (
             alone(self._folder.path),
+            attended(self._folder.path, self._settings.monitor, self.pulse, self.look_again, self._clock),
             self._folder.journal() as journal,
             self._folder.ledger() as ledger,
             SumJournal(self._folder.database_file) as noted,
@@ -151,14 +165,9 @@ class Daemon:
         ):
             ledger.grant([block.budget for block in self._settings.privacy.budgets], self._clock())
             sums = Sums(self._settings.site.id, self._identity, noted, ledger, self._folder.keep_own, self._clock)
-            for campaign, number in journal.open_tasks():
-                if noted.last(campaign) != NOTHING_NOTED:
-                    continue  # a sum is charged by another number than its round's
-                kept, last = self._folder.kept_reply(campaign), journal.last_answered(campaign)
-                if number > max(-1 if last is None else last, -1 if kept is None else kept.round):
-                    self._give_back(ledger, campaign, number)  # what was never kept has never left
+            self._folder.sweep()
+            self._lose(journal.open_tasks(), journal, ledger, noted)
             try:
-                journal.lose_open_tasks(self._clock())
                 self._keep_connected(journal, ledger, trainer, asker, sums, noted)
             finally:
                 self._bench.stop()
@@ -170,7 +179,7 @@ class Daemon:
                     if not work.evaluates:
                         self._give_back(ledger, campaign, number)
                     journal.move(campaign, number, Task.LOST, self._clock())
-        self._say(logging.INFO, "stopped")
+        self._say(logging.INFO, "stopped", noting(Event.STOPPED))
 
     def _keep_connected(
         self,
@@ -184,33 +193,50 @@ class Daemon:
         """Connect, by the roots as they are on the disk by then, whenever there is no connection."""
         while not self._stopping:
             try:
+                begun = [place for place in journal.open_tasks() if journal.task(*place) is not Task.TRAINED]
+                self._lose([place for place in begun if place not in self._working], journal, ledger, noted)
                 with open_api(self._folder, journal, self._clock) as api:
                     door = Door(journal, self._clock)
                     session = _Session(journal, ledger, api, door, trainer, asker, sums, noted)
                     self._refresh(session)
+                    self._turned = False
                     with self._link() as link:
-                        self._say(logging.INFO, f"connected to {self._address}")
+                        self._say(logging.INFO, f"connected to {self._address}", noting(Event.CONNECTED))
+                        self.pulse.connect()
                         self._serve(link, session)
             except JanginError as error:
-                self._say(logging.WARNING, str(error))
-                self._end_overdue(sums, journal)
+                # The seconds of a clock that is off, or how a dead line shows itself, are no other state.
+                state = f"{error.code} {error.coded.values.get('answer', '')}"
+                self._say(logging.WARNING, str(error), noting(Event.DISCONNECTED, error), state)
+                self.pulse.lose(error.code)
+                with suppress(SiteError):  # its secrets are gone also where the disk does not take that
+                    self._end_overdue(sums, journal)
                 self._rest(self._backoff_s * self._jitter.uniform(0.5, 1.0))
                 self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_SECONDS)
+
+    def _lose(self, places: Iterable[tuple[str, int]], journal: Journal, ledger: Ledger, noted: SumJournal) -> None:
+        """Mark as lost what was begun and is in nobody's hands: a process died, or the disk took no more of it."""
+        for campaign, number in places:
+            if noted.last(campaign) == NOTHING_NOTED:  # a sum is charged by another number than its round's
+                kept, last = self._folder.kept_reply(campaign), journal.last_answered(campaign)
+                if number > max(-1 if last is None else last, -1 if kept is None else kept.round):
+                    self._give_back(ledger, campaign, number)  # what was never kept has never left
+            journal.move(campaign, number, Task.LOST, self._clock())
 
     def _link(self) -> SiteLink:
         return SiteLink(
             self._address,
             self._node_key.private,
-            self._roots.read_bytes(),
+            self._folder.roots(self._folder.settings().server),
             clock=self._clock,
             timeout_seconds=10.0,
             retries=1,
         )
 
     def _serve(self, link: SiteLink, session: "_Session") -> None:
-        """Poll until the link fails or the end is near."""
+        """Poll until the link fails, has another key or the end is near."""
         pace = session.api.ack()
-        while not self._stopping:
+        while not self._stopping and not self._turned:
             self._collect(session)
             self._hear(session)
             self._end_overdue(session.sums, session.journal)
@@ -218,6 +244,7 @@ class Daemon:
             self._send(link, session.journal)
             incoming = self._receive(link)
             self._backoff_s = _FIRST_BACKOFF_SECONDS
+            self.pulse.hear(len(self._working))
             if incoming is not None:
                 self._take(incoming, session)
                 if pace > _ACK_SECONDS:
@@ -231,7 +258,8 @@ class Daemon:
                 self._refresh(session)
             if not self._working and now >= self._last_work + _WARM_SECONDS:
                 self._bench.rest()
-            self._rest(pace * self._jitter.uniform(0.9, 1.1))
+            rest_s = pace * self._jitter.uniform(0.9, 1.1)
+            self._rest(max(min([rest_s, *(ready.due - time.monotonic() for ready in self._ready)]), 0.0))
 
     def _receive(self, link: SiteLink) -> Incoming | None:
         """One message; one that nobody can read, or whose run ended meanwhile, is dropped with a line in the log."""
@@ -240,7 +268,7 @@ class Daemon:
         except LinkError as error:
             if error.code not in (_UNREADABLE, _OVER):
                 raise
-            _log.warning("%s", error)
+            _log.warning("%s", error, extra=noting(Event.DROPPED, error))
             return None
 
     def _hear(self, session: "_Session") -> None:
@@ -282,7 +310,7 @@ class Daemon:
             kept = self._folder.kept_reply(wire.campaign, evaluation=evaluates) if cleared.again else None
             own = self._folder.own(wire.campaign)
         except JanginError as error:
-            self._abstain(incoming, error, session)
+            self._abstain(incoming, error, session, received)
             return
         if joining is not None:
             self._end_sum(wire.campaign, session.sums, journal)
@@ -302,7 +330,7 @@ class Daemon:
             elif not session.ledger.accounts[wire.campaign].opened:
                 session.ledger.spend(wire.campaign, 0, now)
         except JanginError as error:
-            self._abstain(incoming, error, session)
+            self._abstain(incoming, error, session, received)
             return
         journal.move(*place, Task.TRAINING, now)
         journal.take_part(*place, wire.kind, cleared.masters, now)
@@ -355,7 +383,7 @@ class Daemon:
 
     def _step(self, incoming: Incoming, session: "_Session") -> None:
         """Answer a later step of an open sum at once; whatever is wrong with one ends its sum."""
-        wire, sums = incoming.wire, session.sums
+        wire, sums, received = incoming.wire, session.sums, time.monotonic()
         try:
             step, message = self._judged(admit, wire, session)
             answer = sums.answer(wire.campaign, step, message)
@@ -363,7 +391,7 @@ class Daemon:
             held = sums.manifest(wire.campaign)
             if held is not None and held.round == wire.round:
                 self._end_sum(wire.campaign, sums, session.journal)
-            self._abstain(incoming, error, session)
+            self._abstain(incoming, error, session, received)
             return
         self._tell(incoming, answer, session)
         if answer.vector is None and sums.is_aborted(wire.campaign):  # by a complaint
@@ -420,42 +448,52 @@ class Daemon:
         )
 
     def _collect(self, session: "_Session") -> None:
-        """Take from the worker what it finished: keep it, then let it through the door."""
+        """Take from the worker what it finished; what the disk does not take is looked at again when it may."""
         for place, work in list(self._working.items()):
             if not work.future.done():
                 continue
             del self._working[place]
             self._last_work = time.monotonic()
             try:
-                done = work.future.result()
-            except SiteError as error:
-                self._fail(place, work, error, session)
-                continue
-            session.ledger.refresh()
-            account = session.ledger.accounts.get(place[0])
-            if account is None or account.ended:  # nobody waits for it any more
-                session.sums.end(place[0])
-                session.journal.move(*place, Task.LOST, self._clock())
-                continue
-            if isinstance(done, Contribution):
-                self._advertise(place, work, done, session)
-                continue
-            kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
-            try:
-                self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
-                if done.own is not None:
-                    self._folder.keep_own(place[0], done.own)
-            except OSError as error:
-                problem = error.strerror or type(error).__name__
-                self._fail(
-                    place, work, SiteError("JG-site-342", where=str(self._folder.path), problem=problem), session
-                )
-                continue
-            session.journal.move(*place, Task.TRAINED, self._clock())
-            self._answer(work.incoming, work.cleared, kept, session)
+                self._finish(place, work, session)
+            except JanginError:
+                self._working[place] = work
+                raise
+
+    def _finish(self, place: tuple[str, int], work: _Work, session: "_Session") -> None:
+        """Keep what the worker finished, then let it through the door."""
+        journal = session.journal
+        try:
+            done = work.future.result()
+        except SiteError as error:
+            self._fail(place, work, error, session)
+            return
+        session.ledger.refresh()
+        account = session.ledger.accounts.get(place[0])
+        if account is None or account.ended:  # nobody waits for it any more
+            session.sums.end(place[0])
+            journal.move(*place, Task.LOST, self._clock())
+            return
+        if isinstance(done, Contribution):
+            self._advertise(place, work, done, session)
+            return
+        kept = Kept(place[1], work.cleared.digest, done.body, done.vector)
+        try:
+            if done.own is not None:
+                self._folder.keep_own(place[0], done.own)
+            # The last that can fail: what was kept may leave, and then its charge may not come back.
+            self._folder.keep_reply(place[0], kept, evaluation=work.evaluates)
+        except SiteError as error:
+            self._fail(place, work, error, session)
+            return
+        if journal.task(*place) is not Task.TRAINED:
+            journal.move(*place, Task.TRAINED, self._clock())
+        self._answer(work.incoming, work.cleared, kept, session)
 
     def _fail(self, place: tuple[str, int], work: _Work, error: SiteError, session: "_Session") -> None:
-        """Abstain from what the worker could not finish, or this disk not keep; nothing of it leaves."""
+        """Abstain from what the worker could not finish, or this disk not keep; nothing of it leaves, now or later."""
+        work.future = Future()
+        work.future.set_exception(error)
         if work.cleared.joining is None and not work.evaluates:
             self._give_back(session.ledger, *place)
         session.sums.end(place[0])
@@ -515,10 +553,21 @@ class Daemon:
         wire = session.door.say(incoming.wire, Said(self._settings.site.id, answer.body, answer.vector))
         self._ready.append(_Ready(incoming, wire, None if answer.vector is None else Task.SENT))
 
-    def _abstain(self, incoming: Incoming, error: JanginError, session: "_Session") -> None:
-        """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves."""
+    def _abstain(
+        self, incoming: Incoming, error: JanginError, session: "_Session", received: float | None = None
+    ) -> None:
+        """Refuse politely; why stays in the journal and the log, and only what may be known outside leaves.
+
+        Args:
+            incoming: what is refused.
+            error: why.
+            session: what is open.
+            received: when it came, for what was refused before anything was begun; None: it was begun, and a reason
+                that stays here may leave when it comes up.
+        """
         wire, journal, code = incoming.wire, session.journal, outward(error.code)
-        _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error)
+        said = noting(Event.ABSTAINED, error, wire.campaign, wire.round)
+        _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error, extra=said)
         place = wire.campaign, wire.round
         # What is being trained goes on: one order of its round was refused, not the round.
         known = journal.plan(wire.campaign) is not None and place not in self._working
@@ -531,9 +580,13 @@ class Daemon:
             else:
                 answer = session.door.answer(wire, reply_body(Reply(site, None, code)), None)
         except SiteError as closed:
-            _log.warning("%s", closed)
+            _log.warning("%s", closed, extra=noting(Event.SHUT, closed, wire.campaign, wire.round))
             return
-        self._ready.append(_Ready(incoming, answer, None))
+        due = 0.0
+        if code == LOCAL and received is not None:
+            slot = slot_seconds(self._hook)
+            due = received + slot * (1 + (time.monotonic() - received) // slot)
+        self._ready.append(_Ready(incoming, answer, None, due=due))
 
     def _send(self, link: SiteLink, journal: Journal) -> None:
         """Send what is ready; what meets a broken link stays ready for the next.
@@ -541,8 +594,7 @@ class Daemon:
         An answer that the server five times could not take is given up: it would be in every other's way. A vector does
         not leave any more once a person has taken back the yes to its campaign.
         """
-        while self._ready:
-            ready = self._ready[0]
+        for ready in [ready for ready in self._ready if ready.due <= time.monotonic()]:
             place = ready.wire.campaign, ready.wire.round
             try:
                 reached = ready.sent
@@ -551,14 +603,15 @@ class Daemon:
                 else:
                     link.reply(ready.incoming, ready.wire)
                 if reached is Task.SENT:
-                    _log.info("Round %d of campaign %.12s: answered.", place[1], place[0])
+                    said = noting(Event.ANSWERED, None, *place)
+                    _log.info("Round %d of campaign %.12s: answered.", place[1], place[0], extra=said)
             except LinkError as error:
                 ready.tries += error.code == _NO_ANSWER
                 if error.code not in (_OVER, _TOO_LATE) and ready.tries < _MOST_TRIES:
                     raise
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=noting(Event.UNSENT, error, *place))
                 reached = None if ready.sent is None else Task.LOST
-            del self._ready[0]
+            self._ready.remove(ready)
             if reached is not None and reached in MOVES[journal.task(*place)]:  # its campaign may have ended meanwhile
                 journal.move(*place, reached, self._clock())
 
@@ -575,20 +628,39 @@ class Daemon:
             self._distrust = None
         except (SiteError, PrivacyError) as error:
             if self._distrust is None or self._distrust.code != error.code:
-                _log.warning("%s", error)
+                _log.warning("%s", error, extra=noting(Event.DISTRUSTED, error))
             self._distrust = error
+        else:
+            self._renew(session.api)
+
+    def _renew(self, api: SiteApi) -> None:
+        """Take up the connection's new key once the roster lists it; hand one in where that is due, once a process."""
+        folder, now = self._folder, self._clock()
+        try:
+            if renewal.take_up(folder, self._settings.site.id, folder.trust().roster(now)):
+                self._node_key, self._turned = folder.node_key(), True
+                _log.info("The connection has its new key.", extra=noting(Event.RENEWED))
+            elif renewal.waiting(folder) is not None or now >= renewal.due(folder):
+                fresh = renewal.make(folder).public_text
+                if fresh != self._handed_in:
+                    self._handed_in = fresh  # a server that does not take it is not asked by every refresh
+                    api.renew(fresh)
+        except (SiteError, OSError) as error:  # the old key serves on
+            coded = error if isinstance(error, SiteError) else None
+            _log.warning("The connection's key is not renewed: %s", error, extra=noting(Event.UNRENEWED, coded))
 
     def _rest(self, seconds: float) -> None:
         """Wait, but not beyond the end of a training or of this process."""
+        self.pulse.rest(seconds)
         if not self._stopping:
             with suppress(queue.Empty):
                 self._bell.get(timeout=seconds)
 
-    def _say(self, level: int, state: str) -> None:
-        """One line a change of state."""
-        if state != self._said:
-            self._said = state
-            _log.log(level, "%s", state)
+    def _say(self, level: int, words: str, line: dict[str, object], state: str = "") -> None:
+        """One line a change of state, which has its own name where its words may vary."""
+        if (state or words) != self._said:
+            self._said = state or words
+            _log.log(level, "%s", words, extra=line)
 
 
 @dataclass(frozen=True)

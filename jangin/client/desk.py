@@ -15,13 +15,15 @@ from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 
+from jangin.client import renewal
 from jangin.client.api import CampaignOffer, Offer, SiteApi
 from jangin.client.consent import Coverage, coverage, use_of
 from jangin.client.door import Door
 from jangin.client.gate import plan_of, records_for
+from jangin.client.logs import Event, noting
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings, limits_for
 from jangin.client.spending import Price, wish
-from jangin.client.state import Departure, Journal, Move, SiteFolder, write_whole
+from jangin.client.state import Departure, Journal, Move, SiteFolder, read_given, write_whole
 from jangin.client.sums import SumJournal, SumStanding, check_fit
 from jangin.codec import cbor
 from jangin.codec.document import parse
@@ -56,6 +58,7 @@ __all__ = [
     "now_utc",
     "open_api",
     "over",
+    "renew",
     "reserve",
     "status",
     "take",
@@ -130,6 +133,8 @@ class Status:
         egress: the last lines of the egress log.
         more_moves: whether there are lines before those.
         more_egress: the same of the egress log.
+        renewal: when the connection's key is to be renewed.
+        renewing: whether a new one waits for a roster that lists it.
         sums: the secure sums that are not over, as far as this site's daemon has come with them.
     """
 
@@ -141,6 +146,8 @@ class Status:
     egress: tuple[Departure, ...]
     more_moves: bool
     more_egress: bool
+    renewal: datetime
+    renewing: bool
     sums: tuple[SumStanding, ...] = ()
 
 
@@ -168,7 +175,16 @@ def init(path: Path, site: str, process: str, records: Path, privacy: PrivacyLim
     return Enrolled(False, identity.fingerprint)
 
 
-def enroll(path: Path, url: str, token: str, root: Path, ca: Path, *, clock: Clock = now_utc) -> Enrolled:
+def enroll(
+    path: Path,
+    url: str,
+    token: str,
+    root: Path,
+    ca: Path,
+    *,
+    extra_ca: Path | None = None,
+    clock: Clock = now_utc,
+) -> Enrolled:
     """Ask to join a federation; asked again it tells whether the operator has confirmed.
 
     Args:
@@ -177,26 +193,33 @@ def enroll(path: Path, url: str, token: str, root: Path, ca: Path, *, clock: Clo
         token: the one-time token that the operator gave.
         root: file of the federation root's public key, given by hand.
         ca: file of the certificates trusted for the server, PEM.
+        extra_ca: file of the certificates of a proxy that inspects TLS, PEM; trusted as well.
         clock: the time.
 
     Raises:
         SiteError: JG-site-301 refused, 304 no site here, 315 another root than before; 103 and 110..125, a root, staff
             list or roster that cannot be believed; 341 a file that cannot be read, 342 a folder that cannot be written.
-        LinkError: JG-site-201, 202 or 207. PlanError: JG-plan-003, the url.
+        LinkError: JG-site-201, 202, 207 or 400. PlanError: JG-plan-003, the url.
     """
     folder = SiteFolder(path)
     settings = folder.settings()
     files = {"root": folder.root_file.name, "ca": folder.ca_file.name}
+    if extra_ca is not None:
+        files["extra_ca"] = folder.extra_ca_file.name
     server = parse({"url": url, **files}, ServerBlock, "server")
-    trust, roots = Trust(_given(root, "--root").decode("utf-8", "replace").strip()), _given(ca, "--ca")
+    trust = Trust(read_given(root, "--root").decode("utf-8", "replace").strip())
+    kept = {folder.ca_file: read_given(ca, "--ca")}
+    if extra_ca is not None:
+        kept[folder.extra_ca_file] = read_given(extra_ca, "--extra-ca")
     if folder.root_file.exists() and folder.trust().root != trust.root:
         raise SiteError("JG-site-315", where=str(path))
     settings = settings.model_copy(update={"server": server})
-    with folder.journal() as journal, _api(folder, server, roots, journal, clock) as api:
+    with folder.journal() as journal, _api(folder, server, b"\n".join(kept.values()), journal, clock) as api:
         answer = api.enroll(token, folder.node_key().public_text)
     with _writing(path):
         write_whole(folder.root_file, f"{trust.root}\n".encode())
-        write_whole(folder.ca_file, roots)
+        for file, certificates in kept.items():
+            write_whole(file, certificates)
         folder.write_settings(settings)
         if answer.staff is not None and answer.roster is not None:
             folder.keep_trust(_believe(folder.trust(), answer.staff, answer.roster, clock(), ""))
@@ -380,8 +403,28 @@ def status(path: Path, *, lines: int = 10, clock: Clock = now_utc) -> Status:
         tuple(egress[-lines:]),
         len(moves) > lines,
         len(egress) > lines,
+        renewal.due(folder),
+        renewal.waiting(folder) is not None,
         tuple(sums),
     )
+
+
+def renew(path: Path, *, clock: Clock = now_utc) -> datetime:
+    """Hand in a new key for the connection now; it serves once a roster lists it. Asked again, it hands in the same.
+
+    Returns:
+        When it would have been due.
+
+    Raises:
+        SiteError: JG-site-301 refused, 302 not enrolled, 304 no site here, 101..103 its keys, 342 the folder cannot be
+            written. LinkError: JG-site-201, 202, 207 or 400.
+    """
+    folder = SiteFolder(path)
+    with folder.journal() as journal, open_api(folder, journal, clock) as api:
+        with _writing(path):
+            fresh = renewal.make(folder)
+        api.renew(fresh.public_text)
+    return renewal.due(folder)
 
 
 def open_api(folder: SiteFolder, journal: Journal, clock: Clock) -> SiteApi:
@@ -394,7 +437,7 @@ def open_api(folder: SiteFolder, journal: Journal, clock: Clock) -> SiteApi:
     server = folder.settings().server
     if server is None:
         raise SiteError("JG-site-302", where=str(folder.path))
-    return _api(folder, server, _given(folder.path / server.ca, "server.ca"), journal, clock)
+    return _api(folder, server, folder.roots(server), journal, clock)
 
 
 def take(
@@ -432,7 +475,7 @@ def take(
             if campaign.plan.privacy.sums_only:
                 campaign = _with_fit(campaign, folder.settings(), trust.roster(now))
         except JanginError as error:
-            _log.warning("A plan on offer does not hold: %s", error)
+            _log.warning("A plan on offer does not hold: %s", error, extra=noting(Event.REFUSED_PLAN, error))
             continue
         if journal.plan(signed.hash) is None:
             journal.keep_plan(signed.hash, given.plan)
@@ -518,18 +561,6 @@ def _unchanged(records: Path) -> None:
         found = file_digest(records / name)
         if found != listed:
             raise DataError("JG-data-005", where=str(records / name), listed=listed, found=found)
-
-
-def _given(path: Path, name: str) -> bytes:
-    """The content of a file that somebody named; `name` says where.
-
-    Raises:
-        SiteError: JG-site-341, it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SiteError("JG-site-341", where=f"{name} {path}", problem=error.strerror or type(error).__name__) from None
 
 
 @contextmanager

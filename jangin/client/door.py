@@ -1,11 +1,13 @@
 """The outbound door: every message to the server passes one function, `Door._out`.
 
-The law: what is not one of the forms below does not leave; each message that carries anything has its line in the
-egress log before it leaves. Requests without content (campaigns, pace), like the polls and heartbeats of Flower's
-connection, say only that the site is there and are not logged.
+The law: what is not one of the forms below does not leave, and what leaves is made of the bytes that were looked at; a
+refusal tells nothing of what was refused; each message that carries anything has its line in the egress log before it
+leaves. Requests without content (campaigns, pace), like the polls and heartbeats of Flower's connection, say only that
+the site is there and are not logged.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
@@ -18,16 +20,21 @@ from jangin.client.state import Departure, Journal
 from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import Language, SiteError
-from jangin.flower_link.wire import Wire
+from jangin.flower_link.wire import MOST_VALUES, Wire
 from jangin.plan.messages import Content, Kind, Reply, Said, read_reply, read_said, said_body
 from jangin.privacy.secure_sum.dealing import PARCEL_BYTES, SHARE_BYTES
 from jangin.privacy.secure_sum.messages import Advert, Complaint, Dealing, Shown, signature_of
 from jangin.privacy.secure_sum.table import Step
 from jangin.privacy.secure_sum.transcript import DIGEST_BYTES
+from jangin.trust.approvals import peek_approval
 from jangin.trust.commitments import peek_commitment
 from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
+from jangin.trust.roster import SITE_ID
 
-__all__ = ["FORMS", "PUBLIC_CODES", "Door", "outward"]
+__all__ = ["FORMS", "LOCAL", "PUBLIC_CODES", "Door", "outward"]
+
+LOCAL: Final = "local"
+"""The one word for every reason that stays here."""
 
 PUBLIC_CODES: Final = frozenset(
     {f"JG-site-{number}" for number in (*range(110, 128), *range(306, 314))}
@@ -44,7 +51,7 @@ knows, and has to win over first."""
 
 def outward(code: str) -> str:
     """What the server is told of a reason: the code, or `local` where it is this site's own affair."""
-    return code if code in PUBLIC_CODES else "local"
+    return code if code in PUBLIC_CODES else LOCAL
 
 
 class Form(Document):
@@ -80,21 +87,40 @@ class Enrolment(Form):
         return {"en": "Asked to join, with this site's public keys.", "ko": "이 사업장의 공개 키로 참여를 신청함."}
 
 
+class Renewal(Form):
+    """A new public key of the site's connection; the request is signed by its identity."""
+
+    node_key: NodeKeyText
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says that the connection is to have another key."""
+        return {"en": "Sent a new public key of this site's connection.", "ko": "이 사업장 연결의 새 공개 키를 보냄."}
+
+
 class Approval(Form):
     """A signed yes to one plan."""
 
-    approval: Annotated[bytes, Field(max_length=2**16)]
+    approval: Annotated[bytes, Field(max_length=2**16, repr=False)]
 
     @property
     def says(self) -> Mapping[Language, str]:
         """Says that a person here approved."""
         return {"en": "Told the server that this site approved a plan.", "ko": "이 사업장이 계획을 승인했음을 알림."}
 
+    @model_validator(mode="after")
+    def _an_approval(self) -> Self:
+        try:
+            peek_approval(self.approval)
+        except SiteError as error:
+            raise ValueError(error.code) from None
+        return self
+
 
 class Commitment(Form):
     """A signed word of what the privacy ledger has come to."""
 
-    commitment: Annotated[bytes, Field(max_length=2**16)]
+    commitment: Annotated[bytes, Field(max_length=2**16, repr=False)]
 
     @property
     def says(self) -> Mapping[Language, str]:
@@ -129,7 +155,7 @@ class _Answering(Form):
     campaign: Hash
     round: Annotated[int, Field(ge=0, lt=2**31)]
     body: Annotated[bytes, Field(max_length=2**24, repr=False)]
-    vector: Annotated[bytes | None, Field(repr=False)]
+    vector: Annotated[bytes | None, Field(max_length=4 * MOST_VALUES, repr=False)]
 
     @property
     def content(self) -> tuple[bytes, bytes]:
@@ -265,7 +291,8 @@ def _check_message(step: Step, message: bytes, *, masked: bool) -> None:
             Dealing.decode(message, _count(message, "parcels", PARCEL_BYTES))
         case Step.MASK:
             if not masked:
-                Complaint.decode(message)
+                if re.fullmatch(SITE_ID, Complaint.decode(message).dealer) is None:
+                    raise ValueError("Expected the id of a site.")
             elif message:
                 raise ValueError("Expected nothing beside a masked vector.")
         case Step.CERTIFY:
@@ -289,6 +316,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "approve": Approval,
     "ack": Presence,
     "commit": Commitment,
+    "renew": Renewal,
     "scale": Answer,
     "train": Answer,
     "collect": Answer,
@@ -296,6 +324,9 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     **{step.value: SumAnswer for step in Step},
 }
 """All that may leave, by what it is."""
+
+_SUMS: Final = frozenset(step.value for step in Step)
+_FLOATS, _WORDS, _UNKNOWN = "<f4", "<u4", "unknown"
 
 
 class Door:
@@ -319,10 +350,7 @@ class Door:
         Raises:
             SiteError: JG-site-330, not a form that may leave.
         """
-        raw = None if vector is None else vector.astype("<f4", copy=False).tobytes()
-        fields = {"campaign": order.campaign, "round": order.round, "body": body, "vector": raw}
-        self._out(order.kind, fields)
-        return Wire(order.kind, order.campaign, order.round, body, vector)
+        return self._reply(order.kind, {}, order, body, vector)
 
     def say(self, asked: Wire, said: Said) -> Wire:
         """The answer to a message of a secure sum.
@@ -332,26 +360,39 @@ class Door:
         """
         try:
             kind = Kind(asked.kind)
-            step = _step(kind)
+            step, body = _step(kind), said_body(said)
         except ValueError:
-            raise SiteError("JG-site-330", where=asked.kind, problem="no such step") from None
-        body, vector = said_body(said), said.vector
-        raw = None if vector is None else vector.astype("<u4", copy=False).tobytes()
-        fields = {"kind": kind, "campaign": asked.campaign, "round": asked.round, "body": body, "vector": raw}
-        self._out(step.value, fields)
-        return Wire(asked.kind, asked.campaign, asked.round, body, vector)
+            raise SiteError("JG-site-330", where=_UNKNOWN, problem="no such answer to a step") from None
+        return self._reply(step.value, {"kind": kind}, asked, body, said.vector)
+
+    def _reply(
+        self, what: str, more: Mapping[str, object], asked: Wire, body: bytes, vector: NDArray[Any] | None
+    ) -> Wire:
+        """The answer to a message, made of the bytes that were looked at and of nothing else."""
+        form = _WORDS if what in _SUMS else _FLOATS
+        if vector is not None and (type(vector) is not np.ndarray or vector.dtype != form or vector.ndim != 1):
+            raise SiteError("JG-site-330", where=what if what in FORMS else _UNKNOWN, problem="vector another_form")
+        raw = None if vector is None else vector.tobytes()
+        fields = {"campaign": asked.campaign, "round": asked.round, "body": body, "vector": raw}
+        message = self._out(what, {**fields, **more})
+        if not isinstance(message, _Answering):
+            raise SiteError("JG-site-330", where=what, problem="no answer")
+        sent = None if message.vector is None else np.frombuffer(message.vector, form)
+        return Wire(message.kind.value, message.campaign, message.round, message.body, sent)
 
     def _out(self, what: str, fields: Mapping[str, Any]) -> Form:
-        form = FORMS.get(what)
-        if form is None:
-            raise SiteError("JG-site-330", where=what, problem="no such form")
-        given = {"kind": Kind(what), **fields} if form is Answer else fields
+        form = FORMS.get(what) if isinstance(what, str) else None
+        if form is None or not isinstance(fields, Mapping):
+            raise SiteError("JG-site-330", where=_UNKNOWN, problem="no such form")
+        given = {**fields, "kind": Kind(what)} if form is Answer else dict(fields)
         try:
             message = form.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            problem = f"{'.'.join(map(str, first['loc']))} {first['type']}".strip()
-            raise SiteError("JG-site-330", where=what, problem=problem) from None
+            named = next((name for name in first["loc"] if name in form.model_fields), "")
+            raise SiteError("JG-site-330", where=what, problem=f"{named} {first['type']}".strip()) from None
+        if isinstance(message, SumAnswer) and _step(message.kind).value != what:
+            raise SiteError("JG-site-330", where=what, problem="kind another_step")
         if message.says is not None:
             parts = message.content
             digest = hashlib.sha256(b"".join(parts)).hexdigest()

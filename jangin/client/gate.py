@@ -20,6 +20,7 @@ It reads signatures, settings, card.yaml, manifest.json, and the consents of tho
 | JG-sum-022 | it asks in secret, and the plan says in clear | the code |
 | JG-sum-003 | its manifest is of something else than came | the code |
 | JG-sum-004 | its manifest is not after the last one here | the code |
+| JG-sum-006, -015 | sums of all whom the plan invites would still be below what this site demands | the code |
 | JG-sum-012 | too few of the sites that are known here may take part | `local` |
 | JG-sum-023 | a step of a sum that is not open here | the code |
 | 314 | the round was answered already, or is behind one that was | `local` |
@@ -54,7 +55,7 @@ from jangin.client.limits import Conditions
 from jangin.client.limits import check as check_limits
 from jangin.client.settings import SiteSettings
 from jangin.client.spending import allowed
-from jangin.client.sums import Joining
+from jangin.client.sums import Joining, check_fit
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import DataError, JanginError, SiteError, SumError
@@ -181,6 +182,7 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     if joining is not None:
         again = joining.manifest == standing.open
         if not again:
+            check_fit(joining.terms, joining.policy)  # as at the approval, by site.yaml as it is now
             standing.noted.check(joining.manifest, Step.ADVERTISE, joining.manifest.digest)
             if evaluates and _evaluated_again(order, digest, standing.evaluated, plan):
                 raise SiteError("JG-site-328", campaign=plan.campaign, round=order.round, problem="it was begun before")

@@ -21,10 +21,11 @@ from jangin.client.state import Pause, SiteFolder, Task
 from jangin.client.windows import is_open
 from jangin.errors import SiteError
 
-__all__ = ["Conditions", "Paused", "ask", "check", "check_hook", "moment", "pause", "paused", "resume"]
+__all__ = ["Conditions", "Paused", "ask", "check", "check_hook", "moment", "pause", "paused", "resume", "slot_seconds"]
 
 _MIB: Final = 2**20
 _HOOK_SECONDS: Final = 5.0
+_SLOT_SECONDS: Final = 0.25
 _YEARS: Final = (1970, 9998)  # of a time that every zone can show
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _HOUR: Final = re.compile("([01][0-9]|2[0-3]):([0-5][0-9])")
@@ -124,6 +125,14 @@ def ask(hook: Path) -> None:
         _end(asked)
     if status != 0:
         raise SiteError("JG-site-383", where=str(hook), status=status)
+
+
+def slot_seconds(hook: Path | None) -> float:
+    """How long after its order a refusal leaves whose reason stays here: enough for each, so that none is quicker.
+
+    The busy hook, where there is one, is the slowest to be asked.
+    """
+    return _SLOT_SECONDS if hook is None else _SLOT_SECONDS + _HOOK_SECONDS
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -7,12 +7,7 @@ manifests - and is for the one who asks: it never leaves the site. Where a plan'
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from jangin.client.consent import Entry, listed
 from jangin.client.state import Part, SiteFolder
@@ -24,8 +19,11 @@ from jangin.plan.training_plan import TrainingPlan
 from jangin.records.manifest import read_manifest
 from jangin.trust.envelope import Kind as Signed
 from jangin.trust.envelope import peek
+from jangin.words import knows, say
 
-__all__ = ["Share", "Told", "consent_words", "statement", "told"]
+__all__ = ["Share", "Told", "statement", "told"]
+
+_PART = "consent"
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,6 @@ class Told:
     shares: tuple[Share, ...]
 
 
-@cache
-def consent_words() -> dict[str, Any]:
-    """configs/consent/words.yaml."""
-    words: dict[str, Any] = yaml.safe_load((files("jangin.configs") / "consent" / "words.yaml").read_text("utf-8"))
-    return words
-
-
 def told(path: Path, master: str, *, clock: Callable[[], datetime]) -> Told:
     """What this site knows of a master's recordings.
 
@@ -117,35 +108,35 @@ def told(path: Path, master: str, *, clock: Callable[[], datetime]) -> Told:
 
 def statement(held: Told, lang: Language, today: date) -> list[tuple[str, list[str]]]:
     """The same in sentences, under their headings."""
-    words = consent_words()
-    texts = {name: text[lang] for name, text in words["statement"].items()}
     blocks = [
         (
-            texts["title"].format(master=held.master, site=held.site),
-            [texts["day"].format(day=today.isoformat()), texts["here"].format(episodes=held.episodes)],
+            say(_PART, "title", lang, master=held.master, site=held.site),
+            [say(_PART, "day", lang, day=today.isoformat()), say(_PART, "here", lang, episodes=held.episodes)],
         )
     ]
     allowed = [
-        texts["consent"].format(
+        say(
+            _PART,
+            "consent",
+            lang,
             process=entry.process,
             purposes=_purposes(entry.grant.purposes, lang),
             channels=", ".join(entry.grant.channels),
             until=entry.grant.until.isoformat(),
-            state=words["verdicts"][entry.verdict.name.lower()][lang],
+            state=say(_PART, f"verdict-{entry.verdict.name.lower()}", lang),
         )
         for entry in held.consents
         if entry.grant is not None
     ]
-    blocks.append((texts["consents"], allowed or [texts["no_consent"]]))
+    blocks.append((say(_PART, "consents", lang), allowed or [say(_PART, "no_consent", lang)]))
     for share in held.shares:
-        heading = texts["campaign"].format(
-            line=share.plan.model_line, name=share.plan.campaign, hash=share.campaign[:12]
-        )
-        blocks.append((heading, _of_share(share, texts, lang)))
+        plan = share.plan
+        heading = say(_PART, "campaign", lang, line=plan.model_line, name=plan.campaign, hash=share.campaign[:12])
+        blocks.append((heading, _of_share(share, lang)))
     if not held.shares:
-        blocks[-1][1].append(texts["unused"])
-    left = any(share.left for share in held.shares)
-    blocks.append((texts["undo"], [texts["remains" if left else "free"], texts["not_covered"]]))
+        blocks[-1][1].append(say(_PART, "unused", lang))
+    left = say(_PART, "remains", lang) if any(share.left for share in held.shares) else say(_PART, "free", lang)
+    blocks.append((say(_PART, "undo", lang), [left, say(_PART, "not_covered", lang)]))
     return blocks
 
 
@@ -169,33 +160,34 @@ def _share(campaign: str, envelope: bytes | None, parts: Sequence[Part], left: s
     )
 
 
-def _of_share(share: Share, texts: dict[str, str], lang: Language) -> list[str]:
+def _of_share(share: Share, lang: Language) -> list[str]:
     plan, privacy = share.plan, share.plan.privacy
     said = []
-    for rounds, name, episodes in (
-        (share.trained, "trained", share.learnt_from),
-        (share.judged, "judged", share.tested_with),
-    ):
-        if rounds:
-            figures = {"count": len(rounds), "rounds": _spans(rounds), "first": share.first, "last": share.last}
-            said.append(texts[name].format(episodes=episodes, **figures))
-    words = consent_words()["prohibited"]
-    prohibited = ", ".join(words[use][lang] if use in words else use for use in plan.governance.prohibited)
-    said.append(texts["for"].format(purposes=_purposes(plan.governance.purposes, lang), prohibited=prohibited))
+    if share.trained:
+        days = {"first": share.first.isoformat(), "last": share.last.isoformat()}
+        said.append(say(_PART, "trained", lang, episodes=share.learnt_from, **_counted(share.trained), **days))
+    if share.judged:
+        said.append(say(_PART, "judged", lang, episodes=share.tested_with, **_counted(share.judged)))
+    prohibited = ", ".join(
+        say(_PART, f"prohibited-{use}", lang) if knows(_PART, f"prohibited-{use}") else use
+        for use in plan.governance.prohibited
+    )
+    purposes = _purposes(plan.governance.purposes, lang)
+    said.append(say(_PART, "for", lang, purposes=purposes, prohibited=prohibited))
     if privacy.epsilon == "none":
-        said.append(texts["not_private"])
+        said.append(say(_PART, "not_private", lang))
     else:
-        unit = consent_words()["units"][privacy.unit.value][lang]
-        said.append(texts["private"].format(unit=unit, epsilon=privacy.epsilon, delta=privacy.delta))
+        figures = {"epsilon": f"{privacy.epsilon:g}", "delta": f"{privacy.delta:g}"}
+        said.append(say(_PART, f"private-{privacy.unit.value}", lang, **figures))
         if privacy.unit.value == "episode":
-            said.append(texts["single"])
+            said.append(say(_PART, "single", lang))
         if privacy.shares_noise:
-            said.append(texts["together"])
+            said.append(say(_PART, "together", lang))
     if share.left:
-        said.append(texts["left"].format(count=len(share.left), rounds=_spans(share.left)))
-        said.append(texts["secret" if privacy.sums_only else "clear"])
+        said.append(say(_PART, "left", lang, **_counted(share.left)))
+        said.append(say(_PART, "secret", lang) if privacy.sums_only else say(_PART, "clear", lang))
     else:
-        said.append(texts["nothing_left"])
+        said.append(say(_PART, "nothing_left", lang))
     return said
 
 
@@ -204,7 +196,12 @@ def _rounds(parts: Sequence[Part]) -> tuple[int, ...]:
 
 
 def _purposes(purposes: Sequence[str], lang: Language) -> str:
-    return ", ".join(consent_words()["purposes"][purpose][lang] for purpose in purposes)
+    return ", ".join(say(_PART, f"purpose-{purpose}", lang) for purpose in purposes)
+
+
+def _counted(rounds: Sequence[int]) -> dict[str, int | str]:
+    """How many rounds, and which."""
+    return {"count": len(rounds), "rounds": _spans(rounds)}
 
 
 def _spans(rounds: Sequence[int]) -> str:

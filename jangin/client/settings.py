@@ -29,6 +29,8 @@ __all__ = [
     "BudgetBlock",
     "DataBlock",
     "LimitsBlock",
+    "LogsBlock",
+    "MonitorBlock",
     "PrivacyLimits",
     "SecureSumBlock",
     "ServerBlock",
@@ -73,11 +75,16 @@ class ServerBlock(Document):
         url: `https://HOST:PORT`; without a port, 443.
         root: file of the federation root's public key, one OpenSSH line.
         ca: file of the certificates trusted for the server and no others, PEM.
+        proxy: `env`: HTTPS_PROXY, else ALL_PROXY, but for NO_PROXY, of the process' own environment.
+        extra_ca: file of the certificates of a proxy that inspects TLS, PEM: trusted as well. Such a proxy reads all
+            that the site and the server say to each other, and can change none of what is signed.
     """
 
     url: Annotated[str, AfterValidator(_https)]
     root: str
     ca: str
+    proxy: Literal["env"] = "env"
+    extra_ca: str | None = None
 
     @property
     def address(self) -> str:
@@ -172,6 +179,26 @@ class ApproveBlock(Document):
     """
 
     mode: Literal["manual"] = "manual"
+
+
+class LogsBlock(Document):
+    """What the daemon writes down of its own doings.
+
+    Attributes:
+        retention_days: for so many days; the egress log and the ledger are none of it, and stay.
+    """
+
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 90
+
+
+class MonitorBlock(Document):
+    """What tells a monitor of the factory how the daemon is.
+
+    Attributes:
+        port: of 127.0.0.1, for `GET /health` and `GET /metrics`.
+    """
+
+    port: Annotated[int, Field(ge=1024, le=65535)]
 
 
 class BudgetBlock(Document):
@@ -293,6 +320,8 @@ class SiteSettings(Document):
         limits: what training may take.
         privacy: what the ledger may grant.
         secure_sum: with whom, and with how many, vectors are added up.
+        logs: how long the daemon's own log is kept.
+        monitor: where the daemon tells how it is; None: nowhere.
     """
 
     site: SiteBlock
@@ -302,6 +331,8 @@ class SiteSettings(Document):
     limits: LimitsBlock = LimitsBlock()
     privacy: PrivacyLimits = PrivacyLimits()
     secure_sum: SecureSumBlock = SecureSumBlock()
+    logs: LogsBlock = LogsBlock()
+    monitor: MonitorBlock | None = None
 
     def to_yaml(self) -> str:
         """The document as it is written."""

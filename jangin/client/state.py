@@ -6,6 +6,7 @@
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
     own/            parameters that stay here, encrypted under keys/storage, a file a campaign
     consent/        grants and revocations, signed         consent.sqlite     their index (consent.py)
+    extra-ca.crt    of a proxy that inspects TLS, where there is one
 
 The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk
 before it leaves, so that one round is never trained twice once something of it has left.
@@ -28,7 +29,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from jangin.client.settings import SiteSettings
+from jangin.client.settings import ServerBlock, SiteSettings
 from jangin.codec import cbor
 from jangin.codec.document import read
 from jangin.errors import Language, PrivacyError, SiteError
@@ -46,7 +47,9 @@ __all__ = [
     "Part",
     "Pause",
     "SiteFolder",
+    "Tally",
     "Task",
+    "read_given",
     "write_whole",
 ]
 
@@ -159,6 +162,21 @@ class Departure:
     bytes: int
     sha256: str
     says: Mapping[Language, str]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much stands in the journal, and nothing of what.
+
+    Attributes:
+        rounds: how many rounds stand in each state, by its word.
+        abstentions: how often each code stopped one; all of them stay here.
+        egress: of each form, how many messages left, and how many bytes.
+    """
+
+    rounds: Mapping[str, int]
+    abstentions: Mapping[str, int]
+    egress: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -374,6 +392,14 @@ class Journal(Database):
                 return Pause(datetime.fromisoformat(since), end)
         return None
 
+    def tally(self) -> Tally:
+        """How much stands here."""
+        newest = "SELECT max(number) FROM tasks GROUP BY campaign, round"
+        states = self._do(f"SELECT state, count(*) FROM tasks WHERE number IN ({newest}) GROUP BY state")  # noqa: S608 - no input
+        codes = self._do("SELECT code, count(*) FROM tasks WHERE state = 'abstained' GROUP BY code")
+        left = self._do("SELECT kind, count(*), sum(bytes) FROM egress GROUP BY kind")
+        return Tally(dict(states), dict(codes), {kind: (count, size) for kind, count, size in left})
+
     def egress(self, last: int | None = None, since: datetime | None = None) -> list[Departure]:
         """The egress log, the newest line last.
 
@@ -464,6 +490,11 @@ class SiteFolder:
         return self.path / "ca.crt"
 
     @property
+    def extra_ca_file(self) -> Path:
+        """The certificates of a proxy that inspects TLS, where one was named."""
+        return self.path / "extra-ca.crt"
+
+    @property
     def identity_file(self) -> Path:
         """The site's Ed25519 key."""
         return self.path / "keys" / "identity"
@@ -472,6 +503,11 @@ class SiteFolder:
     def node_key_file(self) -> Path:
         """The P-384 key of the site's Flower node."""
         return self.path / "keys" / "node"
+
+    @property
+    def next_node_key_file(self) -> Path:
+        """The key that is to take its place (renewal.py)."""
+        return self.path / "keys" / "node.next"
 
     @property
     def storage_key_file(self) -> Path:
@@ -556,13 +592,24 @@ class SiteFolder:
             raise SiteError("JG-site-302", where=str(self.path))
         return Trust(self.root_file.read_text(encoding="utf-8").strip())
 
+    def roots(self, server: ServerBlock | None) -> bytes:
+        """The certificates trusted for the server, PEM: `ca`, and `extra_ca` where there is one.
+
+        Raises:
+            SiteError: JG-site-341, a file that cannot be read.
+        """
+        names = {"server.ca": server.ca if server else self.ca_file.name}
+        if server is not None and server.extra_ca is not None:
+            names["server.extra_ca"] = server.extra_ca
+        return b"\n".join(read_given(self.path / file, name) for name, file in names.items())
+
     def keep_trust(self, trust: Trust) -> None:
         """Remember staff and roster.
 
         Raises:
-            OSError: the folder cannot be written.
+            SiteError: JG-site-342, the folder cannot be written.
         """
-        write_whole(self.path / "trust.state", trust.to_bytes())
+        self._keep(self.path / "trust.state", trust.to_bytes())
 
     @contextmanager
     def journal(self) -> Iterator[Journal]:
@@ -620,11 +667,11 @@ class SiteFolder:
         """Keep parameters that stay at this site, encrypted (AES-256-GCM, NIST SP 800-38D) and bound to the campaign.
 
         Raises:
-            OSError: the folder cannot be written.
+            SiteError: JG-site-342, the folder cannot be written.
         """
         nonce = os.urandom(_NONCE_BYTES)
         sealed = AESGCM(self.storage_key_file.read_bytes()).encrypt(nonce, parameters, campaign.encode())
-        write_whole(self._own_file(campaign), nonce + sealed)
+        self._keep(self._own_file(campaign), nonce + sealed)
 
     def own(self, campaign: str) -> bytes | None:
         """The parameters that this site keeps for itself in a campaign, or None.
@@ -653,11 +700,11 @@ class SiteFolder:
         """Write a campaign's last reply before it leaves; that to an evaluation stands beside the other.
 
         Raises:
-            OSError: the folder cannot be written.
+            SiteError: JG-site-342, the folder cannot be written.
         """
         vector = None if kept.vector is None else kept.vector.astype("<f4", copy=False).tobytes()
         content = {"round": kept.round, "order": kept.order, "body": kept.body, "vector": vector}
-        write_whole(self._reply_file(campaign, evaluation), cbor.encode(content))
+        self._keep(self._reply_file(campaign, evaluation), cbor.encode(content))
 
     def kept_reply(self, campaign: str, *, evaluation: bool = False) -> Kept | None:
         """A campaign's last reply, or that to its last evaluation; or None.
@@ -676,6 +723,42 @@ class SiteFolder:
                     raise ValueError("another form")
         except (OSError, ValueError, TypeError) as error:
             raise SiteError("JG-site-305", where=f"updates/{file.name}", problem=str(error)) from None
+
+    def sweep(self) -> None:
+        """Remove what a daemon that died was writing; for the one daemon that runs here.
+
+        Raises:
+            SiteError: JG-site-342, the folder cannot be written.
+        """
+        with self._writing():
+            for folder in ("updates", "own"):
+                for unfinished in (self.path / folder).glob(".*"):
+                    unfinished.unlink(missing_ok=True)
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        with self._writing():
+            write_whole(path, content)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say by its code that the folder cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+            raise SiteError("JG-site-342", where=str(self.path), problem=problem) from None
+
+
+def read_given(path: Path, name: str) -> bytes:
+    """The content of a file that somebody named; `name` says where.
+
+    Raises:
+        SiteError: JG-site-341, it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SiteError("JG-site-341", where=f"{name} {path}", problem=error.strerror or type(error).__name__) from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

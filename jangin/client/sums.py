@@ -281,7 +281,8 @@ class Sums:
         """Answer R2 to R5 of the campaign's open sum.
 
         Raises:
-            SumError: as `SiteSum.answer`; the sum is over then. OSError: what stays here cannot be written.
+            SumError: as `SiteSum.answer`; the sum is over then. SiteError: JG-site-342, what stays here cannot be
+                written.
         """
         held = self._open[campaign]
         before = held.sum.state

@@ -216,9 +216,13 @@ class Workbench:
             return self._process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End a worker and close its pipes; it keeps nothing that has to be saved."""
+        """End a worker and close its pipes; it keeps nothing that has to be saved.
+
+        One that the kernel does not let go yet, in the middle of the disk's work, goes when it does.
+        """
         process.kill()
-        process.wait(_STOP_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
         for pipe in _pipes(process):
             with suppress(OSError):  # what was not yet written has no reader any more
                 pipe.close()

@@ -1,1 +1,1 @@
-"""YAML that comes with Jangin: processes, model lines, simulations, error texts. Data, not code."""
+"""What comes with Jangin: processes, model lines, simulations, error texts (YAML) and words (Fluent). Data alone."""

@@ -1,6 +1,7 @@
 """The wire over Flower: a site's connection, the embedded SuperLink, an in-process grid.
 
     wire        one message's form, and the records and bytes Flower carries it in
+    line        the way to the server: proxy, certificates, what the server says of itself, what its silence means
     site        `SiteLink`, a site's end of the Fleet API
     link        `EmbeddedLink`, the SuperLink in our process, and `Run`, one campaign's messages on it
     in_process  `InProcessGrid`, Flower apps in one process
@@ -28,7 +29,7 @@ def _switch() -> None:
     # A filter, for Flower sets the level of its logger to DEBUG when it is imported.
     logging.getLogger("flwr").addFilter(_worth_saying)
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = ",".join(dict.fromkeys([*filter(None, named.split(",")), *_LOOPBACK]))
+    hosts = ",".join(dict.fromkeys([*filter(None, named.split(",")), *_LOOPBACK])) if named.strip() != "*" else "*"
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts
 
 

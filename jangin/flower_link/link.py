@@ -64,7 +64,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jangin.errors import LinkError
-from jangin.flower_link.site import NODE_HEADER, PROTOCOL_HEADER
+from jangin.flower_link.line import PROTOCOL_HEADER
+from jangin.flower_link.site import NODE_HEADER
 from jangin.flower_link.wire import MOST_BODY_BYTES, Wire, inflate, pack, parts
 from jangin.version import PROTOCOL
 

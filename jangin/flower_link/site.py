@@ -18,6 +18,7 @@ with a way out.
 | 208 | a campaign that is over |
 | 209 | a reply that came too late, or twice |
 | 210 | a message of another form (wire.py) |
+| 400 | a certificate by somebody whom the given roots do not know, named |
 """
 
 import logging
@@ -70,21 +71,20 @@ from flwr.supercore.version import package_name, package_version
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from jangin.errors import LinkError
+from jangin.flower_link.line import silence
 from jangin.flower_link.wire import MOST_BYTES, Wire, inflate, pack, parts
 
-__all__ = ["NODE_HEADER", "PROTOCOL_HEADER", "Incoming", "SiteLink", "unheard"]
+__all__ = ["NODE_HEADER", "Incoming", "SiteLink"]
 
 NODE_HEADER = "jangin-node"
 """In the answer to a refused activation: `unknown` or `online`, from `EmbeddedLink`."""
-
-PROTOCOL_HEADER = "jangin-protocol"
-"""In the answer to /health: the server's `version.PROTOCOL`, from `EmbeddedLink`."""
 
 _log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
+_NOBODY = "JG-site-201"
 _PASSING = (500, 502, 503, 504)
 
 
@@ -94,17 +94,6 @@ class Incoming:
 
     wire: Wire
     envelope: Message = field(repr=False)
-
-
-def unheard(error: Exception) -> str:
-    """Why no answer came, in words."""
-    match error:
-        case httpx.TimeoutException():
-            return "not in time"
-        case httpx.ConnectError():
-            return "no connection"
-        case _:
-            return "the connection broke"
 
 
 class SiteLink:
@@ -162,7 +151,7 @@ class SiteLink:
         """Connect.
 
         Raises:
-            LinkError: JG-site-201..207.
+            LinkError: JG-site-201..207, 400.
         """
         hello = ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=self._heartbeat)
         try:
@@ -187,7 +176,7 @@ class SiteLink:
         """Ask once for a message; None where there is none, or where the server takes it back meanwhile.
 
         Raises:
-            LinkError: JG-site-201..208; JG-site-210, a message of another form, which is then lost.
+            LinkError: JG-site-201..208, 400; JG-site-210, a message of another form, which is then lost.
         """
         answer = self._call(self._client.PullMessages, PullMessagesRequest(node=self._there))
         if not answer.messages_list:
@@ -209,7 +198,7 @@ class SiteLink:
         """Answer a message; it has arrived when this returns.
 
         Raises:
-            LinkError: JG-site-201..208; JG-site-209, the server takes no reply to it (any more).
+            LinkError: JG-site-201..208, 400; JG-site-209, the server takes no reply to it (any more).
         """
         message = Message(pack(wire), reply_to=incoming.envelope)
         metadata = message.metadata
@@ -279,7 +268,8 @@ class SiteLink:
             except httpx.HTTPStatusError as error:
                 failure, again = self._refusal(error.response), error.response.status_code in _PASSING
             except (httpx.RequestError, httpx.InvalidURL) as error:
-                failure, again = self._silence(error)
+                failure = silence(self._address, error)
+                again = failure.code == _NOBODY
             except ValueError:
                 failure, again = LinkError("JG-site-207", where=self._address, answer="unreadable"), False
             if not again or attempt >= self._retries or self._stopped.wait(self._backoff * 2**attempt):
@@ -314,19 +304,6 @@ class SiteLink:
             return None
         late = -(TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE)
         return None if late + 1 < ahead < SYSTEM_TIME_TOLERANCE - 1 else round(ahead)
-
-    def _silence(self, error: Exception) -> tuple[LinkError, bool]:
-        """What it means that no answer came, and whether asking again may help."""
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        match cause:
-            case ssl.SSLCertVerificationError():
-                return LinkError("JG-site-202", where=self._address, problem=cause.verify_message), False
-            case ssl.SSLError():
-                return LinkError("JG-site-202", where=self._address, problem=cause.reason or "no TLS"), False
-            case _:
-                return LinkError("JG-site-201", where=self._address, problem=unheard(error)), True
 
     def _beat(self) -> None:
         """Say that the site is there, until the link is left; what goes wrong here, `receive` meets too."""

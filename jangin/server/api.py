@@ -4,15 +4,18 @@ A request is a POST of canonical CBOR with four headers; the signature covers
 
     "jangin/api" 0x00 method \n path \n sha256(body) \n time \n nonce \n site
 
-The law: nothing is done before clock, signature and nonce have passed, in this order; a site is known by its key on
-the roster in force, and before that only by its token; every refusal has its code. Nonces are remembered for as long
-as their time passes, in memory: a restart forgets them, and every request here may safely be done twice.
+and beside them stands which version of the protocol the site speaks; one of version 1 does not say it.
+
+The law: nothing is done for another version than this one and the one before, nor before clock, signature and nonce
+have passed, in this order; a site is known by its key on the roster in force, and before that only by its token; every
+refusal has its code. Nonces are remembered for as long as their time passes, in memory: a restart forgets them, and
+every request here may safely be done twice.
 
 | status | JG-server- |
 |---|---|
 | 400 | 310 not of this form |
 | 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
-| 403 | 101..103 and 315..319: not for this site |
+| 403 | 101..103 and 315..319: not for this site; JG-site-410, another version |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
 """
 
@@ -39,13 +42,15 @@ from jangin.trust.envelope import Kind, peek
 from jangin.trust.keys import identity_from_text, node_key_from_text
 from jangin.trust.requests import signed_bytes
 from jangin.trust.roster import SITE_ID, Roster
+from jangin.version import PROTOCOL
 
 __all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi"]
 
 MAX_SKEW_SECONDS = 300
 MOST_BODY_BYTES = 65_536
 
-_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|ack)")
+_FIRST_PROTOCOL = "1"
+_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack)")
 _POLLS_A_SECOND = 60
 _LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
 _POLLING = timedelta(seconds=120)
@@ -77,6 +82,11 @@ class _Request:
         )
         if not re.fullmatch(SITE_ID, site):
             raise _malformed("X-Jangin-Site is not a site's id")
+        spoken = headers.get("x-jangin-protocol", _FIRST_PROTOCOL)
+        if not re.fullmatch(r"[0-9]{1,4}", spoken):
+            raise _malformed("X-Jangin-Protocol is not a number")
+        if int(spoken) not in (PROTOCOL - 1, PROTOCOL):
+            raise SiteError("JG-site-410", where=site, theirs=int(spoken), before=PROTOCOL - 1, ours=PROTOCOL)
         if not re.fullmatch(r"[0-9]{1,12}", time):
             raise _malformed("X-Jangin-Time is not a number of seconds")
         if not re.fullmatch(r"[0-9a-f]{32}", nonce):
@@ -166,6 +176,9 @@ class SiteApi:
             case "commit":
                 (commitment,) = _fields(request.value, commitment=bytes)
                 return self._commit(request.site, commitment, roster.identities[request.site])
+            case "renew":
+                (node_key,) = _fields(request.value, node_key=str)
+                return self._renew(request.site, node_key, now)
             case "ack":
                 _fields(request.value)
                 return self._ack(request.site, now)
@@ -215,6 +228,14 @@ class SiteApi:
             _log.warning("Site %s showed a ledger that does not go on from the one before.", site)
             raise ServerError("JG-server-319", where=site, entries=given.entries)
         return {"committed": True}
+
+    def _renew(self, site: str, node_key: str, now: datetime) -> dict[str, object]:
+        try:
+            node_key_from_text(node_key)
+        except ValueError as error:
+            raise _malformed(str(error)) from None
+        self._members.renew(site, node_key, now)
+        return {"renewed": True}
 
     def _ack(self, site: str, now: datetime) -> dict[str, object]:
         """When to ask again: about sixty polls a second in all, whatever the number of sites."""

@@ -20,7 +20,7 @@ from jangin.server.store import Store
 from jangin.trust.chain import Trust
 from jangin.trust.envelope import Kind, peek, seal
 from jangin.trust.keys import Identity, fingerprint, identity_from_text
-from jangin.trust.roster import MAX_LIFE, SITE_ID, Roster, RosterSite, verify_roster
+from jangin.trust.roster import MAX_LIFE, SITE_ID, Roster, RosterSite, Status, verify_roster
 from jangin.trust.staff import Role, Staff, StaffKey
 
 __all__ = ["TOKEN_LIFE", "Member", "Members", "make_staff"]
@@ -39,7 +39,8 @@ class Member:
 
     Attributes:
         site: its id.
-        status: invited | waiting (for a confirmation) | active | suspended | revoked.
+        status: invited | waiting (for a confirmation) | renewing (its node key, with the next roster) | active |
+            suspended | revoked.
         fingerprint: of its identity, to be compared by telephone; None before it enrolled.
     """
 
@@ -115,13 +116,27 @@ class Members:
         invitation = self._store.use(_token_hash(token), site, identity, node_key, now)
         if invitation is None:
             raise ServerError("JG-server-315", where=site)
-        if (invitation.identity, invitation.node_key) != (identity, node_key):
-            raise ServerError("JG-server-316", where=site)
         try:
             entry = self.roster(now).active.get(site)
         except SiteError:
-            return False
-        return entry is not None and (entry.identity, entry.node_key) == (identity, node_key)
+            entry = None
+        listed = entry is not None and (entry.identity, entry.node_key) == (identity, node_key)
+        if not listed and (invitation.identity, invitation.node_key) != (identity, node_key):
+            raise ServerError("JG-server-316", where=site)
+        return listed
+
+    def renew(self, site: str, node_key: str, now: datetime) -> None:
+        """Keep the new node key of a site, whose identity has signed it; the next roster lists it.
+
+        Raises:
+            ServerError: JG-server-318, another site's key. SiteError: JG-site-110..125 as `roster`.
+        """
+        others = [other.node_key for name, other in self._store.invitations().items() if name != site]
+        roster = self.roster(now)
+        others += [entry.node_key for name, entry in roster.sites.items() if name != site]
+        if node_key in others:
+            raise ServerError("JG-server-318", where=site)
+        self._store.renew(site, roster.active[site].identity, node_key)
 
     def fingerprints(self, sites: Sequence[str]) -> dict[str, str]:
         """What the operator compares by telephone before the sites are confirmed.
@@ -133,6 +148,8 @@ class Members:
 
     def confirm(self, sites: Sequence[str], keys: Sequence[Identity], now: datetime) -> Roster:
         """Sign the next roster: the one before with these sites as active. Without sites it is only renewed.
+
+        A new node key is taken up without being named: the identity that people compared has signed it.
 
         Args:
             sites: those whose fingerprints were compared.
@@ -150,7 +167,7 @@ class Members:
             issued=issued,
             staff=staff.version,
             valid_until=issued + MAX_LIFE,
-            sites={**({} if held is None else held.sites), **self._enrolled(sites)},
+            sites={**({} if held is None else self._renewed(held)), **self._enrolled(sites)},
         )
         envelope = seal(Kind.ROSTER, roster.payload, *keys)
         verify_roster(envelope, staff, now)
@@ -169,7 +186,10 @@ class Members:
             entry = None if held is None else held.sites.get(name)
             if invitation.identity is None:
                 members.setdefault(name, Member(name, "invited", None))
-            elif entry is None or entry.identity != invitation.identity or entry.node_key != invitation.node_key:
+            elif entry is not None and entry.identity == invitation.identity:
+                if entry.node_key != invitation.node_key and entry.status is Status.ACTIVE:
+                    members[name] = Member(name, "renewing", entry.fingerprint)
+            else:
                 members[name] = Member(name, "waiting", fingerprint(identity_from_text(invitation.identity)))
         return [members[name] for name in sorted(members)]
 
@@ -180,6 +200,15 @@ class Members:
         """The newest roster, in force or not: it was verified when it was made."""
         envelope = self._store.roster()
         return Roster.parse(peek(envelope, Kind.ROSTER)) if envelope else None
+
+    def _renewed(self, held: Roster) -> Mapping[str, RosterSite]:
+        """The sites of a roster, with the node keys that the identities it lists have signed since."""
+        invitations, entries = self._store.invitations(), dict(held.sites)
+        for site, entry in held.active.items():
+            known = invitations.get(site)
+            if known is not None and known.node_key is not None and known.identity == entry.identity:
+                entries[site] = entry.model_copy(update={"node_key": known.node_key})
+        return entries
 
     def _enrolled(self, sites: Sequence[str]) -> Mapping[str, RosterSite]:
         invitations = self._store.invitations()

@@ -313,6 +313,12 @@ class Store:
             row = database.execute(select(_invitations).where(one)).first()
         return None if row is None or row.identity is None else _invitation(row)
 
+    def renew(self, site: str, identity: str, node_key: str) -> None:
+        """Give the invitations that this identity used another node key."""
+        used = (_invitations.c.site == site) & (_invitations.c.identity == identity)
+        with self._engine.begin() as database:
+            database.execute(update(_invitations).where(used).values(node_key=node_key))
+
     def invitations(self) -> dict[str, Invitation]:
         """For each site its newest invitation that was used, or where none was its newest."""
         with self._engine.connect() as database:

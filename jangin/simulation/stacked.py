@@ -9,8 +9,7 @@ values, so that a step finds in the cache what the step before left there; with 
 fewer each product pays for its call. Groups share no state: each thread trains groups of its own.
 
 What is not trained in a stack is answered site by site: moments, vectors of a sum in the ring, mechanisms M2 and M3,
-steps with control variates, and M1 where the model is not affine maps with ReLU between or a unit may give several rows
-to a draw.
+and M1 where the model is not affine maps with ReLU between or a unit may give several rows to a draw.
 """
 
 import warnings
@@ -22,6 +21,8 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from jangin.plan.blocks import StrategyBlock
@@ -45,6 +46,8 @@ _VALUES_AT_ONCE = 2**20  # of inputs, that are laid out ahead of the steps that 
 Group = Sequence[Site]
 Batch = tuple[Tensor, Tensor, Tensor]
 """Inputs (sites, rows, ...), targets, and of each row, (sites, rows), its weight or whether it is there."""
+Moved = Sequence[tuple[Tensor, Tensor]]
+"""Of each shared part where sites are, (sites, *shape), and what their updates count from, (*shape)."""
 Given = TypeVar("Given")
 
 
@@ -56,8 +59,9 @@ class StackedExchange(SequentialExchange):
         super().__init__(sites, block, strategy)
         learner = sites[0].learner
         self._layout = learner.model.layout
+        self._products = ThreadpoolController().select(user_api="blas")
         self._mechanism: LocalDpSgd | None = None
-        self._stacks = not (self._rule.control or any(site.sums for site in sites))
+        self._stacks = not any(site.sums for site in sites)
         match learner.mechanism:
             case None:
                 self._step = stacked_step(learner.model.module, learner.task)
@@ -77,9 +81,8 @@ class StackedExchange(SequentialExchange):
         sites, order = [site for site, _ in self._pending], self._pending[0][1]
         self._pending = []
 
-        def replies(group: Group, parts: Sequence[Tensor]) -> list[Reply]:
-            anchors = self._anchors(order, parts)
-            updates = torch.cat([(part - anchor).flatten(1) for part, anchor in anchors], dim=1).numpy()
+        def replies(group: Group, moved: Moved) -> list[Reply]:
+            updates = torch.cat([(part - anchor).flatten(1) for part, anchor in moved], dim=1).numpy()
             return [Reply(site.name, update) for site, update in zip(group, updates, strict=True)]
 
         for some in self._trained(sites, order, replies):
@@ -92,22 +95,20 @@ class StackedExchange(SequentialExchange):
     def total(self, order: Order) -> tuple[RoundRecord, Gathered]:
         """What `gather` (server/rounds.py) makes of all replies, without making them: the sum of updates, (d,).
 
-        Every parameter is added up in float64, in site order within a group and group by group, and what the sites
-        were given is taken from it once.
+        All is added up in float64, in site order within a group and group by group.
         """
 
-        def summed(group: Group, parts: Sequence[Tensor]) -> Tensor:
-            shared = [part.flatten(1) for part, _ in self._anchors(order, parts)]
-            return torch.cat([part.sum(dim=0, dtype=torch.float64) for part in shared])
+        def summed(group: Group, moved: Moved) -> Tensor:
+            sums = [part.sum(dim=0, dtype=torch.float64).sub_(anchor, alpha=len(group)) for part, anchor in moved]
+            return torch.cat([one.flatten() for one in sums])
 
-        total = torch.zeros(len(order.vector), dtype=torch.float64)
+        total = torch.zeros(len(self._layout.shared), dtype=torch.float64)
         for some in self._trained(list(self._sites.values()), order, summed):
             total += some
-        total -= len(self._sites) * torch.tensor(order.vector, dtype=torch.float64)
         return RoundRecord(order.round, tuple(self._sites), {}, ()), total.numpy()
 
-    def _trained(self, sites: Group, order: Order, give: Callable[[Group, Sequence[Tensor]], Given]) -> Iterator[Given]:
-        """What `give` makes of every group and its parameters after its steps, in order.
+    def _trained(self, sites: Group, order: Order, give: Callable[[Group, Moved], Given]) -> Iterator[Given]:
+        """What `give` makes of every group and what its sites answer, in order.
 
         As many groups train at a time as torch has threads, each in a room that the next one overwrites.
         """
@@ -125,15 +126,13 @@ class StackedExchange(SequentialExchange):
         def given(group: Group) -> Given:
             room = rooms.get()
             try:
-                parts = parts_of(self._layout, room, len(group))
-                self._train(group, order, parts)
-                return give(group, parts)
+                return give(group, self._train(group, order, parts_of(self._layout, room, len(group))))
             finally:
                 rooms.put(room)
 
         torch.set_num_threads(1)  # of a group; a new thread takes it over
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), self._products.limit(limits=1):
                 # torch warns where it goes site by site: slower, and as right.
                 warnings.simplefilter("ignore", UserWarning)
                 yield from map(given, groups) if threads == 1 else self._abreast(given, groups, threads)
@@ -151,47 +150,58 @@ class StackedExchange(SequentialExchange):
             while ahead:
                 yield ahead.popleft().result()
 
-    def _anchors(self, order: Order, parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Every shared part with the order's values for it, (*shape)."""
-        shared = [part for part, entry in zip(parts, self._layout.entries, strict=True) if entry.shared]
-        values = torch.split(torch.tensor(order.vector), [part[0].numel() for part in shared])
-        return [(part, anchor.view(part.shape[1:])) for part, anchor in zip(shared, values, strict=True)]
-
-    def _train(self, sites: Group, order: Order, parts: Sequence[Tensor]) -> None:
-        """Leave in `parts`, which may hold anything, the parameters of one group after its steps."""
-        anchors = self._anchors(order, parts)
+    def _train(self, sites: Group, order: Order, parts: Sequence[Tensor]) -> Moved:
+        """Where the steps of one group lead; `parts`, all of a model's, may hold anything before."""
+        start, control = self._rule.parts(order.vector)
         penalty, lr = self._rule.penalty_gradient, self._block.lr
+        shared = [part for part, entry in zip(parts, self._layout.entries, strict=True) if entry.shared]
+        anchors = [one.view(part.shape[1:]) for one, part in zip(self._split(start), shared, strict=True)]
 
         # 1. Where they begin: at the order, and at what is their own.
-        own = self._rule.keeps or len(anchors) < len(parts)
+        own = self._rule.remembers(self._layout)
         starts: Sequence[Tensor] | None = None
-        if own:
-            begun = np.stack([site.begin(order.vector, self._rule) for site in sites])
+        if self._rule.keeps or len(shared) < len(parts):
+            begun = np.stack([site.begin(start, self._rule) for site in sites])
             sizes = [entry.size for entry in self._layout.entries]
-            for part, start in zip(parts, torch.split(torch.from_numpy(begun), sizes, dim=1), strict=True):
-                part.copy_(start.view(part.shape))
+            for part, values in zip(parts, torch.split(torch.from_numpy(begun), sizes, dim=1), strict=True):
+                part.copy_(values.view(part.shape))
         elif penalty or self._mechanism:
-            for part, anchor in anchors:
+            for part, anchor in zip(shared, anchors, strict=True):
                 part.copy_(anchor)
         else:
-            starts = [anchor for _, anchor in anchors]
+            starts = anchors
+        leads: list[Tensor] = []
+        if control is not None:
+            ahead = self._split(np.stack([site.lead(control) for site in sites]))
+            leads = [one.view(part.shape) for one, part in zip(ahead, shared, strict=True)]
 
         # 2. Their steps, each from one point: the pull is that of the parameters before it.
         random = SecureRandom() if self._mechanism else None
         for inputs, targets, weights in self._draws(sites, order, random) if random else self._batches(sites, order):
-            pulls = [penalty(part, anchor) for part, anchor in anchors] if penalty else []
+            pulls = [penalty(part, anchor) for part, anchor in zip(shared, anchors, strict=True)] if penalty else leads
             if random and self._private_step:
                 self._private_step(parts, inputs, targets, weights, lr, random)
             else:
                 self._step(parts, inputs, targets, weights, lr, starts)
             starts = None
-            for (part, _), pull in zip(anchors, pulls, strict=False):
+            for part, pull in zip(shared, pulls, strict=False):
                 part.sub_(pull, alpha=lr)
 
-        # 3. What they keep.
+        # 3. What they keep, and give.
+        kept = [part.flatten(1) for part in parts] if own else []
+        if leads:  # what their own gradients moved: strategies/scaffold.py
+            path = self._block.local_steps * lr
+            shared = [part.add(lead, alpha=path) for part, lead in zip(shared, leads, strict=True)]
+            kept += [((part - anchor) / -path).flatten(1) for part, anchor in zip(shared, anchors, strict=True)]
         if own:
-            for site, vector in zip(sites, torch.cat([part.flatten(1) for part in parts], dim=1), strict=True):
+            for site, vector in zip(sites, torch.cat(kept, dim=1), strict=True):
                 site.keep(vector.numpy())
+        return list(zip(shared, anchors, strict=True))
+
+    def _split(self, values: NDArray[np.float32]) -> Sequence[Tensor]:
+        """Values of the shared parameters, (..., d), by part, (..., size) each."""
+        sizes = [entry.size for entry in self._layout.entries if entry.shared]
+        return torch.split(torch.tensor(values), sizes, dim=-1)
 
     def _batches(self, sites: Group, order: Order) -> Iterator[Batch]:
         """Every step's batch; a site with fewer rows than others repeats one of its own, which weighs 0."""
@@ -208,10 +218,7 @@ class StackedExchange(SequentialExchange):
         for first in range(0, steps, ahead):
             rows = torch.from_numpy(index[:, first : first + ahead]).flatten(1)
             inputs, targets = (
-                torch.stack([own.index_select(0, some) for own, some in zip(kind, rows, strict=True)])
-                .view(len(sites), -1, most, *kind[0].shape[1:])
-                .transpose(0, 1)
-                .contiguous()
+                _taken(kind, rows).view(len(sites), -1, most, *kind[0].shape[1:]).transpose(0, 1)
                 for kind in zip(*data, strict=True)
             )
             for x, y in zip(inputs, targets, strict=True):
@@ -239,3 +246,11 @@ class StackedExchange(SequentialExchange):
             rows[site, place], there[site, place] = drawn, True
             index = torch.from_numpy(rows)
             yield inputs[index], targets[index], torch.from_numpy(there)
+
+
+def _taken(tensors: Sequence[Tensor], rows: Tensor) -> Tensor:
+    """Of every tensor, (any, *shape), its rows, (tensors, rows): side by side, (tensors, rows, *shape)."""
+    found = torch.empty((*rows.shape, *tensors[0].shape[1:]), dtype=tensors[0].dtype)
+    for own, some, place in zip(tensors, rows, found, strict=True):
+        torch.index_select(own, 0, some, out=place)
+    return found

@@ -165,6 +165,10 @@ class Site:
         kept = vector.astype(np.float32)
         self._kept, self._control = kept[:size], kept[size:] if len(kept) > size else None
 
+    def lead(self, control: Vector) -> Vector:
+        """How far the server's control is ahead of the site's own: under both, the gradient of a linear term, (d,)."""
+        return control if self._control is None else control - self._control
+
     def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
         """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
         data = self._inputs, self._targets
@@ -190,7 +194,7 @@ class Site:
     def _update(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Vector:
         learner = self.learner
         start, control = rule.parts(order.vector)
-        lead = None if control is None else control if self._control is None else control - self._control
+        lead = None if control is None else self.lead(control)
         learner.model.load(self.begin(start, rule))
         if self._random is None:
             gradients = learner.gradients(self._inputs, self._targets, self.batches(order, block))

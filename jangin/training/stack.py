@@ -7,9 +7,10 @@ so does torch hand a whole stack to one batched product.
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ __all__ = ["PrivateStep", "Step", "parts_of", "private_stacked_step", "stacked_s
 
 Maps = list[tuple[Tensor, Tensor]]
 """Weight and bias of a model's affine maps: of every site, (sites, out, in) and (sites, out), or one for all."""
+
+_FEW_ROWS, _OUTPUTS_AT_ONCE = 16, 32  # see `_read_by`
 
 
 class Step(Protocol):
@@ -114,9 +117,11 @@ def _affine_step(task: Task) -> Step:
         starts: Sequence[Tensor] | None = None,
     ) -> None:
         stand = _maps(parts if starts is None else starts)
-        reads, gradients = _passes(stand, task, inputs, targets, weights)
+        reads, outputs = _forward(stand, inputs)
+        last = _output_gradient(task, outputs, targets).mul_(weights[:, :, None])
+        gradients = _backward(stand, reads, last)
         for (weight, bias), (to_weight, to_bias), read, gradient in zip(
-            stand, _maps(parts), reads, gradients, strict=True
+            reversed(stand), reversed(_maps(parts)), reversed(reads), gradients, strict=True
         ):
             torch.baddbmm(weight, gradient.mT, read, alpha=-lr, out=to_weight)
             torch.sub(bias, gradient.sum(dim=1), alpha=lr, out=to_bias)
@@ -133,7 +138,8 @@ def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
         parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
     ) -> None:
         rate, maps = lr / mechanism.divisor, _maps(parts)
-        reads, gradients = _passes(maps, task, inputs, targets)
+        reads, outputs = _forward(maps, inputs)
+        gradients = list(_backward(maps, reads, _output_gradient(task, outputs, targets)))[::-1]
         clip_rows(reads, gradients, there, mechanism.clip)
         for (weight, bias), read, gradient in zip(maps, reads, gradients, strict=True):
             # By themselves: what parameters would round is then rounded of the sum and its noise together.
@@ -154,19 +160,42 @@ def _maps(parts: Sequence[Tensor]) -> Maps:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _passes(
-    maps: Maps, task: Task, inputs: Tensor, targets: Tensor, weights: Tensor | None = None
-) -> tuple[list[Tensor], list[Tensor]]:
-    """What every map reads, (sites, rows, in), and the gradients of what it gives by the rows' weighted losses."""
+def _forward(maps: Maps, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What every map reads, (sites, rows, in), and what the last one gives, (sites, rows, outputs)."""
     reads = [inputs.flatten(start_dim=2)]
     for weight, bias in maps[:-1]:
-        reads.append((reads[-1] @ weight.mT).add_(bias.unsqueeze(-2)).relu_())
+        reads.append(_read_by(weight, reads[-1]).add_(bias.unsqueeze(-2)).relu_())
     weight, bias = maps[-1]
-    gradient = _output_gradient(task, (reads[-1] @ weight.mT).add_(bias.unsqueeze(-2)), targets)
-    gradients = [gradient if weights is None else gradient.mul_(weights[:, :, None])]
+    return reads, _read_by(weight, reads[-1]).add_(bias.unsqueeze(-2))
+
+
+def _backward(maps: Maps, reads: Sequence[Tensor], gradient: Tensor) -> Iterator[Tensor]:
+    """The gradients of what every map gives, (sites, rows, out), from the last map's, which is given, to the first's.
+
+    A map is not read again once its gradient was handed out: it may then be changed.
+    """
     for (weight, _), read in zip(reversed(maps[1:]), reversed(reads[1:]), strict=True):
-        gradients.append(torch.ops.aten.threshold_backward(gradients[-1] @ weight, read, 0))
-    return reads, gradients[::-1]
+        through = gradient @ weight if weight.dim() == 2 else torch.from_numpy(gradient.numpy() @ weight.numpy())
+        before = torch.ops.aten.threshold_backward(through, read, 0)
+        yield gradient
+        gradient = before
+    yield gradient
+
+
+def _read_by(weight: Tensor, read: Tensor) -> Tensor:
+    """What a map makes of its inputs, without its bias: (sites, rows, in) to (sites, rows, out).
+
+    Numpy's OpenBLAS multiplies small matrices where they lie, and torch's MKL copies each before it does, which takes
+    as long as the product where rows are few. With a transposed factor OpenBLAS does so for few columns only: they are
+    handed to it some at a time.
+    """
+    (sites, rows, _), (out, wide) = read.shape, weight.shape[-2:]
+    if weight.dim() == 2 or rows > _FEW_ROWS or out % _OUTPUTS_AT_ONCE:
+        return read @ weight.mT
+    given = np.empty((sites, rows, out), np.float32)
+    columns = weight.numpy().reshape(sites, -1, _OUTPUTS_AT_ONCE, wide).swapaxes(2, 3)
+    np.matmul(read.numpy()[:, None], columns, out=given.reshape(sites, rows, -1, _OUTPUTS_AT_ONCE).swapaxes(1, 2))
+    return torch.from_numpy(given)
 
 
 def _output_gradient(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:

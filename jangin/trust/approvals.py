@@ -13,11 +13,20 @@ from pydantic import Field
 
 from jangin.codec import cbor
 from jangin.errors import ServerError, SiteError
-from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, read_document
+from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, parsed, peek_signed, read_document
 from jangin.trust.roster import SITE_ID, Roster, Status
 from jangin.trust.staff import Role, Staff, StaffKey
 
-__all__ = ["Approval", "SignedPlan", "StopOrder", "verify_approval", "verify_plan", "verify_proposal", "verify_stop"]
+__all__ = [
+    "Approval",
+    "SignedPlan",
+    "StopOrder",
+    "peek_approval",
+    "verify_approval",
+    "verify_plan",
+    "verify_proposal",
+    "verify_stop",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,15 @@ def verify_stop(data: bytes, staff: Staff, plan: str, now: datetime) -> StopOrde
     if order.plan != plan:
         raise SiteError("JG-site-126", expected=plan, found=order.plan)
     return order
+
+
+def peek_approval(data: bytes) -> Approval:
+    """An approval whose signature nobody checks here: to look at its form, never to act on.
+
+    Raises:
+        SiteError: JG-site-110 or 111, no envelope of this kind; 115, no approval in it.
+    """
+    return parsed(peek_signed(data, Kind.APPROVAL), Approval)
 
 
 def verify_approval(data: bytes, roster: Roster, site: str, plan: str, now: datetime) -> Approval:

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from jangin.codec.document import Document
 from jangin.errors import SiteError
-from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, parsed, peek
+from jangin.trust.envelope import Hash, Kind, SignedDocument, open_envelope, parsed, peek_signed
 from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
 
@@ -60,7 +60,7 @@ def peek_commitment(data: bytes) -> Commitment:
     Raises:
         SiteError: JG-site-110 or 111, no envelope of this kind; 115, no commitment in it.
     """
-    return parsed(peek(data, Kind.COMMITMENT), Commitment)
+    return parsed(peek_signed(data, Kind.COMMITMENT), Commitment)
 
 
 def verify_commitment(data: bytes, site: str, key: Ed25519PublicKey) -> Commitment:

@@ -72,7 +72,6 @@ def test_an_error_is_words_on_stderr_and_one_line_of_json_where_that_was_asked_f
         raise error
 
     monkeypatch.setattr("jangin.simulation.simulate", refused)
-    monkeypatch.setattr("locale.getlocale", lambda category: ("en_GB", "UTF-8"))
     said = jangin("simulate", simulation, *options)
     assert said.status == 2
     lang = "ko" if any("ko" in option for option in options) else "en"
@@ -86,9 +85,16 @@ def test_an_error_is_words_on_stderr_and_one_line_of_json_where_that_was_asked_f
 
 
 def test_the_language_follows_the_locale(jangin: Jangin, simulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = ("JANGIN_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    for variable in variables:
+        monkeypatch.delenv(variable, raising=False)
     for name, word in (("ko_KR", "오류"), ("Korean_Korea", "오류"), ("de_DE", "error"), (None, "error")):
         monkeypatch.setattr("locale.getlocale", lambda category, name=name: (name, "UTF-8"))
         assert jangin("simulate", simulation, "--engine", "warp").err.startswith(word)
+    for variable in reversed(variables):  # each is stronger than those before
+        for name, word in (("ko_KR.UTF-8", "오류"), ("C.UTF-8", "error")):
+            monkeypatch.setenv(variable, name)
+            assert jangin("simulate", simulation, "--engine", "warp").err.startswith(word)
 
 
 def test_python_m_jangin_is_jangin(tmp_path: Path) -> None:

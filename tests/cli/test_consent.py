@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 from jangin.client import desk
+from jangin.client.state import SiteFolder
 from jangin.records.checks import validate
 from jangin.records.generate import generate
+from jangin.trust.consents import peek_grant
+from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity
 
 PROCESS = "steel.bof_blow"
@@ -59,15 +63,57 @@ def test_the_list_speaks_both_languages(jangin: Jangin, folder: Path, lang: str,
     assert all(word in out for word in (*words, ONE, OTHER, "2099-12-31"))
 
 
-def test_the_labour_side_signs_a_file_and_needs_no_site(jangin: Jangin, folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def labour(jangin: Jangin, folder: Path, tmp_path: Path) -> tuple[object, ...]:
+    """A grant that waits for the labour side, as the arguments with which that side signs it into `signed`."""
     key = Identity.generate()
     key.save(tmp_path / "council")
     file = folder / "site.yaml"
     file.write_text(file.read_text().replace("id: site-0", f"id: site-0\n  labour_council_key: {key.public_text}"))
     (made,) = said(jangin, "consent", "grant", folder, "--master", ONE, *SAID)["grants"]
     assert (made["counts"], states(jangin, folder)[ONE]) == (False, "not_countersigned")
+    (tmp_path / "site.pub").write_text(SiteFolder(folder).identity().public_text)
+    keys = ("--key", tmp_path / "council", "--site-key", tmp_path / "site.pub")
+    return ("consent", "countersign", made["file"], *keys, "--out", tmp_path / "signed")
+
+
+@pytest.mark.parametrize(("lang", "word"), [("en", "purposes"), ("ko", "목적")])
+@pytest.mark.parametrize("answers", [None, "n\n", "y\n"])
+def test_the_labour_side_reads_before_it_signs_and_a_no_or_nobody_signs_nothing(
+    jangin: Jangin,
+    labour: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: str | None,
+    lang: str,
+    word: str,
+) -> None:
+    asked = StringIO(answers or "y\n")
+    monkeypatch.setattr(asked, "isatty", lambda: answers is not None)
+    monkeypatch.setattr("sys.stdin", asked)
+    told = jangin(*labour, "--lang", lang)
+    assert (tmp_path / "signed").exists() == (answers == "y\n")
+    assert all(one in told.err for one in (word, ONE, "skill_preservation", "2099-12-31"))
+    assert (told.status, "JG-site-441" in told.err) == ((0, False) if answers == "y\n" else (1, True))
+
+
+def test_a_master_whose_name_would_move_the_cursor_is_shown_as_what_it_is(
+    jangin: Jangin, labour: tuple[object, ...], folder: Path
+) -> None:
+    file = Path(str(labour[2]))
+    document = peek_grant(file.read_bytes()).model_copy(update={"master": "A\x1b[2K\u202eB"})
+    file.write_bytes(seal(Kind.CONSENT, document.payload, SiteFolder(folder).identity()))
+    told = jangin(*labour, "--yes")
+    assert told.status == 0
+    assert "'A\\x1b[2K\\u202eB'" in told.err
+    assert not {"\x1b", "\u202e"} & set(told.err)
+
+
+def test_the_labour_side_signs_a_file_and_needs_no_site(
+    jangin: Jangin, labour: tuple[object, ...], folder: Path, tmp_path: Path
+) -> None:
     signed = tmp_path / "signed"
-    shown = said(jangin, "consent", "countersign", made["file"], "--key", tmp_path / "council", "--out", signed)
+    shown = said(jangin, *labour, "--yes")
     assert (shown["master"], shown["channels"], shown["until"]) == (ONE, ["all"], "2099-12-31")
     assert said(jangin, "consent", "grant", folder, "--countersigned", signed)["grants"][0]["counts"]
     assert states(jangin, folder)[ONE] == "covered"

@@ -11,17 +11,23 @@ Jangin = Callable[..., Any]
 SIZE = ("--sites", 2, "--masters", 2, "--episodes", 12, "--seed", 1)
 
 
+PASSED = "passed: 24 episodes, "
+
+
 def test_what_is_made_passes_and_what_passes_can_be_learnt_from(jangin: Jangin, tmp_path: Path) -> None:
     made = jangin("data", "generate", "steel.bof_blow", tmp_path / "records", *SIZE, "--format", "json")
     line = json.loads(made.out)
     folders = line["folders"]
-    assert (made.status, line["ok"], made.err) == (0, True, "")
+    assert (made.status, line["ok"], line["episodes"]) == (0, True, 24)
+    assert made.err.startswith(PASSED)
     assert folders == [str(tmp_path / "records" / f"site-{number}") for number in (0, 1)]
     for folder in folders:
+        before = (Path(folder) / "manifest.json").read_bytes()
         checked = jangin("data", "validate", folder, "--format", "json")
         said = json.loads(checked.out.splitlines()[-1])
         assert (checked.status, said["ok"], said["episodes"]) == (0, True, 12)
         assert 0 < said["holdout"] < 12
+        assert (Path(folder) / "manifest.json").read_bytes() == before
     file = tmp_path / "simulation.yaml"
     file.write_text(
         f"data: {{records: {json.dumps(folders)}, model_line: national-bof-blow}}\n"
@@ -34,7 +40,7 @@ def test_what_is_made_passes_and_what_passes_can_be_learnt_from(jangin: Jangin, 
 
 def test_text_is_the_folders_alone(jangin: Jangin, tmp_path: Path) -> None:
     said = jangin("data", "generate", "steel.bof_blow", tmp_path, "--sites", 1, "--masters", 1, "--episodes", 2)
-    assert (said.out, said.err) == (f"{tmp_path / 'site-0'}\n", "")
+    assert (said.out, said.err) == (f"{tmp_path / 'site-0'}\n", "passed: 2 episodes, 1 set aside as hold-out\n")
 
 
 @pytest.mark.parametrize(("lang", "word"), [("en", "passed: 12 episodes"), ("ko", "통과: 에피소드 12개")])
@@ -47,12 +53,13 @@ def test_a_passed_check_says_how_many_are_set_aside(jangin: Jangin, tmp_path: Pa
 
 def test_level_0_writes_nothing(jangin: Jangin, tmp_path: Path) -> None:
     jangin("data", "generate", "steel.bof_blow", tmp_path, *SIZE)
+    (tmp_path / "site-0" / "manifest.json").unlink()
     assert jangin("data", "validate", tmp_path / "site-0", "--level", 0).status == 0
     assert not (tmp_path / "site-0" / "manifest.json").exists()
 
 
 def test_the_unit_of_the_hold_out_stands(jangin: Jangin, tmp_path: Path) -> None:
-    jangin("data", "generate", "steel.bof_blow", tmp_path, *SIZE)
+    assert jangin("data", "generate", "steel.bof_blow", tmp_path, *SIZE, "--unit", "master").status == 0
     assert jangin("data", "validate", tmp_path / "site-0", "--unit", "master").status == 0
     again = jangin("data", "validate", tmp_path / "site-0", "--unit", "episode", "--format", "json")
     assert (again.status, json.loads(again.out.splitlines()[-1])["code"]) == (1, "JG-data-030")
@@ -80,6 +87,7 @@ def test_each_finding_is_a_line_and_the_last_line_names_the_first_error(jangin: 
     [
         (("generate", "steel.bof", "x"), "JG-data-060", 1),
         (("generate", "steel.bof_blow", "x", "--seed", -1), "JG-data-061", 1),
+        (("generate", "steel.bof_blow", "x", "--unit", "site"), "JG-plan-003", 2),
         (("generate", "steel.bof_blow", "taken", "--sites", 1), "JG-data-002", 1),
         (("validate", "x"), "JG-data-011", 1),
         (("validate", "x", "--unit", "site"), "JG-plan-003", 2),

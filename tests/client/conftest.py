@@ -208,6 +208,7 @@ class SiteServer:
     rosters: list[bytes] = field(default_factory=list)
     approvals: list[bytes] = field(default_factory=list)
     commitments: list[bytes] = field(default_factory=list)
+    renewed: dict[str, str] = field(default_factory=dict)
     state: str = "running"
     heard: list[tuple[str, bytes]] = field(default_factory=list)
     refuse: tuple[int, object] | None = None
@@ -263,6 +264,9 @@ class SiteServer:
             case "approve":
                 self.approvals.append(fields["approval"])
                 return 200, {"approved": True}
+            case "renew":
+                self.renewed[site] = fields["node_key"]
+                return 200, {"renewed": True}
             case "ack":
                 return 200, {"next_poll_s": self.poll_s}
             case _:
@@ -274,6 +278,14 @@ class SiteServer:
         self.rosters.append(self.ministry.roster(dict(self.sites), len(self.rosters) + 1))
         if self.link is not None:
             self.link.register(name, node_key_from_text(self.sites[name].node_key))
+
+    def list_renewed(self, name: str = "site-0") -> None:
+        """Sign the next roster, with the new node key that a site handed in; the old one is struck off."""
+        self.sites[name] = self.sites[name].model_copy(update={"node_key": self.renewed[name]})
+        self.rosters.append(self.ministry.roster(dict(self.sites), len(self.rosters) + 1))
+        assert self.link is not None
+        self.link.unregister(name)
+        self.link.register(name, node_key_from_text(self.renewed[name]))
 
     @property
     def url(self) -> str:

@@ -77,7 +77,7 @@ def test_a_refusal_is_told_with_the_servers_own_code(asking: Any) -> None:
 
 def test_nobody_there_is_told_apart_from_a_wrong_certificate(asking: Any, new_authority: Any) -> None:
     assert failed(asking(address="127.0.0.1:9")).code == "JG-site-201"
-    assert failed(asking(roots=new_authority().ca.read_bytes())).code == "JG-site-202"
+    assert failed(asking(roots=new_authority().ca.read_bytes())).code == "JG-site-400"
     with pytest.raises(JanginError) as error:
         asking(roots=b"no certificate")
     assert error.value.code == "JG-site-202"

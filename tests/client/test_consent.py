@@ -1,5 +1,6 @@
 """Laws of consent: who did not say yes has no part, whatever an index or a manifest says, and no record is opened."""
 
+import json
 import random
 import shutil
 import sqlite3
@@ -9,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from string import Formatter
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,12 +24,12 @@ from jangin.client.consent import Verdict
 from jangin.client.daemon import Daemon
 from jangin.client.door import outward
 from jangin.client.gate import clear
-from jangin.client.master import consent_words, statement, told
+from jangin.client.master import statement, told
 from jangin.client.state import SiteFolder, Task
 from jangin.client.workbench import Done, Job
 from jangin.client.worker import Trainer
 from jangin.codec import cbor
-from jangin.errors import JanginError, SiteError
+from jangin.errors import JanginError, PlanError, SiteError
 from jangin.flower_link.wire import Wire
 from jangin.models.lines import columns_read, read_line
 from jangin.plan.messages import Kind, Order, Reply, order_body, order_digest, read_reply, reply_body
@@ -40,7 +40,9 @@ from jangin.records.process import read_process
 from jangin.records.purposes import Purpose
 from jangin.training.price import price
 from jangin.training.recipe import Recipe
-from jangin.trust.consents import Grant
+from jangin.trust.consents import Grant, peek_grant
+from jangin.trust.envelope import Kind as Signed
+from jangin.trust.envelope import countersign, seal
 from jangin.trust.keys import Identity
 
 PROCESS = "steel.bof_blow"
@@ -329,8 +331,9 @@ def test_with_a_labour_side_a_grant_counts_once_both_have_signed_it(
     (made,) = consent.grant(site.path, [ONE], ["research"], ["all"], date(2099, 1, 1), clock=lambda: LONG_AGO)
     assert made.waits
     assert refusal(asked).code == "JG-site-355"
-    shown = consent.sign_for_labour(made.file, council, tmp_path / "signed")
-    assert (shown.master, shown.hash) == (ONE, made.hash)
+    shown = consent.to_countersign(made.file, site_key(site, tmp_path))
+    assert (shown.grant.master, shown.grant.hash, shown.key) == (ONE, made.hash, site.identity().fingerprint)
+    consent.sign_for_labour(shown, council, tmp_path / "signed")
     taken = consent.accept(site.path, tmp_path / "signed")
     assert (taken.hash, taken.file, taken.waits) == (made.hash, made.file, False)
     assert asked().masters.keys() == {ONE}
@@ -345,14 +348,42 @@ def test_a_signature_of_anybody_else_or_over_anything_else_is_no_countersignatur
 ) -> None:
     (made,) = consent.grant(site.path, [ONE], ["research"], ["all"], date(2099, 1, 1), clock=lambda: LONG_AGO)
     Identity.generate().save(tmp_path / "stranger")
-    consent.sign_for_labour(made.file, tmp_path / "stranger", tmp_path / "by-another")
-    consent.sign_for_labour(made.file, council, tmp_path / "good")
+    shown = consent.to_countersign(made.file, site_key(site, tmp_path))
+    consent.sign_for_labour(shown, tmp_path / "stranger", tmp_path / "by-another")
+    consent.sign_for_labour(shown, council, tmp_path / "good")
     (tmp_path / "broken").write_bytes((tmp_path / "good").read_bytes()[:-1])
     for file in (made.file, tmp_path / "by-another", tmp_path / "broken"):
         assert refusal(lambda file=file: consent.accept(site.path, file)).code == "JG-site-360"
     assert [one.verdict for one in consent.listed(site.path, clock=desk.now_utc) if one.hash == made.hash] == [
         Verdict.NOT_COUNTERSIGNED
     ]
+
+
+def test_the_labour_side_is_shown_nothing_that_the_site_did_not_sign(site: SiteFolder, tmp_path: Path) -> None:
+    (made,) = consent.grant(site.path, [ONE], ["research"], ["all"], date(2099, 1, 1), clock=lambda: LONG_AGO)
+    key, stranger, data = site_key(site, tmp_path), Identity.generate(), made.file.read_bytes()
+    grant = peek_grant(data)
+    other = grant.model_copy(update={"purposes": tuple(Purpose)})
+    exchanged = json.loads(seal(Signed.CONSENT, other.payload, stranger))
+    exchanged["signatures"] = json.loads(data)["signatures"]
+    forged = {
+        "nobody": seal(Signed.CONSENT, grant.payload),
+        "stranger": seal(Signed.CONSENT, grant.payload, stranger),
+        "stranger beside": countersign(data, Signed.CONSENT, stranger),
+        "other words": json.dumps(exchanged, sort_keys=True, separators=(",", ":")).encode(),
+    }
+    for envelope in forged.values():
+        (tmp_path / "forged").write_bytes(envelope)
+        assert refusal(lambda: consent.to_countersign(tmp_path / "forged", key)).code == "JG-site-440"
+    (tmp_path / "half").write_text("ssh-ed25519 AAAA")
+    with pytest.raises(PlanError, match="JG-plan-003 --site-key"):
+        consent.to_countersign(made.file, tmp_path / "half")
+
+
+def site_key(site: SiteFolder, folder: Path) -> Path:
+    """The site's public key as it gives it to the labour side."""
+    (folder / "site.pub").write_text(f"{site.identity().public_text} kr-0421\n")
+    return folder / "site.pub"
 
 
 def test_what_cannot_be_recorded_is_refused_and_leaves_nothing(site: SiteFolder) -> None:
@@ -511,17 +542,3 @@ def test_of_somebody_who_is_not_here_nothing_is_told(site: SiteFolder) -> None:
     text = str(statement(held, "en", date(2026, 11, 21)))
     assert "None of your recordings was used." in text
     assert "epsilon" not in text
-
-
-def test_every_word_of_consents_is_in_both_languages() -> None:
-    words = consent_words()
-    assert set(words["purposes"]) == set(Purpose)
-    assert set(words["verdicts"]) == {verdict.name.lower() for verdict in Verdict}
-    for part in words.values():
-        for text in part.values():
-            assert text.keys() == {"en", "ko"}
-            assert _fields(text["en"]) == _fields(text["ko"])
-
-
-def _fields(text: str) -> set[str]:
-    return {name for _, name, _, _ in Formatter().parse(text) if name}

@@ -1,22 +1,28 @@
 """Laws of the whole site, as a process beside a real SuperLink: enrol, approve, train, abstain, stop."""
 
 import os
+import random
+import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from canaries import found, plant
 from consents import allow
 
 from jangin.client import desk
+from jangin.client.settings import LimitsBlock, size_bytes
 from jangin.client.state import SiteFolder, Task
 from jangin.flower_link.link import Answer, EmbeddedLink, Run
 from jangin.flower_link.wire import Wire
@@ -390,31 +396,13 @@ def test_a_roster_that_cannot_be_believed_stops_every_campaign(
     assert rounds.ask(scale()).vector is not None
 
 
-def planted(records: Path, folder: Path) -> tuple[Path, list[bytes]]:
-    """The records under names that must never be seen again, and every form in which they might be."""
-    name, path, value = "Hong-Gildong-canary", folder / "canary-path", 87.62519
-    shutil.copytree(records, path)
-    episodes = pq.read_table(path / "episodes.parquet")
-    for column, content in {
-        "master": [f"{name}-{row % 2}" for row in range(len(episodes))],
-        "context.humidity": None,
-    }.items():
-        place = episodes.column_names.index(column)
-        content = content or [value] * len(episodes)
-        episodes = episodes.set_column(place, column, pa.array(content, episodes.schema.field(column).type))
-    pq.write_table(episodes, path / "episodes.parquet")
-    (path / "manifest.json").unlink()
-    validate(path, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(path)
-    ids = [identifier.encode() for identifier in episodes["episode_id"].to_pylist()]
-    values = [str(value).encode(), np.float64(value).tobytes(), np.float32(value).tobytes()]
-    return path, [name.encode(), b"canary-path", *ids, *values]
-
-
 def test_names_paths_and_values_of_records_never_leave_and_are_never_logged(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, made_records: Path, tmp_path: Path, daemons: Daemons,
     wait: Any, gather: Any,
 ) -> None:  # fmt: skip
-    path, canaries = planted(made_records, tmp_path)
+    path = tmp_path / "canary-path"
+    canaries = [*plant(made_records, path), path.name]
+    validate(path, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(path)
     settings = enrolled.settings()
     block = settings.data[0].model_copy(update={"path": str(path)})
     enrolled.write_settings(settings.model_copy(update={"data": (block,)}))
@@ -428,17 +416,166 @@ def test_names_paths_and_values_of_records_never_leave_and_are_never_logged(
         vector = b"" if content.vector is None else content.vector.tobytes()
         heard.append(content.body + vector)
         assert read_reply(Kind(content.kind), "site-0", content.body, content.vector).vector is not None
-    with (path / "streams" / "flame" / "part-000.parquet").open("ab") as file:
-        file.write(b"Hong-Gildong-canary")
+    (part,) = (path / "streams" / "flame").glob("*.parquet")
+    with part.open("ab") as file:
+        file.write(str(canaries[0]).encode())
     assert broken.ask(scale()).abstained == "local"
-    (path / "card.yaml").write_text("process: Hong-Gildong-canary\n")
+    (path / "card.yaml").write_text(f"process: {canaries[0]}\n")
     assert broken.ask(scale()).abstained == "local"
     daemon.terminate()
     out, err = daemon.communicate(timeout=20)
     heard += [body for _, body in server.heard]
     with enrolled.journal() as journal:
         written = repr((journal.egress(1000), journal.moves(1000)))
-    said = (out + err + written).encode()
-    for canary in canaries:
-        assert not [body for body in heard if canary in body]
-        assert canary not in said
+    assert found(canaries, *heard) == set()
+    assert found(canaries, (out + err + written).encode()) == set()
+
+
+def is_sound(site: SiteFolder) -> bool:
+    """Whether both databases are whole, and every entry of the ledger is signed."""
+    with site.ledger() as ledger:
+        ledger.check()
+    for name in ("site.sqlite", "ledger.sqlite"):
+        with closing(sqlite3.connect(site.path / name)) as database:
+            if database.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+                return False
+    return True
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.soak)])
+def test_a_site_killed_at_any_moment_has_counted_all_that_left_and_finishes_its_campaign(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, kills: int
+) -> None:
+    seed = 5 if kills == 1 else secrets.randbelow(2**32)
+    print(f"seed of the moments: {seed}")  # noqa: T201 - shown where the test fails
+    moments, pause = random.Random(seed), threading.Event()
+    rounds, received, asked = campaign(plan(strategy={"rounds": 2 * kills})), set[int](), [""]
+
+    def hear() -> None:
+        for answer in rounds.run.pull(list(filter(None, asked))):
+            assert reply_of(answer).vector is not None
+            received.add(len(received))
+            asked[:] = [""]
+
+    def ask(last: int) -> bool:
+        """Give the next order, up to that of a round; whether the server has the answer to the last."""
+        hear()
+        if asked == [""] and last not in received and server.link.online():
+            asked[:] = [rounds.push(rounds.train(len(received)) if received else scale())]
+        return last in received
+
+    for life in range(kills):
+        daemon, until = daemons(enrolled), time.monotonic() + moments.uniform(0, 5)
+        while time.monotonic() < until:
+            ask(2 * life + 1)
+            pause.wait(0.01)
+        daemon.kill()
+        daemon.wait(10)
+        hear()
+        with enrolled.ledger() as ledger:
+            assert received <= ledger.accounts[rounds.plan.hash].spent
+        assert is_sound(enrolled)
+        # The server lets go, as it does by itself after half a minute; what was not answered is late, and given again.
+        server.link.unregister("site-0")
+        server.confirm(enrolled)
+        rounds.run, asked[:] = server.link.open_run(rounds.plan.hash), [""]
+    daemons(enrolled)
+    for number in range(2 * kills + 1):
+        wait(lambda number=number: ask(number))
+    with enrolled.ledger() as ledger:
+        assert ledger.accounts[rounds.plan.hash].spent == received == set(range(2 * kills + 1))
+    assert list((enrolled.path / "updates").glob(".*")) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 16 MiB where the site's folder is to be."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True) if shutil.which("mount") else None
+    if done is None or done.returncode:
+        pytest.skip(f"Mounting a small disk takes root on Linux: {done.stderr.strip() if done else 'no mount here'}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def heard(daemon: "subprocess.Popen[str]") -> str:
+    """What a daemon said on standard error since the last look."""
+    assert daemon.stderr is not None
+    os.set_blocking(daemon.stderr.fileno(), False)
+    with suppress(BlockingIOError):
+        return os.read(daemon.stderr.fileno(), 2**16).decode()
+    return ""
+
+
+@contextmanager
+def filled(disk: Path, left: int) -> Iterator[None]:
+    """A disk with so many bytes left, a multiple of 4096."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):  # somebody else took the last of it
+        while room := shutil.disk_usage(disk).free - left:
+            file.write(bytes(min(room, 2**20)))
+    yield
+    filler.unlink()
+
+
+@pytest.mark.soak
+def test_a_full_disk_begins_nothing_keeps_nothing_half_and_costs_one_round(
+    small_disk: Path,
+    enrolled: SiteFolder,
+    server: Any,
+    campaign: Any,
+    plan: Any,
+    daemons: Daemons,
+    wait: Any,
+    gather: Any,
+) -> None:
+    rounds = campaign(plan())
+    daemon = daemons(enrolled)
+    wait(server.link.online)
+    assert rounds.ask(scale()).vector is not None
+    assert size_bytes(enrolled.settings().limits.disk_free_min) > 2**20
+    with filled(small_disk, 2**20):
+        assert rounds.ask(rounds.train(1)).abstained == "local"
+    with enrolled.journal() as journal:
+        assert journal.moves(1)[0].code == "JG-site-386"
+        (worker,) = workers(daemon.pid)
+        os.kill(worker, signal.SIGSTOP)
+        message = rounds.push(rounds.train(1))
+        wait(lambda: journal.task(rounds.plan.hash, 1) is Task.TRAINING)
+    with filled(small_disk, 0):
+        os.kill(worker, signal.SIGCONT)
+        wait(lambda: "No space left on device" in heard(daemon))
+    assert reply_of(gather(rounds.run, message)).abstained == "local"
+    with enrolled.journal() as journal, enrolled.ledger() as ledger:
+        assert [move.code for move in journal.moves(100) if move.code] == ["JG-site-386", "JG-site-342"]
+        assert ledger.accounts[rounds.plan.hash].spent == {0}
+    assert [rounds.ask(rounds.train(number)).abstained for number in (1, 2)] == [None, None]
+    assert is_sound(enrolled)
+
+
+@pytest.mark.soak
+def test_a_worker_over_its_memory_costs_its_rounds_until_the_cap_is_raised(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+) -> None:
+    rounds, settings = campaign(plan()), enrolled.settings()
+
+    def runs_with(memory: str) -> "subprocess.Popen[str]":
+        enrolled.write_settings(
+            settings.model_copy(update={"limits": LimitsBlock(memory=memory, disk_free_min="1MiB")})
+        )
+        daemon = daemons(enrolled)
+        wait(server.link.online)
+        return daemon
+
+    daemon = runs_with("128MiB")
+    assert [rounds.ask(scale()).abstained for _ in range(2)] == ["local", "local"]
+    with enrolled.journal() as journal:
+        assert [move.code for move in journal.moves(100) if move.code] == ["JG-site-387"] * 2
+    assert daemon.poll() is None
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+    runs_with("4GiB")
+    assert [rounds.ask(order).abstained for order in (scale(), rounds.train(1), rounds.train(2))] == [None] * 3

@@ -47,12 +47,23 @@ def test_a_site_waits_until_the_operator_has_confirmed_it(
     assert desk.status(site.path).roster == 1
 
 
+def test_a_site_that_was_confirmed_need_not_ask_again_to_say_yes(
+    site: SiteFolder, server: Any, authority: Any, root_file: Path, ministry: Any, plan: Plan
+) -> None:
+    assert not desk.enroll(site.path, server.url, server.token, root_file, authority.ca).confirmed
+    server.confirm(site)
+    server.plans.append(ministry.signed(plan()))
+    campaign = desk.approve(site.path, plan().hash, price)
+    assert campaign is not None
+    assert (campaign.campaign.hash, desk.status(site.path).roster) == (plan().hash, 1)
+
+
 def test_a_wrong_token_or_certificate_leaves_the_site_as_it_was(
     site: SiteFolder, server: Any, authority: Any, new_authority: Any, root_file: Path
 ) -> None:
     other = new_authority().ca
     assert code_of(lambda: desk.enroll(site.path, server.url, "x", root_file, authority.ca)) == "JG-site-301"
-    assert code_of(lambda: desk.enroll(site.path, server.url, server.token, root_file, other)) == "JG-site-202"
+    assert code_of(lambda: desk.enroll(site.path, server.url, server.token, root_file, other)) == "JG-site-400"
     assert site.settings().server is None
     assert code_of(lambda: desk.campaigns(site.path)) == "JG-site-302"
 

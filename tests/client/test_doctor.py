@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from importlib import metadata
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import pytest
@@ -23,18 +22,20 @@ from typer.testing import CliRunner
 
 from jangin.cli.site import site as site_app
 from jangin.client import consent, desk, service, workbench
-from jangin.client.doctor import checks, line, processes
+from jangin.client.doctor import processes
 from jangin.client.doctor.checks import CHECKS, Check, Facts
-from jangin.client.doctor.findings import LANGUAGES, Finding, Said, State, words
+from jangin.client.doctor.findings import Finding, Said, State
 from jangin.client.doctor.visit import visit
 from jangin.client.lock import alone
 from jangin.client.settings import ServerBlock
 from jangin.client.state import SiteFolder
 from jangin.errors import Language
+from jangin.flower_link import line
 from jangin.flower_link.link import EmbeddedLink
 from jangin.trust.certificates import issue, make_authority
 from jangin.trust.roster import RosterSite, Status
 from jangin.version import PROTOCOL
+from jangin.words import LANGUAGES
 
 HEAVY = ("torch", "scipy", "dp_accounting", "pyarrow", "sqlalchemy", "pandas", "fastapi", "uvicorn", "ray")
 PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
@@ -337,6 +338,11 @@ def test_d11_what_ran_out(site: SiteFolder, ministry: Any, lang: Language) -> No
         after(31, 40), lang, {"ko": "명부", "en": "the roster"}[lang]
     )  # what is over comes before what will be
     assert {"ko": "인증서", "en": "certificate"}[lang] in after(0, 20).line([lang])
+    made = (ministry.now - timedelta(days=280)).timestamp()
+    os.utime(site.node_key_file, (made, made))
+    stale = after(0)
+    assert (stale.state, "jangin site renew" in stale.line([lang])) == (State.WARN, True)
+    os.utime(site.node_key_file)
     site.keep_trust(replace(site.trust(), roster_list=b""))
     assert (after(269).state, after(271).state) == (State.OK, State.WARN)
     site.ca_file.write_text("no certificate")
@@ -527,24 +533,6 @@ def test_the_doctor_is_light() -> None:
     )
     command = [sys.executable, "-W", "ignore", "-c", script]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
-def fields(texts: tuple[str, ...]) -> list[set[str]]:
-    return [{name for _, name, _, _ in Formatter().parse(text) if name} for text in texts]
-
-
-@pytest.mark.parametrize(
-    ("check", "name", "said"),
-    [(check, name, said) for check, known in words().items() for name, said in known.says.items()],
-)
-def test_both_languages_say_the_same_and_somebody_says_it(check: str, name: str, said: Mapping[Language, Any]) -> None:
-    assert fields(said["en"]) == fields(said["ko"])
-    assert not any(text.endswith(".") for texts in said.values() for text in texts)
-    for text in said["ko"]:
-        # After a value nobody knows whether 을 or 를, 이 or 가, 은 or 는, 과 or 와, 으로 or 로 is right.
-        assert not re.search(r"\}['\"`]?(을|를|이|가|은|는|과|와|으로|로)(?![가-힣])", text)
-    sources = "".join(Path(module.__file__).read_text() for module in (checks, sys.modules[visit.__module__]))
-    assert f'"{name}"' in sources or name in {status.value for status in Status}
 
 
 def test_a_link_says_its_protocol_on_health(authority: Any) -> None:

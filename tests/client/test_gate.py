@@ -16,6 +16,7 @@ from peers import a_manifest
 from jangin.client.door import PUBLIC_CODES, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.limits import Conditions
+from jangin.client.settings import SecureSumBlock
 from jangin.client.state import Pause, SiteFolder
 from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
@@ -71,8 +72,11 @@ def case(standing: Any, ministry: Any, plan: Callable[..., TrainingPlan], made_r
         **said: Any,
     ) -> tuple[Wire, Standing]:
         asked = plan(**(changed or {}))
+        block = SecureSumBlock(n_min=4, n_min_final=3, n_honest_min=2, c_max=1, demo=True)
         knows = {"account": reserved(asked), "units": frozenset(everything), "episodes": frozenset(everything)}
-        return wired(asked.hash, order), standing(envelope(asked), sites, **(knows | said))
+        known = standing(envelope(asked), sites, **(knows | said))
+        settings = known.settings.model_copy(update={"secure_sum": block})
+        return wired(asked.hash, order), replace(known, settings=settings)
 
     return case
 
@@ -359,7 +363,7 @@ def test_an_order_that_begins_a_secure_sum_clears_with_what_it_takes(case: Case,
     assert joining is not None
     assert joining.manifest == manifest
     assert joining.terms.least == 4
-    assert joining.policy.n_min == 10
+    assert joining.policy.n_min == 4
     assert joining.identities.keys() == {"site-0"}
     assert is_of_a_sum(wire)
     assert not is_of_a_sum(bare)
@@ -434,6 +438,20 @@ def test_known_sites_that_may_not_take_part_are_missed_and_nobody_is_told(case: 
         ministry,
     )
     assert (code, outward(code)) == ("JG-sum-012", "local")
+
+
+@pytest.mark.parametrize(
+    ("demanded", "code"),
+    [({"n_min": 5}, "JG-sum-006"), ({"n_min_final": 5}, "JG-sum-006"), ({"c_max": 2}, "JG-sum-015")],
+)
+def test_a_sum_that_can_never_be_what_the_site_demands_is_not_begun(
+    case: Case, ministry: Any, demanded: dict[str, int], code: str
+) -> None:
+    bare, standing = case(changed=SECRET)
+    wire, _ = beginning(standing, bare, ministry.now)
+    policy = standing.settings.secure_sum.model_copy(update=demanded)
+    settings = standing.settings.model_copy(update={"secure_sum": policy})
+    assert refused(wire, replace(standing, settings=settings), ministry) == code
 
 
 def test_no_more_rounds_begin_in_a_day_than_the_site_allows_and_nobody_is_told(case: Case, ministry: Any) -> None:

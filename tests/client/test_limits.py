@@ -5,6 +5,7 @@ The daemon runs in this process; where it would rest, a test looks at what came 
 
 import errno
 import json
+import os
 import random
 import shutil
 import sys
@@ -19,14 +20,14 @@ import pytest
 from typer.testing import CliRunner
 
 from jangin.cli.site import site as site_app
-from jangin.client import desk, limits
+from jangin.client import desk, limits, state
 from jangin.client.daemon import Daemon
 from jangin.client.doctor.checks import CHECKS, Facts
 from jangin.client.doctor.findings import Finding
 from jangin.client.doctor.visit import visit
 from jangin.client.limits import ask, check_hook
 from jangin.client.settings import limits_for, size_bytes
-from jangin.client.state import Departure, SiteFolder, Task
+from jangin.client.state import Departure, Journal, SiteFolder, Task
 from jangin.client.workbench import Done, Job, Workbench
 from jangin.errors import JanginError, SiteError
 from jangin.flower_link.wire import Wire
@@ -253,20 +254,28 @@ def test_a_worker_over_its_memory_costs_one_round_and_the_daemon_goes_on(asker: 
     assert [code for state, code in asker.codes() if code] == ["JG-site-387"]
 
 
-def test_a_disk_that_fills_up_under_an_answer_costs_one_round_and_its_charge_comes_back(
-    asker: Asker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moments = np.zeros(3)
+def full_below(monkeypatch: pytest.MonkeyPatch, name: str) -> list[bool]:
+    """A disk that is full for one folder, as long as the list says so; the worker answers at once."""
+    full, write = [True], state.write_whole
 
     def work(bench: Workbench, job: Job, timeout_s: float) -> Done:
-        return Done(reply_body(Reply(job.site, moments)), None, None)
+        return Done(reply_body(Reply(job.site, np.zeros(3))), None, b"stays here")
 
-    def full(folder: SiteFolder, *kept: object, **more: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def write_whole(path: Path, content: bytes) -> None:
+        if full[0] and path.parent.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content)
 
     monkeypatch.setattr(Workbench, "work", work)
-    keep = SiteFolder.keep_reply
-    monkeypatch.setattr(SiteFolder, "keep_reply", full)
+    monkeypatch.setattr(state, "write_whole", write_whole)
+    return full
+
+
+@pytest.mark.parametrize("folder", ["updates", "own"])
+def test_a_disk_that_fills_up_under_an_answer_costs_one_round_and_its_charge_comes_back(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    full = full_below(monkeypatch, folder)
 
     def step(count: int) -> bool:
         if count == 1:
@@ -275,7 +284,7 @@ def test_a_disk_that_fills_up_under_an_answer_costs_one_round_and_its_charge_com
             assert asker.answer() == "local"
             with asker.site.ledger() as ledger:
                 assert ledger.accounts[asker.hash].spent == set()
-            monkeypatch.setattr(SiteFolder, "keep_reply", keep)
+            full[0] = False
             asker.push()
         return len(asker.waiting) == 2 and asker.answer() is not None
 
@@ -283,6 +292,64 @@ def test_a_disk_that_fills_up_under_an_answer_costs_one_round_and_its_charge_com
     daemon.run()
     assert asker.answer() == ""
     assert [code for _, code in asker.codes() if code] == ["JG-site-342"]
+    with asker.site.ledger() as ledger:
+        assert ledger.accounts[asker.hash].spent == {0}  # what was kept before may not leave without its charge
+
+
+def test_an_abstention_that_a_full_disk_cannot_note_leaves_once_it_can_and_nothing_before(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, refused, note = full_below(monkeypatch, "updates"), [], Journal.move
+
+    def move(journal: Journal, *values: Any) -> None:
+        if full[0] and Task.ABSTAINED in values:
+            refused.append(values)
+            raise SiteError("JG-site-305", where="site.sqlite", problem="database or disk is full")
+        note(journal, *values)
+
+    monkeypatch.setattr(Journal, "move", move)
+
+    def step(count: int) -> bool:
+        if count == 1:
+            asker.push()
+        elif full[0] and len(refused) == 2:
+            assert asker.answer() is None
+            full[0] = False
+        elif not full[0] and asker.answer() is not None and len(asker.waiting) == 1:
+            assert asker.answer() == "local"  # what failed stays failed: its charge may have come back
+            asker.push()
+        return len(asker.waiting) == 2 and asker.answer() is not None
+
+    Watch(daemon := asker.daemon(), step)
+    daemon.run()
+    assert asker.answer() == ""
+    assert [code for _, code in asker.codes() if code] == ["JG-site-342"]
+    with asker.site.ledger() as ledger:
+        assert ledger.accounts[asker.hash].spent == {0}
+
+
+def test_what_was_begun_and_could_not_be_noted_further_is_lost_and_asked_again(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, note = full_below(monkeypatch, "nowhere"), Journal.take_part
+
+    def take_part(journal: Journal, *values: Any) -> None:
+        if full[0]:
+            full[0] = False
+            raise SiteError("JG-site-305", where="site.sqlite", problem="database or disk is full")
+        note(journal, *values)
+
+    monkeypatch.setattr(Journal, "take_part", take_part)
+
+    def step(count: int) -> bool:
+        if count == 1 or (not full[0] and len(asker.waiting) == 1):
+            asker.push()
+        return len(asker.waiting) == 2 and asker.answer() is not None
+
+    Watch(daemon := asker.daemon(), step)
+    daemon.run()
+    assert asker.answer() == ""
+    assert [state for state, _ in asker.codes()][:4] == [Task.GATED, Task.TRAINING, Task.LOST, Task.GATED]
 
 
 def test_a_hook_is_its_owners_alone_and_is_no_shells_affair(site: SiteFolder, tmp_path: Path) -> None:

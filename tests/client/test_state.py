@@ -142,3 +142,13 @@ def test_what_stays_at_the_site_is_read_back_under_its_campaign_alone(site: Site
         with pytest.raises(SiteError) as damaged:
             site.own(campaign)
         assert damaged.value.code == "JG-site-305"
+
+
+def test_what_a_process_that_died_was_writing_is_swept_away_and_nothing_else(site: SiteFolder) -> None:
+    site.keep_reply(CAMPAIGN, Kept(3, "cd" * 32, b"body", None))
+    site.keep_own(CAMPAIGN, b"parameters of this works")
+    whole = set(site.path.rglob("*"))
+    for unfinished in ("updates/.a.cbor.x1", "own/.a.bin.x2"):
+        (site.path / unfinished).write_bytes(b"half")
+    site.sweep()
+    assert set(site.path.rglob("*")) == whole

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from canaries import plant
 from consents import allow
 from numpy.typing import NDArray
+from relays import Relay
 from safetensors.numpy import load_file
 
 from jangin.client import desk
@@ -72,6 +75,7 @@ PLAN: dict[str, Any] = {
 
 
 LIMITS = PrivacyLimits(allow_no_differential_privacy=True)
+DEMAND = {"n_min": 4, "n_min_final": 3, "n_honest_min": 2, "c_max": 1, "demo": True}
 
 
 @contextmanager
@@ -111,11 +115,13 @@ class Running:
     arguments: tuple[str, ...]
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "jangin", *self.arguments]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            env = os.environ | self.env
+            self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -296,8 +302,19 @@ def built(
     names: Sequence[str],
     server: Callable[[StateFolder], Any],
     demand: Mapping[str, object] | None = None,
+    prepare: Callable[[Path], Path] = lambda records: records,
+    through: Callable[[str, Path], tuple[str, Path]] = lambda address, authority: (address, authority),
 ) -> Iterator[Federation]:
-    """A federation of these sites, all on one roster; each may demand something of secure sums."""
+    """A federation of these sites, all on one roster.
+
+    Args:
+        folder: of all of it.
+        names: of the sites.
+        server: how it is run.
+        demand: what each demands of secure sums.
+        prepare: does something to a site's records before they are validated; where they are then.
+        through: the address and the certificates by which sites know the server, from its own.
+    """
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
     keys = {person: Identity.load(folder / "staff" / f"{person}.key") for person in PEOPLE}
@@ -305,7 +322,10 @@ def built(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2)
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
-    made = generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=12, seed=5)
+    made = [
+        prepare(records)
+        for records in generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=12, seed=5)
+    ]
     for records in made:
         validate(records, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(records)
     with ExitStack() as stack:
@@ -315,17 +335,18 @@ def built(
         federation = Federation(folder, state, store, members, keys, server(state), dict(zip(names, made, strict=True)))
         stack.callback(end_all, federation)
         # 2. All sites join on one roster: a site that comes later would wait for a yes of the others.
-        url, tokens = f"https://{federation.listening()}", {name: members.invite(name, now()) for name in names}
+        address, authority = through(federation.listening(), state.authority)
+        url, tokens = f"https://{address}", {name: members.invite(name, now()) for name in names}
         for name in names:
             desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
             allow(federation.site(name).path)
             if demand is not None:
                 file = federation.site(name).path / "site.yaml"
                 file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"secure_sum": dict(demand)}))
-            desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority)
+            desk.enroll(federation.site(name).path, url, tokens[name], root, authority)
         members.confirm(names, [keys["operator"], keys["independent"]], now())
         for name in names:
-            assert desk.enroll(federation.site(name).path, url, tokens[name], root, state.authority).confirmed
+            assert desk.enroll(federation.site(name).path, url, tokens[name], root, authority).confirmed
         yield federation
 
 
@@ -373,10 +394,51 @@ class Inside:
 @pytest.fixture(scope="module")
 def summing_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Sites whose policies let four of them add up with each other, and a server that a test can make lie."""
-    demand = {"n_min": 4, "n_min_final": 3, "n_honest_min": 2, "c_max": 1, "demo": True}
     folder = tmp_path_factory.mktemp("summing")
-    with built(folder, SUMMING, lambda state: Inside(state.path), demand) as federation:
+    with built(folder, SUMMING, lambda state: Inside(state.path), DEMAND) as federation:
         yield federation
+
+
+PLANTED = SUMMING[:4]
+"""The sites of the federation with canaries."""
+
+
+@dataclass
+class Overheard:
+    """A federation of secure sums whose records have canaries, with the relay through which its sites speak."""
+
+    federation: Federation
+    canaries: list[str | float]
+    relay: Relay
+    temporary: Path
+    home: Path
+
+
+@pytest.fixture
+def overheard(tmp_path: Path) -> Iterator[Overheard]:
+    canaries: list[str | float] = []
+    relays: list[Relay] = []
+    apart = {"TMPDIR": tmp_path / "temporary", "HOME": tmp_path / "home"}
+
+    def prepare(records: Path) -> Path:
+        at = records.with_name(f"canary-{records.name}-{secrets.token_hex(6)}")
+        canaries.extend([*plant(records, at), at.name])
+        return at
+
+    def through(address: str, authority: Path) -> tuple[str, Path]:
+        relays.append(Relay(tmp_path, address, authority))
+        stack.callback(relays[0].close)
+        return relays[0].address, relays[0].ca
+
+    def server(state: StateFolder) -> Running:
+        return Running(("server", "run", str(state.path)), tmp_path / "server.log")
+
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name, folder in apart.items():
+            folder.mkdir()
+            patch.setenv(name, str(folder))
+        with built(tmp_path, PLANTED, server, DEMAND, prepare, through) as federation:
+            yield Overheard(federation, canaries, relays[0], apart["TMPDIR"], apart["HOME"])
 
 
 def end_all(federation: Federation) -> None:

@@ -3,8 +3,10 @@
 Each model is compared with what the round records say that it must be: the sum, once, of the sites named as reported.
 """
 
+import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -76,6 +78,49 @@ def test_a_server_killed_in_mid_round_counts_no_update_twice_and_no_site_trains_
     for site in made.sites.invite:
         states = federation.journal(site, campaign)
         assert [number for number, state, _ in states if state == "training"] == list(range(4))
+
+
+@pytest.mark.soak
+def test_a_server_gone_for_two_minutes_is_waited_for_with_a_line_each_way_and_the_campaign_finishes(
+    federation: Any, plan: Any, wait: Any
+) -> None:
+    made = plan("gone", **{"strategy.rounds": 3, "sites.round_deadline": "3m"})
+    campaign, daemons = federation.agree(made), [federation.daemon(name) for name in made.sites.invite]
+    pids, before = [daemon.pid for daemon in daemons], [len(daemon.said) for daemon in daemons]
+    with federation.stuck(campaign, "site-1"):
+        wait(lambda: (1, "sent", "") in federation.journal("site-0", campaign))
+        federation.server.kill()
+    back = time.monotonic() + 120
+    wait(lambda: time.monotonic() >= back)
+    federation.listening()
+    status = federation.ended(campaign)
+    assert (status.state, status.round) == ("finished", 3)
+    assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in status.attempts)
+    assert [daemon.pid for daemon in daemons] == pids
+    assert all(daemon.alive for daemon in daemons)
+    for daemon, start in zip(daemons, before, strict=True):
+        states = re.findall(r"JG-site-20[1-7]|connected to", daemon.said[start:])
+        assert states == ["JG-site-201", "connected to"], daemon.said[start:]
+    made_of_its_records(federation, made)
+
+
+@pytest.mark.soak
+def test_a_site_whose_connection_gets_a_new_key_while_it_trains_goes_on_and_the_campaign_finishes(
+    federation: Any, plan: Any, wait: Any
+) -> None:
+    made = plan("renewed", **{"strategy.rounds": 3, "sites.round_deadline": "20s"})
+    campaign, daemon, site = federation.agree(made), federation.daemon("site-1"), federation.site("site-1")
+    pid, before, old = daemon.pid, len(daemon.said), site.node_key().public_text
+    with federation.stuck(campaign, "site-1"):
+        desk.renew(site.path)
+        federation.members.confirm([], [federation.keys["operator"], federation.keys["independent"]], desk.now_utc())
+        wait(lambda: "The connection has its new key." in daemon.said[before:])
+    status = federation.ended(campaign)
+    assert (status.state, status.round) == ("finished", 3)
+    assert sorted(status.attempts[-1].reported) == ["site-0", "site-1"]
+    assert (daemon.pid, daemon.alive) == (pid, True)
+    assert site.node_key().public_text != old
+    made_of_its_records(federation, made)
 
 
 @pytest.mark.kill
@@ -184,7 +229,7 @@ def another_identity(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
-        (another_certificate, "JG-site-202"),
+        (another_certificate, "JG-site-400"),
         (another_node_key, "JG-site-203"),
         (another_identity, "JG-server-314"),
     ],

@@ -3,7 +3,8 @@
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,7 +138,19 @@ class Api:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    now = datetime.now(UTC).replace(microsecond=0)
+    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0)) as made:
+        yield made
+
+
+@pytest.fixture
+def the_world_at(tmp_path: Path) -> Iterator[Callable[[datetime], World]]:
+    """A world at a set time."""
+    with ExitStack() as stack:
+        yield lambda now: stack.enter_context(world_at(tmp_path, now))
+
+
+@contextmanager
+def world_at(tmp_path: Path, now: datetime) -> Iterator[World]:
     staff = make_staff(tmp_path / "staff", PEOPLE, now - timedelta(days=1), timedelta(days=365))
     keys = {person: Identity.load(tmp_path / "staff" / f"{person}.key") for person in PEOPLE}
     root = (tmp_path / "staff" / "root.pub").read_text().strip()

@@ -14,7 +14,7 @@ from jangin.trust.commitments import Commitment
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
 
-ALL = ["enroll", "campaigns", "approve", "commit", "ack"]
+ALL = ["enroll", "campaigns", "approve", "commit", "renew", "ack"]
 
 
 def proposed(world: Any, plan: Any, **changes: object) -> str:
@@ -40,6 +40,16 @@ def test_a_site_enrols_waits_and_is_confirmed(world: Any) -> None:
     trust = Trust(world.state.root).with_staff(answer["staff"], world.now)
     trust, _ = trust.with_roster(answer["roster"], world.now)
     assert trust.roster(world.now).identities.keys() == {"site-0"}
+
+
+def test_a_site_hands_in_a_new_node_key_by_its_identity(world: Any) -> None:
+    api, (site, other) = world.api(), world.sites(2)
+    fresh = NodeKey.generate().public_text
+    assert api.ask(site, "renew", node_key="ecdsa-sha2-nistp384 x")[1]["code"] == "JG-server-310"
+    assert api.ask(other, "renew", node_key=site.node.public_text)[1]["code"] == "JG-server-318"
+    assert api.ask(site, "renew", node_key=fresh) == (200, {"renewed": True})
+    world.confirm()
+    assert world.members.roster(world.now).sites["site-0"].node_key == fresh
 
 
 def test_a_token_serves_its_own_site_once_and_in_time(world: Any) -> None:

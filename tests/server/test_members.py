@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from jangin.errors import ServerError, SiteError
+from jangin.trust.keys import NodeKey
 from jangin.trust.roster import Status
 
 DAY = timedelta(days=1)
@@ -82,6 +83,27 @@ def test_a_site_with_new_keys_waits_until_they_are_confirmed(world: Any) -> None
     world.confirm(new)
     assert world.members.roster(world.now).sites["site-0"].identity == new.identity.public_text
     assert world.members.roster(world.now).sites["site-0"].status is Status.ACTIVE
+
+
+def test_a_renewed_node_key_is_taken_up_by_the_next_roster_and_the_old_one_serves_until_then(world: Any) -> None:
+    """Nobody names the site: its identity, which was compared by telephone, stays, and has signed the request."""
+    one, other = world.sites(2)
+    token, fresh = world.members.invite("site-0", world.now), NodeKey.generate().public_text
+    before = world.members.roster(world.now).sites
+    old = one.identity.public_text, one.node.public_text
+    assert world.members.enroll("site-0", token, *old, world.now)
+    with pytest.raises(ServerError, match="JG-server-318"):
+        world.members.renew("site-0", other.node.public_text, world.now)
+    world.members.renew("site-0", fresh, world.now)
+    assert world.members.roster(world.now).sites == before
+    assert [m.status for m in world.members.members()] == ["renewing", "active"]
+    assert world.members.enroll("site-0", token, *old, world.now)
+    world.confirm()
+    after = world.members.roster(world.now).sites
+    assert after == {**before, "site-0": before["site-0"].model_copy(update={"node_key": fresh})}
+    assert [m.status for m in world.members.members()] == ["active", "active"]
+    with pytest.raises(ServerError, match="JG-server-316"):
+        world.members.enroll("site-0", token, *old, world.now)
 
 
 @pytest.mark.parametrize("name", ["", "Site-0", "-site", "a" * 64, "site_0", "사업장", "site-0\n"])

@@ -120,7 +120,8 @@ def test_batches_laid_out_in_pieces_are_the_same(write: Write, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("strategy", "personal"), [("fedavg", []), ("fedavg", ["head"]), ("mrmtl", []), ("median", []), ("fedprox", [])]
+    ("strategy", "personal"),
+    [("fedavg", []), ("fedavg", ["head"]), ("mrmtl", []), ("median", []), ("fedprox", []), ("scaffold", [])],
 )
 def test_in_private_a_stack_learns_the_same_but_for_the_noise(
     write: Write,

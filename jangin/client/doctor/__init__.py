@@ -1,7 +1,6 @@
 """`jangin site doctor`: twenty questions to a site's machine, its network and its own folder, each with a way out.
 
     findings   what a check says: a state, a value, words in two languages
-    line       the way to the server, as far as the standard library goes: proxy, TLS, what the server says of itself
     processes  who holds a file, what a tree of processes listens on (Linux)
     checks     the table D01..D20: causes before consequences, each check a small function
     visit      all of them in their order, each within its time

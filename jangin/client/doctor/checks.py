@@ -25,9 +25,10 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
+from jangin.client import renewal
 from jangin.client.consent import Verdict, looked_at, masters_of
 from jangin.client.desk import open_api
-from jangin.client.doctor import line, processes
+from jangin.client.doctor import processes
 from jangin.client.doctor.findings import Said, State, word
 from jangin.client.limits import check_hook, paused
 from jangin.client.service import unit_files
@@ -36,6 +37,7 @@ from jangin.client.state import SiteFolder
 from jangin.client.windows import next_opening
 from jangin.client.workbench import Workbench
 from jangin.errors import DataError, LinkError, SiteError
+from jangin.flower_link import line
 from jangin.privacy.ledger import Ledger
 from jangin.records.manifest import open_validated
 from jangin.trust.envelope import Kind, peek
@@ -206,8 +208,8 @@ def _tcp(facts: Facts) -> Said:
 
 
 def _tls(facts: Facts) -> Said:
-    """D06: it is the server, by the site's own certificates; it says how it is."""
-    way, ca = facts.route, _authority(facts)
+    """D06: it is the server, by the site's own certificates, or a proxy that it named; it says how it is."""
+    way, ca = facts.route, facts.folder.roots(facts.settings.server)
     try:
         line.certificates(ca)
         ca.decode("ascii")
@@ -221,17 +223,22 @@ def _tls(facts: Facts) -> Said:
         return Said(State.FAIL, "plain", way.address, address=way.address, problem=error.reason or "no TLS")
     except (OSError, ValueError) as error:
         return Said(State.FAIL, "broken", way.address, address=way.address, problem=_problem(error))
-    return Said(State.OK, "trusted", health.issuer, host=way.host, issuer=health.issuer)
+    saying = "inspected" if _inspected(facts) else "trusted"
+    return Said(State.OK, saying, health.issuer, host=way.host, issuer=health.issuer)
 
 
-def _authority(facts: Facts) -> bytes:
-    """The certificates that are trusted for the server, PEM."""
+def _inspected(facts: Facts) -> bool:
+    """Whether it is not the server's own certificate, but one that `extra_ca` alone vouches for."""
     server = facts.settings.server
-    path = facts.folder.path / (server.ca if server else facts.folder.ca_file.name)
+    if server is None or server.extra_ca is None:
+        return False
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SiteError("JG-site-341", where=f"server.ca {path}", problem=_problem(error)) from None
+        facts.route.health(facts.folder.roots(server.model_copy(update={"extra_ca": None})), facts.clock)
+    except ssl.SSLCertVerificationError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def _distrusted(way: line.Route, error: ssl.SSLCertVerificationError) -> Said:
@@ -290,7 +297,7 @@ def _keys(facts: Facts) -> Said:
 
 
 def _expiry(facts: Facts) -> Said:
-    """D11: nothing that the site believes runs out soon, and nothing has."""
+    """D11: nothing that the site believes runs out soon, and nothing has; the connection's key was renewed in time."""
     now = facts.clock()
     ends = list(_ends(facts))
     if not ends:
@@ -303,8 +310,11 @@ def _expiry(facts: Facts) -> Said:
         state, saying = State.WARN, "soon"
     else:
         state, saying = State.OK, "long"
+    if state is State.OK and now >= renewal.due(facts.folder) + _SOON:
+        stale = renewal.due(facts.folder)
+        return Said(State.WARN, "stale", (now - stale).days, date=f"{stale:%Y-%m-%d}")
     what = word(name)
-    return Said(state, saying, round(days, 1), what=what, days=abs(days), date=f"{end.astimezone(UTC):%Y-%m-%d}")
+    return Said(state, saying, round(days, 1), what=what, days=round(abs(days)), date=f"{end.astimezone(UTC):%Y-%m-%d}")
 
 
 def _ends(facts: Facts) -> Iterator[tuple[str, datetime, timedelta]]:
@@ -312,7 +322,7 @@ def _ends(facts: Facts) -> Iterator[tuple[str, datetime, timedelta]]:
     if facts.health is not None:
         yield "certificate", facts.health.ends, _SOON
     with suppress(SiteError, ValueError):  # what is wrong with the file is D06's to say
-        for certificate in line.certificates(_authority(facts)):
+        for certificate in line.certificates(facts.folder.roots(facts.settings.server)):
             yield "authority", certificate.not_valid_after_utc, _SOON
     trust = facts.folder.trust()
     if trust.roster_list:

@@ -1,4 +1,4 @@
-"""What a check says: a state, a value, and words in both languages from configs/doctor/words.yaml.
+"""What a check says: a state, a value, and words in both languages from the catalogue `doctor`.
 
 The law: whoever is told that something is wrong is told the way out, in either language; a coded error brings its own.
 """
@@ -6,22 +6,17 @@ The law: whoever is told that something is wrong is told the way out, in either 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib.resources import files
-from typing import Final, Literal
-
-import yaml
-from pydantic import TypeAdapter
+from typing import Literal
 
 from jangin.errors import CodedText, Language
+from jangin.words import LANGUAGES, knows, say
 
-__all__ = ["LANGUAGES", "CheckWords", "Finding", "Said", "State", "finding", "word", "words"]
-
-LANGUAGES: Final[tuple[Language, ...]] = ("ko", "en")
+__all__ = ["Finding", "Said", "State", "finding", "title", "word"]
 
 Words = Mapping[Language, str]
 Value = str | float | int
-Saying = Mapping[Language, tuple[str] | tuple[str, str]]
+
+_PART = "doctor"
 
 
 class State(StrEnum):
@@ -85,29 +80,14 @@ class Finding:
         }
 
 
-@dataclass(frozen=True)
-class CheckWords:
-    """The words of one check.
-
-    Attributes:
-        title: what it looks at.
-        says: what it may answer: by language what was found and, where it is to be mended, the way out.
-    """
-
-    title: Words
-    says: Mapping[str, Saying]
-
-
-@cache
-def words() -> Mapping[str, CheckWords]:
-    """All words by the check's id; `any` has those that every check may answer, and single words."""
-    text = files("jangin.configs").joinpath("doctor", "words.yaml").read_text(encoding="utf-8")
-    return TypeAdapter(Mapping[str, CheckWords]).validate_python(yaml.safe_load(text))
+def title(check: str) -> Words:
+    """What a check looks at, in each language."""
+    return {lang: say(_PART, check, lang) for lang in LANGUAGES}
 
 
 def word(name: str) -> Words:
     """A single word in each language, to stand within others."""
-    return {lang: said[0] for lang, said in words()["any"].says[name].items()}
+    return {lang: say(_PART, f"any-{name}", lang) for lang in LANGUAGES}
 
 
 def finding(check: str, said: Said) -> Finding:
@@ -123,7 +103,9 @@ def _shown(check: str, said: Said, lang: Language) -> tuple[str, str]:
         fields: tuple[Literal["what", "hint"], ...] = ("what", "hint")
         what, mend = (said.saying.text(field, lang).rstrip(".") for field in fields)
         return f"{said.saying.code} {what}", mend
-    known = words()[check].says
-    texts = (known[said.saying] if said.saying in known else words()["any"].says[said.saying])[lang]
+    key = f"{check}-{said.saying}"
+    if not knows(_PART, key):
+        key = f"any-{said.saying}"
     values = {name: given[lang] if isinstance(given, Mapping) else given for name, given in said.values.items()}
-    return texts[0].format(**values), "".join(texts[1:]).format(**values)
+    what = say(_PART, key, lang, **values)
+    return what, say(_PART, f"{key}.mend", lang, **values) if knows(_PART, f"{key}.mend") else ""

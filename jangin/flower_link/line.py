@@ -1,6 +1,6 @@
-"""The way to the server: by which proxy, over which certificates, and what the server says of itself.
+"""The way to the server: by which proxy, over which certificates, what it says of itself, what its silence means.
 
-The law: every wait is bounded; only the site's own `ca` is trusted; a certificate that is not trusted is looked at for
+The law: every wait is bounded; only what the site trusts is trusted; a certificate that is not trusted is looked at for
 its issuer's name, and nothing is sent over its connection. A proxy's password is never shown.
 """
 
@@ -8,7 +8,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,17 +17,33 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpx
 from cryptography import x509
 
-from jangin.flower_link.site import PROTOCOL_HEADER
+from jangin.errors import LinkError
 
-__all__ = ["LOOPBACK", "Health", "Route", "certificates", "proxied_loopback", "route"]
+__all__ = [
+    "LOOPBACK",
+    "PROTOCOL_HEADER",
+    "Health",
+    "Route",
+    "certificates",
+    "proxied_loopback",
+    "route",
+    "silence",
+]
+
+PROTOCOL_HEADER: Final = "jangin-protocol"
+"""In the answer to /health: the server's `version.PROTOCOL`, from `EmbeddedLink`."""
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 _STEP_SECONDS: Final = 3.0
 _MOST_BYTES: Final = 2**16
+_MOST_NAME: Final = 200
 _PORTS: Final = {"http": 80, "https": 443}
+_STRANGERS: Final = frozenset({7, 18, 19, 20, 21})
+"""X509_V_ERR_* of OpenSSL's x509_vfy.h: a signature by another key, self-signed ones, an issuer that is not known."""
 _DATE_LAGS: Final = timedelta(seconds=1.0)
 """A Date header is cut to the second, and servers renew it once a second: on average it is so much too early."""
 
@@ -105,7 +121,7 @@ class Route:
         return Health(
             ahead_s=None if date is None else (midway - parsedate_to_datetime(date) - _DATE_LAGS).total_seconds(),
             protocol=int(protocol) if protocol.isascii() and protocol.isdigit() else None,
-            issuer=leaf.issuer.rfc4514_string(),
+            issuer=_issuer(leaf),
             ends=leaf.not_valid_after_utc,
         )
 
@@ -113,13 +129,13 @@ class Route:
         """The name of whoever signed the certificate that is presented, which is not believed.
 
         Raises:
-            OSError: no certificate is presented.
+            OSError: no certificate is presented. ValueError: none that can be read.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with closing(self._connection(context)) as connection:
             connection.connect()
-            return _leaf(connection.sock).issuer.rfc4514_string()
+            return _issuer(_leaf(connection.sock))
 
     def _connection(self, context: ssl.SSLContext) -> HTTPSConnection:
         connection = HTTPSConnection(*self.first, timeout=_STEP_SECONDS, context=context)
@@ -165,6 +181,43 @@ def certificates(ca: bytes) -> list[x509.Certificate]:
         ValueError: none.
     """
     return x509.load_pem_x509_certificates(ca)
+
+
+def silence(address: str, error: Exception) -> LinkError:
+    """What it means that a request to `host:port` got no answer; a stranger's certificate is looked at once more.
+
+    Returns:
+        JG-site-201 nobody; 202 a certificate that does not count, or no TLS; 400 one by an issuer who is not known.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    match cause:
+        case ssl.SSLCertVerificationError():
+            if cause.verify_code in _STRANGERS:
+                with suppress(OSError, ValueError):
+                    return LinkError("JG-site-400", where=address, issuer=route(address).issuer())
+            return LinkError("JG-site-202", where=address, problem=cause.verify_message)
+        case ssl.SSLError():
+            return LinkError("JG-site-202", where=address, problem=cause.reason or "no TLS")
+        case _:
+            return LinkError("JG-site-201", where=address, problem=_unheard(error))
+
+
+def _unheard(error: Exception) -> str:
+    """Why no answer came, in words."""
+    match error:
+        case httpx.TimeoutException():
+            return "not in time"
+        case httpx.ConnectError():
+            return "no connection"
+        case _:
+            return "the connection broke"
+
+
+def _issuer(leaf: x509.Certificate) -> str:
+    """Whom a certificate names as its issuer: a stranger's words, so no more of them than a line holds."""
+    return "".join(filter(str.isprintable, leaf.issuer.rfc4514_string()))[:_MOST_NAME]
 
 
 def _leaf(connection: object) -> x509.Certificate:

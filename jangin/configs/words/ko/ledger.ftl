@@ -1,0 +1,29 @@
+# `jangin site ledger`와 `jangin privacy explain --site` 문구. 단위와 상대의 이름은 프라이버시 명세의 문구에 있습니다.
+
+site = 사업장: { $site }
+chain = 장부: 항목 { $entries }개, 모든 서명 확인됨, 머리 { $head }
+enrolled = 등록된 장인: { $masters }명
+no_budget = 예산 없음: 데몬을 시작하거나 캠페인을 승인할 때 site.yaml의 예산이 부여됩니다.
+budgets = 예산 (예약도 쓴 것으로 셈)
+budgets-columns = 단위, 상대, 한도, delta, 차수, 쓴 ε, 가장 많이 쓴 단위의 몫, 쓴 단위 수, 10 % 미만 남음
+nobody = 쓴 단위 없음
+units-columns = 이름, 내용 또는 키
+share = 몫
+unit-columns = 상대, 한도, 쓴 ε, 몫, 남음
+would_join = 이 사업장의 에피소드 { $episodes }개 참여, 그중 { $known }개는 이전 캠페인에도 참여함.
+in_ledger = 이미 장부에 있는 계획입니다. 더 쓰지 않습니다.
+stay_out = 에피소드 { $episodes }개 불참 ({ $why }): { $names }
+too_little = 남은 예산 부족
+doubled = 내용이 같은 다른 에피소드가 있음
+unconsented = 장인의 동의 범위 밖
+least_left = 참여한 뒤 가장 적게 남는 단위
+least_left-columns = 단위, 상대, 한도, 전 ε, 후 ε, 후 몫, 남음
+campaigns = 캠페인
+campaigns-columns = 캠페인, 모델 라인, 기록, 단위, 상태, 라운드, 씀, 예약, 에피소드, 불참, 이전 참여
+no_campaign = 없음
+stage-reserved = 예약
+stage-running = 진행 중
+stage-ended = 종료
+costs = 캠페인별 단위 하나의 비용, 끝나기 전에는 전체, 예산의 delta 기준 (PLD의 ε은 더 정확하나 구속력 없음)
+costs-columns = 캠페인, 단위, 상대, 예산의 몫, 필터의 ε, PLD의 ε
+no_bound = 한계 없음
