@@ -25,7 +25,7 @@ from jangin.plan.messages import Reply, reply_body
 from jangin.trust.certificates import make_authority
 from jangin.trust.keys import NodeKey
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 
 def made_of_its_records(federation: Any, plan: Any) -> None:
