@@ -23,7 +23,7 @@ demo: install ## five steelworks train one model under differential privacy
 	$(BIN)/jangin demo
 
 test: install ## every test, with line coverage
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=85 --doctest-modules tests --pyargs jangin
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=85 --doctest-modules tests --pyargs jangin
 
 check: install ## format, lint, types, floors
 	$(BIN)/ruff format --check .
@@ -38,7 +38,7 @@ results: install ## the accuracy tables of README, two seeds, on the sets in DAT
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
 
 soak: install ## fuzz and kill tests at full size, and further cases
-	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n 2 -m "fuzz or kill or soak" tests
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n 2 --dist loadfile -m "fuzz or kill or soak" tests
 
 docs: install ## the documentation as pages in site/
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -1,5 +1,6 @@
 """One thread, no screen, English, and how much is tried: HYPOTHESIS_PROFILE=soak tries more, and what is marked so."""
 
+import gc
 import os
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JANGIN_LANG"] = "en"
+
+gc.set_threshold(50_000)  # what the libraries made lives on: looking through it at every 700th object is dear
 
 settings.register_profile("default", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile(

@@ -1,6 +1,7 @@
 """The scripts beside the package are alive: each runs once at a tiny size, and the pages made by one are up to date."""
 
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import uncovered
 
 from jangin.client.workbench import MEMORY_SETTINGS
 
+pytestmark = pytest.mark.no_cover
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = MEMORY_SETTINGS | {"OMP_NUM_THREADS": "1"}  # a script that wants them starts once where it has them
 
@@ -41,7 +42,7 @@ def start():
     def _start(script: str, *arguments: str, seconds: int = 120) -> subprocess.CompletedProcess:
         command = [sys.executable, str(there(script)), *arguments]
         return subprocess.run(
-            command, env=uncovered() | SETTINGS, capture_output=True, text=True, timeout=seconds, check=False
+            command, env=os.environ | SETTINGS, capture_output=True, text=True, timeout=seconds, check=False
         )
 
     return _start

@@ -54,6 +54,7 @@ _log = logging.getLogger(__name__)
 
 _ACK_SECONDS: Final = 2.0
 _REFRESH_SECONDS: Final = 600.0
+_RENEW_SECONDS: Final = 86_400.0
 _WARM_SECONDS: Final = 600.0
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
@@ -129,11 +130,11 @@ class Daemon:
         self._said, self._backoff_s = "", _FIRST_BACKOFF_SECONDS
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
-        self._handed_in, self._turned = "", False
+        self._turned = False
         self._working: dict[tuple[str, int], _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
-        self._ack_due = self._refresh_due = 0.0
+        self._ack_due = self._refresh_due = self._renew_due = 0.0
         self._last_work = time.monotonic()
 
     def stop(self) -> None:
@@ -634,17 +635,17 @@ class Daemon:
             self._renew(session.api)
 
     def _renew(self, api: SiteApi) -> None:
-        """Take up the connection's new key once the roster lists it; hand one in where that is due, once a process."""
-        folder, now = self._folder, self._clock()
+        """Take up the connection's new key once the roster lists it; hand one in where that is due, once a day."""
+        folder, now, tick = self._folder, self._clock(), time.monotonic()
         try:
-            if renewal.take_up(folder, self._settings.site.id, folder.trust().roster(now)):
-                self._node_key, self._turned = folder.node_key(), True
+            taken_up = renewal.take_up(folder, self._settings.site.id, folder.trust().roster(now))
+            if taken_up is not None:
+                self._node_key, self._turned = taken_up, True
                 _log.info("The connection has its new key.", extra=noting(Event.RENEWED))
-            elif renewal.waiting(folder) is not None or now >= renewal.due(folder):
+            elif tick >= self._renew_due and (renewal.waiting(folder) is not None or now >= renewal.due(folder)):
                 fresh = renewal.make(folder).public_text
-                if fresh != self._handed_in:
-                    self._handed_in = fresh  # a server that does not take it is not asked by every refresh
-                    api.renew(fresh)
+                self._renew_due = tick + _RENEW_SECONDS  # a server that does not take it is not asked by every refresh
+                api.renew(fresh)
         except (SiteError, OSError) as error:  # the old key serves on
             coded = error if isinstance(error, SiteError) else None
             _log.warning("The connection's key is not renewed: %s", error, extra=noting(Event.UNRENEWED, coded))

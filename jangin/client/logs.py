@@ -198,7 +198,10 @@ def lines(folder: Path, last: int) -> list[Line]:
     """The last so many lines of a state folder, the newest last; what cannot be read is passed over."""
     found: list[Line] = []
     for file in reversed(_files(folder / _FOLDER)):
-        of_file = [line for text in file.read_text("utf-8", "replace").splitlines() if (line := _read(text))]
+        texts: list[str] = []
+        with suppress(OSError):
+            texts = file.read_text("utf-8", "replace").splitlines()
+        of_file = [line for text in texts if (line := _read(text))]
         found = of_file[max(len(of_file) - (last - len(found)), 0) :] + found
         if len(found) >= last:
             break

@@ -56,7 +56,7 @@ class Monitor(threading.Thread):
             SiteError: JG-site-420, the port cannot be had.
         """
         super().__init__(name="jangin-monitor", daemon=True)
-        self._look = look
+        self._look, self._ended = look, threading.Event()
         try:
             self._listener = socket.create_server((_HOST, port), backlog=_WAITING)
         except OSError as error:
@@ -75,18 +75,20 @@ class Monitor(threading.Thread):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Listen no more."""
+        self._ended.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.join(2 * _SECONDS)
 
     def run(self) -> None:
-        """Answer until the listener is closed."""
-        while True:
+        """Answer until the listener is closed; where only this process' descriptors are short, wait for one."""
+        while not self._ended.is_set():
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                return
+                self._ended.wait(_SECONDS)
+                continue
             with connection, suppress(OSError):
                 head = _head(connection)
                 connection.settimeout(_SECONDS)

@@ -21,7 +21,7 @@ from jangin.client.door import outward
 from jangin.client.state import SiteFolder, Tally
 from jangin.codec.document import Document
 from jangin.errors import JanginError
-from jangin.trust.envelope import Kind, peek
+from jangin.trust.envelope import Kind, parsed, peek
 from jangin.trust.roster import Roster
 
 __all__ = ["Count", "Health", "Lookout", "Pulse", "State"]
@@ -154,5 +154,5 @@ def _left(folder: SiteFolder, now: datetime) -> float | None:
     with suppress(JanginError, OSError):
         roster = folder.trust().roster_list
         if roster:
-            return round((Roster.parse(peek(roster, Kind.ROSTER)).valid_until - now).total_seconds())
+            return round((parsed(peek(roster, Kind.ROSTER), Roster).valid_until - now).total_seconds())
     return None

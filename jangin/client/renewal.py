@@ -59,7 +59,7 @@ def make(folder: SiteFolder) -> NodeKey:
     return held
 
 
-def take_up(folder: SiteFolder, site: str, roster: Roster) -> bool:
+def take_up(folder: SiteFolder, site: str, roster: Roster) -> NodeKey | None:
     """Put the new key in the old one's place, if the roster has this site as active by it.
 
     Args:
@@ -67,11 +67,14 @@ def take_up(folder: SiteFolder, site: str, roster: Roster) -> bool:
         site: its id.
         roster: a verified one.
 
+    Returns:
+        The new key where it is in its place now; else None.
+
     Raises:
         SiteError: JG-site-101..103, the new key cannot be used. OSError: the folder cannot be written.
     """
     held, entry = waiting(folder), roster.active.get(site)
     if held is None or entry is None or entry.node_key != held.public_text:
-        return False
+        return None
     folder.next_node_key_file.replace(folder.node_key_file)
-    return True
+    return held

@@ -58,7 +58,7 @@ _SAYS: Final[Mapping[str, Mapping[Language, str]]] = {
     "log.json": {"en": "the last lines of the daemon's log", "ko": "데몬 로그의 마지막 줄"},
 }
 
-_JUDGED: Final = {Event.ABSTAINED, Event.SHUT, Event.REFUSED_PLAN}
+_JUDGED: Final = {Event.ABSTAINED, Event.SHUT, Event.REFUSED_PLAN, Event.DISTRUSTED}
 """Events whose code may be a reason that stays here."""
 
 _MASK: Final = "***"

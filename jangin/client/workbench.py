@@ -182,8 +182,11 @@ class Workbench:
         self.rest()
 
     def _answer(self, request: Mapping[str, object], timeout_s: float) -> Any:
-        """What the worker answers to one request; {failed} where it died or had to be ended, {heavy} for its memory."""
-        process, until = self._running(), time.monotonic() + timeout_s
+        """What the worker answers to one request; {failed} where none starts or one ended, {heavy} for its memory."""
+        try:
+            process, until = self._running(), time.monotonic() + timeout_s
+        except OSError as error:
+            return {"failed": f"it cannot be started: {error.strerror or type(error).__name__}"}
         watch = _Watch(process, until, self._memory_bytes)
         watch.start()
         try:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import uncovered
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 DEPLOY = """
@@ -34,7 +33,7 @@ pytestmark = [
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """One by which every process of a test is known, however deep."""
-    return {**uncovered(), "TMPDIR": str(tmp_path)}
+    return {**os.environ, "TMPDIR": str(tmp_path)}
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def left(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
     return left
 
 
-@pytest.mark.parametrize(("script", "rows"), [("federation.py", 2), ("site.py", 3)])
+@pytest.mark.parametrize(("script", "rows"), [pytest.param("federation.py", 2, marks=pytest.mark.soak), ("site.py", 3)])
 def test_rows_stand_beside_flower_and_no_process_is_left(
     script: str, rows: int, environment: dict[str, str], left: Callable[[], list[str]]
 ) -> None:

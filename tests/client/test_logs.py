@@ -149,6 +149,12 @@ def test_a_full_disk_costs_lines_and_not_the_daemon(
     assert [line.event for line in lines(tmp_path, 9)] == [Event.STARTED, Event.CONNECTED]
 
 
+def test_a_file_that_cannot_be_read_is_passed_over(tmp_path: Path, clock: Clock) -> None:
+    FolderLog(tmp_path, 90, clock).note(logging.INFO, Event.CONNECTED)
+    (tmp_path / "logs" / "2026-11-22-0001.jsonl").mkdir()
+    assert [line.event for line in lines(tmp_path, 9)] == [Event.CONNECTED]
+
+
 def test_a_line_that_was_cut_is_passed_over(tmp_path: Path, clock: Clock) -> None:
     log = FolderLog(tmp_path, 90, clock)
     log.note(logging.INFO, Event.CONNECTED)

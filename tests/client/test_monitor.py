@@ -1,7 +1,9 @@
 """Laws of what the daemon tells beside its loop: counts, ages and states, to this machine and this user alone."""
 
+import errno
 import http.client
 import json
+import logging
 import re
 import signal
 import socket
@@ -23,13 +25,17 @@ from jangin.cli.site import site as site_app
 from jangin.client import consent, desk, limits, local, monitor, pulse
 from jangin.client.beside import attended
 from jangin.client.local import SOCKET, LocalApi
-from jangin.client.logs import Event, lines
+from jangin.client.logs import Event, kept, lines
 from jangin.client.monitor import Monitor, metrics
 from jangin.client.pulse import Count, Health, Lookout, Pulse, State
 from jangin.client.settings import MonitorBlock
 from jangin.client.state import SiteFolder, Task
 from jangin.client.support import TOLD, bundle, collect
+from jangin.codec import cbor
 from jangin.errors import SiteError
+from jangin.trust.chain import Trust
+from jangin.trust.envelope import Kind, seal
+from jangin.trust.keys import Identity
 
 HEALTH = Health(
     state=State.OK,
@@ -143,6 +149,19 @@ def test_any_request_is_answered_or_dropped_in_time(watched: Monitor, raw: str, 
     assert get(watched.port, "/health")[0] == 200
 
 
+def test_it_answers_on_once_descriptors_were_short(watched: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept, fails = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def short(listener: socket.socket) -> Any:
+        if fails:
+            raise fails.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", short)
+    assert [get(watched.port, "/health")[0] for _ in range(2)] == [200, 200]
+    assert fails == []
+
+
 def test_it_listens_on_loopback_alone_and_a_port_that_is_taken_costs_no_daemon(
     site: SiteFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -172,6 +191,13 @@ def test_a_loop_that_hangs_is_told_from_one_that_waits(site: SiteFolder, monkeyp
     monkeypatch.setattr(pulse, "_SLACK_SECONDS", -1.0)
     life.rest(0.0)
     assert state() is State.STUCK
+
+
+def test_a_roster_of_another_form_ends_no_look(site: SiteFolder) -> None:
+    """As a newer version's would be, after a step back."""
+    key = Identity.generate()
+    site.keep_trust(Trust(key.public_text, b"", seal(Kind.ROSTER, cbor.encode({"version": 1}), key)))
+    assert Lookout(site.path, Pulse(), desk.now_utc)().roster_s is None
 
 
 def test_a_reason_that_stays_here_is_counted_as_local(site: SiteFolder) -> None:
@@ -278,6 +304,15 @@ def test_a_bundle_holds_nothing_of_the_records_and_says_before_what_it_holds(
     assert json.loads(held["ledger.json"])["holds"] is True
     assert "paused" not in held["site.json"]
     assert not {"D14", "D15", "D16"} & {check["id"] for check in json.loads(held["doctor.json"])}
+
+
+def test_a_bundle_has_of_a_ledger_that_is_not_trusted_what_the_server_was_told(site: SiteFolder) -> None:
+    """Every order is refused as `local` then."""
+    with kept(site.path, 90, desk.now_utc) as log:
+        for code in ("JG-privacy-026", "JG-site-121"):
+            log.note(logging.WARNING, Event.DISTRUSTED, code=code)
+    (told,) = [json.loads(part.content) for part in collect(site.path, desk.now_utc, []) if part.name == "log.json"]
+    assert [line["code"] for line in told[1:]] == ["local", "JG-site-121"]
 
 
 def test_a_bundle_is_made_of_a_site_that_cannot_start_and_fails_whole(site: SiteFolder, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from jangin.cli.site import site as site_app
 from jangin.client import desk, renewal
 from jangin.client.state import SiteFolder, Task
 from jangin.client.workbench import Done
-from jangin.errors import SiteError
+from jangin.errors import LinkError, SiteError
 from jangin.flower_link.link import Run
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, Reply, order_body, read_reply, reply_body
@@ -153,27 +154,62 @@ def test_a_daemon_with_its_worker_is_renewed_in_mid_campaign_and_goes_on(
     assert renewal.due(enrolled) > desk.now_utc() + renewal.LIFE / 2
 
 
-class Refusing:
-    """A server of the version before."""
+class Asked:
+    """A server that takes a key and forgets it, or answers with an error; the seconds that passed on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.asked: list[str] = []
+        self.error, self.seconds = error, 1.0
 
     def renew(self, node_key: str) -> None:
         self.asked.append(node_key)
-        raise SiteError("JG-site-301", where="here", what="renew", answer="JG-server-310", message="No such path")
+        if self.error is not None:
+            raise self.error
+
+    def monotonic(self) -> float:
+        return self.seconds
 
 
-def test_a_server_that_does_not_take_it_is_asked_once_and_the_old_key_serves_on(
-    enrolled: SiteFolder, caplog: pytest.LogCaptureFixture
+REFUSED = SiteError("JG-site-301", where="here", what="renew", answer="JG-server-310", message="No such path")
+
+
+@pytest.mark.parametrize("error", [None, REFUSED, LinkError("JG-site-201", where="here", problem="not in time")])
+def test_a_server_that_does_not_list_it_is_asked_once_a_day_and_the_old_key_serves_on(
+    enrolled: SiteFolder, monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     aged(enrolled, renewal.LIFE)
-    old, server = enrolled.node_key().public_text, Refusing()
+    old, server = enrolled.node_key().public_text, Asked(error)
     daemon = a_daemon(enrolled)
-    for _ in range(3):
-        daemon._renew(server)  # type: ignore[arg-type]
-    assert len(server.asked) == caplog.text.count("JG-site-301") == 1
+    monkeypatch.setattr("jangin.client.daemon.time", server)
+    for day in (1, 2):
+        for _ in range(3):
+            with suppress(LinkError):  # the daemon connects anew
+                daemon._renew(server)  # type: ignore[arg-type]
+        assert len(server.asked) == day
+        server.seconds += 86_401.0
+    assert len(set(server.asked)) == 1
     assert enrolled.node_key().public_text == old
+
+
+def test_where_a_roster_lists_a_key_that_is_not_here_a_person_hands_in_another_and_no_daemon_does(
+    enrolled: SiteFolder, server: Any
+) -> None:
+    """A folder or a server that came back from a backup. A copy of the folder that runs by mistake looks the same."""
+    server.renewed["site-0"] = NodeKey.generate().public_text
+    daemon = a_daemon(enrolled)
+
+    def refreshed() -> str:
+        server.list_renewed()
+        with enrolled.journal() as journal, desk.open_api(enrolled, journal, desk.now_utc) as api:
+            with enrolled.ledger() as ledger:
+                desk.take(api.campaigns(), enrolled, journal, ledger, desk.now_utc())
+            daemon._renew(api)
+        return enrolled.node_key().public_text
+
+    assert refreshed() != server.renewed["site-0"]
+    assert renewal.waiting(enrolled) is None
+    desk.renew(enrolled.path)
+    assert refreshed() == server.renewed["site-0"] == daemon._node_key.public_text
 
 
 def test_a_person_may_hand_one_in_and_is_told_that_it_waits(enrolled: SiteFolder, server: Any) -> None:

@@ -1,5 +1,6 @@
 """Laws of the worker: it trains as training/site.py does, it may die, and it says nothing but its answer."""
 
+import errno
 import io
 import os
 import shutil
@@ -332,6 +333,19 @@ def test_a_bench_that_was_stopped_starts_no_worker(ask: Ask, plan: Callable[...,
     with pytest.raises(SiteError) as failed:
         bench.work(ask(plan(), scale()), LONG_SECONDS)
     assert failed.value.code == "JG-site-322"
+
+
+def test_a_worker_that_the_system_does_not_start_is_a_failed_one(
+    ask: Ask, plan: Callable[..., TrainingPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", short)
+    with pytest.raises(SiteError, match=r"JG-site-322 .*Resource temporarily unavailable"):
+        Workbench(1).work(ask(plan(), scale()), LONG_SECONDS)
+    with pytest.raises(SiteError, match="JG-site-369"):
+        Workbench(1).rehearse(LONG_SECONDS)
 
 
 def test_a_worker_ends_with_the_light_process(

@@ -24,7 +24,6 @@ import yaml
 from canaries import plant
 from consents import allow
 from numpy.typing import NDArray
-from processes import uncovered
 from relays import Relay
 from safetensors.numpy import load_file
 
@@ -121,7 +120,7 @@ class Running:
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "jangin", *self.arguments]
-            env = uncovered() | self.env
+            env = os.environ | self.env
             self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     @property
@@ -245,9 +244,7 @@ class Federation:
     def shown(self, campaign: str) -> dict[str, Any]:
         """What `jangin campaign status` says."""
         command = [sys.executable, "-m", "jangin", "campaign", "status", str(self.state.path), campaign]
-        done = subprocess.run(
-            [*command, "--format", "json"], env=uncovered(), capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
         return dict(json.loads(done.stdout.splitlines()[-1])["campaigns"][0])
 
     def learnt(self, campaign: str) -> NDArray[np.float32]:

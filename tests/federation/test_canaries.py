@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from canaries import found
-from listening import listening
 
 pytestmark = pytest.mark.slow
 
@@ -89,12 +88,3 @@ def test_canaries_in_records_are_in_no_byte_that_leaves_and_nowhere_at_the_serve
         journal = tables(federation.site(name).database_file, without=("parts",))
         assert found(canaries, *journal.values()) == set()
         assert [file.name for file in federation.site(name).path.rglob(".*")] == []
-
-
-def test_nothing_listens_beyond_loopback(federation: Any) -> None:
-    server = listening(federation.server.pid)
-    assert {address for address, _ in server} == {"127.0.0.1"}
-    for name in ("site-0", "site-1"):
-        daemon = federation.daemon(name)
-        for pid in (daemon.pid, daemon.worker()):
-            assert listening(pid) == set()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from listening import listening
 
 from jangin.client import desk
 from jangin.errors import SiteError
@@ -25,7 +26,7 @@ from jangin.plan.messages import Reply, reply_body
 from jangin.trust.certificates import make_authority
 from jangin.trust.keys import NodeKey
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 
 def made_of_its_records(federation: Any, plan: Any) -> None:
@@ -40,7 +41,9 @@ def hurried(site: str) -> dict[str, object]:
     return {**sites, "sites.round_deadline": "4s"}
 
 
-def test_two_campaigns_with_different_model_lines_run_at_once_over_the_same_sites(federation: Any, plan: Any) -> None:
+def test_two_campaigns_run_at_once_over_the_same_sites_and_only_the_server_listens_on_loopback_alone(
+    federation: Any, plan: Any
+) -> None:
     rounds = {"strategy.rounds": 4}
     end_point = {"model_line": "national-bof-end-point", "model": {"name": "mlp", "hidden": [4]}, "seed": 8}
     plans = [plan("how-much-longer", **rounds), plan("where-it-ends", **rounds, **end_point)]
@@ -57,6 +60,10 @@ def test_two_campaigns_with_different_model_lines_run_at_once_over_the_same_site
         order = [move.campaign for move in journal.moves(1000) if move.campaign in hashes]
     begun, over = [order.index(campaign) for campaign in hashes], [order[::-1].index(campaign) for campaign in hashes]
     assert max(begun) < len(order) - max(over)  # each began before the other was over
+    assert {address for address, _ in listening(federation.server.pid)} == {"127.0.0.1"}
+    for name in ("site-0", "site-1"):
+        daemon = federation.daemon(name)
+        assert listening(daemon.pid) == listening(daemon.worker()) == set()
 
 
 @pytest.mark.kill
@@ -265,7 +272,9 @@ def test_of_two_daemons_with_one_sites_keys_the_second_waits_until_the_first_is_
     federation: Any, plan: Any, tmp_path: Path, wait: Any
 ) -> None:
     first = federation.daemon("site-0")
-    shutil.copytree(federation.site("site-0").path, tmp_path / "copy", ignore=shutil.ignore_patterns("site.sqlite*"))
+    shutil.copytree(
+        federation.site("site-0").path, tmp_path / "copy", ignore=shutil.ignore_patterns("site.sqlite*", "*.sock")
+    )
     second = federation.jangin("copy", "site", "run", tmp_path / "copy")
     second.start()
     try:

@@ -32,6 +32,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_demo_says_what_its_contract_says(small: Path) -> None:
     outcome, result = demo.run_demo(
         "steel.bof_blow", sites=2, rounds=2, keep=small / "kept", progress=lambda what, done, total: None

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from processes import uncovered
 from safetensors.numpy import load_file
 
 from jangin import simulate
@@ -40,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 
 def demo(file: Path, keep: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "jangin", "demo", "--from", str(file), "--keep", str(keep), *options]
-    return subprocess.Popen(command, env=uncovered(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def contents(folders: list[Path]) -> dict[Path, tuple[int, str]]:
@@ -64,7 +63,9 @@ def below(marker: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("form", "strategy"), [("process", "fedavg"), ("records", "median")])
+@pytest.mark.parametrize(
+    ("form", "strategy"), [pytest.param("process", "fedavg", marks=pytest.mark.soak), ("records", "median")]
+)
 def test_real_processes_train_what_a_simulation_trains(
     file: Path, blows: list[Path], tmp_path: Path, form: str, strategy: str
 ) -> None:

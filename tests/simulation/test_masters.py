@@ -41,6 +41,7 @@ def craft(sites: int, masters: int, episodes: int = 4) -> dict[str, np.ndarray]:
     return {"X": inputs.astype(np.float32), "y": targets.astype(np.float32), "silo": silo, "unit": unit, "split": split}
 
 
+@pytest.mark.no_cover
 def test_three_hundred_masters_are_hidden_at_epsilon_8_and_their_model_beats_the_mean(write: Write) -> None:
     result = simulate(write(craft(60, 5), MASTERS))
     assert result.metric["federated"] < 0.5 * result.metric["constant"]

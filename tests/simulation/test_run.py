@@ -78,6 +78,7 @@ def test_identical_sites_that_see_all_their_records_equal_the_pool(write: Write,
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model["name"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.no_cover
 def test_every_strategy_trains_every_model_to_beat_the_constant(
     write: Write, rows: Rows, strategy: str, model: dict[str, Any]
 ) -> None:
@@ -216,6 +217,7 @@ def test_with_privacy_no_two_runs_are_alike_whatever_the_seed(write: Write, priv
     assert first.warnings == ()
 
 
+@pytest.mark.no_cover
 def test_the_promise_is_what_an_accountant_says_of_the_constants(write: Write, private: dict[str, Any]) -> None:
     said = simulate(write(sets=private | {"privacy.unit": "master", "strategy.batch": 8})).privacy
     assert {"unit", "epsilon", "delta", "noise_multiplier"} <= said.keys()

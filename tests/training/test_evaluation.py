@@ -61,6 +61,7 @@ def spent(made: Mechanism, reading: Reading, rounds: int) -> float:
     return float(accountant.get_epsilon(1e-5))
 
 
+@pytest.mark.no_cover
 def test_scaling_evaluations_and_training_together_keep_epsilon_in_both_readings(made: Mechanism) -> None:
     rounds = 6 if isinstance(made, LocalDpSgd) else 8
     asked = {Reading.SECURE_SUM: 4.0, Reading.COALITION: 4.0 if isinstance(made, LocalDpSgd) else 20.0}

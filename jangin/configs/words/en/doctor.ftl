@@ -87,7 +87,7 @@ D10-absent = { $site } is not on roster { $version }
 D10-inactive = { $site } is { $status } on roster { $version }
     .mend = ask the operator why and until when
 D10-other_key = Roster { $version } has { $site } by other keys than those here
-    .mend = restore the keys that were confirmed, or have { $fingerprint } confirmed by telephone
+    .mend = where the fingerprint that was confirmed is { $fingerprint }, run `jangin site renew` and ask for a new roster; else restore the keys that were confirmed
 
 D11 = expiry: nothing that the site believes has run out, or will within 30 days (the roster, which lives for 30: within 7), and the connection's key is renewed in time
 D11-long = First to run out is { $what }, on { $date }

@@ -87,7 +87,7 @@ D10-absent = { $site }: 명부 { $version }판에 없습니다
 D10-inactive = { $site }: 명부 { $version }판에서 { $status } 상태입니다
     .mend = 운영자에게 이유와 기한을 물어보십시오
 D10-other_key = 명부 { $version }판의 { $site } 키가 이곳의 키와 다릅니다
-    .mend = 확인받은 키를 되살리거나, 전화로 지문 { $fingerprint } 값을 확인받으십시오
+    .mend = 확인받은 지문이 { $fingerprint } 값이면 `jangin site renew` 명령을 실행하고 새 명부를 요청하십시오. 아니면 확인받은 키를 되살리십시오
 
 D11 = 만료: 사업장이 믿는 것이 만료되었거나 30일 안에 만료되는지 (30일까지 유효한 명부는 7일), 연결 키가 제때 갱신되었는지
 D11-long = 가장 먼저 만료되는 것: { $what }, { $date }
