@@ -36,6 +36,7 @@ from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered
 from jangin.training.site import Site
 from jangin.training.stack import parts_of, private_stacked_step, stacked_step
+from jangin.training.threads import one_thread
 
 __all__ = ["StackedExchange"]
 
@@ -102,10 +103,10 @@ class StackedExchange(SequentialExchange):
             sums = [part.sum(dim=0, dtype=torch.float64).sub_(anchor, alpha=len(group)) for part, anchor in moved]
             return torch.cat([one.flatten() for one in sums])
 
-        total = torch.zeros(len(self._layout.shared), dtype=torch.float64)
+        total = np.zeros(len(self._layout.shared))
         for some in self._trained(list(self._sites.values()), order, summed):
-            total += some
-        return RoundRecord(order.round, tuple(self._sites), {}, ()), total.numpy()
+            total += some.numpy()
+        return RoundRecord(order.round, tuple(self._sites), {}, ()), total
 
     def _trained(self, sites: Group, order: Order, give: Callable[[Group, Moved], Given]) -> Iterator[Given]:
         """What `give` makes of every group and what its sites answer, in order.
@@ -114,14 +115,8 @@ class StackedExchange(SequentialExchange):
         """
         # All are scaled before the first group trains: what stays beside what goes would leave the heap full of holes.
         features = max(site.examples(order)[0][0].numel() for site in sites)
-        whole = torch.get_num_threads()
         fitting = max(1, _VALUES_IN_CACHE // (self._layout.size + self._block.batch * features))
-        size = min(fitting, _MOST_SITES, -(-len(sites) // whole))
-        groups = [sites[first : first + size] for first in range(0, len(sites), size)]
-        threads = min(whole, len(groups))
         rooms: SimpleQueue[Tensor] = SimpleQueue()
-        for _ in range(threads):
-            rooms.put(torch.empty(len(groups[0]) * self._layout.size))
 
         def given(group: Group) -> Given:
             room = rooms.get()
@@ -130,14 +125,15 @@ class StackedExchange(SequentialExchange):
             finally:
                 rooms.put(room)
 
-        torch.set_num_threads(1)  # of a group; a new thread takes it over
-        try:
-            with warnings.catch_warnings(), self._products.limit(limits=1):
-                # torch warns where it goes site by site: slower, and as right.
-                warnings.simplefilter("ignore", UserWarning)
-                yield from map(given, groups) if threads == 1 else self._abreast(given, groups, threads)
-        finally:
-            torch.set_num_threads(whole)
+        with one_thread() as whole, warnings.catch_warnings(), self._products.limit(limits=1):
+            # torch warns where it goes site by site: slower, and as right.
+            warnings.simplefilter("ignore", UserWarning)
+            size = min(fitting, _MOST_SITES, -(-len(sites) // whole))
+            groups = [sites[first : first + size] for first in range(0, len(sites), size)]
+            threads = min(whole, len(groups))
+            for _ in range(threads):
+                rooms.put(torch.empty(size * self._layout.size))
+            yield from map(given, groups) if threads == 1 else self._abreast(given, groups, threads)
 
     def _abreast(self, given: Callable[[Group], Given], groups: Sequence[Group], threads: int) -> Iterator[Given]:
         """What is given for every group, in order, some of them at a time."""
