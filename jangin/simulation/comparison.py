@@ -93,7 +93,7 @@ def markdown(rows: Sequence[Row], lang: Language = "en") -> str:
         cells += [_figure(figures, name) for name in names]
         cells += [_promise(figures, lang), _share(figures, "federated")]
         cells += [_share(figures, "personalised")] if "personalised" in names else []
-        lines.append([*cells, f"{figures.seconds:.1f}"])
+        lines.append([*cells, f"{round(figures.seconds, 2):.1f}"])  # as a finished run's file has them
     title = f"**{metrics.copy().pop()}**" if len(metrics) == 1 else ""
     table = "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
     return "\n\n".join(filter(None, [title, table, *_NOTES[lang]])) + "\n"
