@@ -23,7 +23,7 @@ from jangin.client.door import Door
 from jangin.codec import cbor
 from jangin.codec.document import Document
 from jangin.errors import LinkError, SiteError
-from jangin.flower_link.line import silence
+from jangin.flower_link.line import KEEP, silence
 from jangin.trust.keys import Identity
 from jangin.trust.requests import signed_bytes
 from jangin.version import PROTOCOL
@@ -148,7 +148,7 @@ class SiteApi:
             raise LinkError("JG-site-202", where=address, problem="the file of roots holds no certificate") from None
         if not roots:  # Python would trust the machine's own authorities instead
             raise LinkError("JG-site-202", where=address, problem="the file of roots is empty")
-        self._client = httpx.Client(base_url=f"https://{address}", verify=context, timeout=timeout_seconds)
+        self._client = httpx.Client(base_url=f"https://{address}", verify=context, timeout=timeout_seconds, limits=KEEP)
 
     def __enter__(self) -> Self:
         return self

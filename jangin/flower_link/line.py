@@ -23,6 +23,7 @@ from cryptography import x509
 from jangin.errors import LinkError
 
 __all__ = [
+    "KEEP",
     "LOOPBACK",
     "PROTOCOL_HEADER",
     "Health",
@@ -35,6 +36,10 @@ __all__ = [
 
 PROTOCOL_HEADER: Final = "jangin-protocol"
 """In the answer to /health: the server's `version.PROTOCOL`, from `EmbeddedLink`."""
+
+KEEP: Final = httpx.Limits(max_connections=4, keepalive_expiry=100.0)
+"""A site's connection stays open between two polls: a handshake costs both ends more than a poll. The server closes
+one that is silent for longer (`bounds.Bounds.idle_seconds`), so that a request never meets one that is being closed."""
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 

@@ -20,20 +20,34 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import uvicorn
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import RecordDict
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.app.metadata import Metadata
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, Status, SubStatus
+from flwr.common.constant import (
+    NOOP_ACCOUNT_NAME,
+    NOOP_FLWR_AID,
+    SUPERLINK_NODE_ID,
+    SYSTEM_TIME_TOLERANCE,
+    TIMESTAMP_HEADER,
+    TIMESTAMP_TOLERANCE,
+    Status,
+    SubStatus,
+)
+from flwr.proto.fleet_pb2 import ActivateNodeRequest
+from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
     FLWR_IN_MEMORY_DB_NAME,
     NOOP_FEDERATION_ID,
     NodeStatus,
@@ -48,7 +62,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.object_store.object_store import NoObjectInStoreError
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, public_key_to_bytes, verify_signature
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.supercore.run import RunStatus
@@ -56,15 +70,17 @@ from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
-from flwr.superlink.routers.fleet.node_auth import authenticate_node
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jangin.errors import LinkError
+from jangin.codec import cbor
+from jangin.errors import LinkError, catalogue
+from jangin.flower_link.bounds import CALLER, Bounds, Caller, Turnstile
 from jangin.flower_link.line import PROTOCOL_HEADER
+from jangin.flower_link.listener import CONNECTION, Listener
 from jangin.flower_link.site import NODE_HEADER
 from jangin.flower_link.wire import MOST_BODY_BYTES, Wire, inflate, pack, parts
 from jangin.version import PROTOCOL
@@ -80,7 +96,14 @@ MOST_REQUEST_BYTES: Final = MOST_BODY_BYTES + 2**20
 _MOST_SMALL_BYTES: Final = 2**20  # of a request that carries no part of a message
 _FLEET: Final = "/v1/fleet/"
 _PUSH_OBJECT: Final = f"{_FLEET}push-object"
-_ACTIVATE: Final = "/v1/fleet/activate-node"
+_ACTIVATE: Final = f"{_FLEET}activate-node"
+_ENROLL: Final = f"{SITE_API}enroll"
+_KEY_HEADER: Final = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
+_SIGNATURE_HEADER: Final = FLEET_HTTP_SIGNATURE_HEADER.lower().encode()
+_TIME_HEADER: Final = TIMESTAMP_HEADER.lower().encode()
+_CONTENT_TAG: Final = bytes([PullObjectResponse.DESCRIPTOR.fields_by_name["object_content"].number << 3 | 2])
+_SLICE_BYTES: Final = 2**18
+_LARGE_BYTES: Final = 2**24
 _BEAT_SECONDS = 10.0
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 1
@@ -174,8 +197,9 @@ class Run:
     def pull(self, messages: Collection[str]) -> list[Answer]:
         """What has come for these ids since the last look, each once; never waits.
 
-        A reply that is still arriving is left for a later look; Flower drops it when nothing of it comes for 180 s,
-        and the site may then reply again. A site that is offline is no failure: it may come back.
+        Large replies come one at a look, so that they are never read side by side. One that is still arriving is left
+        for a later look; Flower drops it when nothing of it comes for 180 s, and the site may then reply again. A site
+        that is offline is no failure: it may come back.
 
         Raises:
             LinkError: JG-server-204, the run has ended.
@@ -183,8 +207,10 @@ class Run:
         """
         self._still()
         sites = {message: self._sites[message] for message in messages}
-        answers = []
+        answers, taken = [], 0
         for message, site in sites.items():
+            if taken >= _LARGE_BYTES:
+                break
             with self._state.lock:
                 reply = self._state.message_ins_id_to_message_res_id.get(message)
                 asked = self._state.message_ins_store.get(message)
@@ -195,6 +221,7 @@ class Run:
                 content = None if reply is None else self._open_reply(reply)
             if content is not None:
                 self.forget([message])
+                taken += content.vector.nbytes if isinstance(content, Wire) and content.vector is not None else 0
                 answers.append(Answer(message, site, content))
         return answers
 
@@ -252,6 +279,7 @@ class EmbeddedLink:
         host: str = "127.0.0.1",
         port: int = 0,
         site_api: Asgi | None = None,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen
     ) -> None:
         """Nothing listens before the link is entered.
 
@@ -260,7 +288,9 @@ class EmbeddedLink:
             key: its private key, PEM without a password.
             host: the address to listen on.
             port: 0 for any that is free; `port` tells which.
-            site_api: an ASGI app that answers /v1/jangin/*; its lifespan is the caller's.
+            site_api: an ASGI app that answers /v1/jangin/*; its lifespan is the caller's. It tells the `CALLER` of a
+                request when its signature holds.
+            bounds: what the listener bears.
         """
         self.host, self.port = host, port
         self._certificate, self._key = certificate, key
@@ -270,8 +300,11 @@ class EmbeddedLink:
         self.state = factory.state_instance = _LinkState(flowers.federation_manager, self.store)
         self._server: uvicorn.Server | None = None
         self._listener: socket.socket | None = None
-        self._gate = _Gate(_Fleet(self._app, self.state, self.store), self.state, site_api)
         self._nodes: dict[str, int] = {}
+        self._keys: dict[bytes, str] = {}
+        self._bounds, turnstile = bounds, Turnstile(bounds, time.monotonic)
+        self._gate = _Gate(_Fleet(self._app, self.state, self.store), site_api, self._nodes, self._keys, turnstile)
+        self._turnstile = turnstile
         self._runs: list[Run] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -291,8 +324,10 @@ class EmbeddedLink:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        catalogue()  # now, and not at the first refusal, for which all would wait
         try:
             config.load()
             self._listener = socket.create_server((self.host, self.port))
@@ -300,7 +335,7 @@ class EmbeddedLink:
             problem = error.strerror or type(error).__name__
             raise LinkError("JG-server-201", where=f"{self.host}:{self.port}", problem=problem) from None
         self.port = self._listener.getsockname()[1]
-        self._server = _Server(config)
+        self._server = Listener(config, self._bounds, self._turnstile)
         serving = threading.Thread(
             target=self._server.run, args=([self._listener],), name="jangin-superlink", daemon=True
         )
@@ -336,6 +371,7 @@ class EmbeddedLink:
                     raise LinkError("JG-server-202", where=site)
                 return
             self._strike_off(site)
+            self._keys[key] = site
             self._nodes[site] = self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 30.0, name=site)
 
     def unregister(self, site: str) -> None:
@@ -384,6 +420,7 @@ class EmbeddedLink:
         node = self._nodes.pop(site, None)
         if node is not None:
             key = self.state.get_node_info(node_ids=[node])[0].public_key
+            self._keys.pop(key, None)
             self.state.delete_node(NOOP_FLWR_AID, node)
             # Flower keeps a deleted node's key as taken for ever; a suspended site may come back.
             with self.state.lock:
@@ -395,28 +432,45 @@ class EmbeddedLink:
                 run.beat()
 
 
-class _Server(uvicorn.Server):
-    """Cuts, after a moment's grace, connections that sites hold open: an idle one never answers TLS's goodbye."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-        await asyncio.sleep(0)  # so that each is told
-
-
 class _Gate:
-    """What may be asked: the Fleet API, /health and our site API, in requests of bounded size."""
+    """What may be asked: the Fleet API, /health and our site API, in requests of bounded size and number."""
 
-    def __init__(self, flower: Asgi, state: InMemoryLinkState, site_api: Asgi | None) -> None:
-        self._flower, self._state, self._site_api = flower, state, site_api
+    def __init__(
+        self,
+        flower: Asgi,
+        site_api: Asgi | None,
+        sites: Mapping[str, int],
+        keys: Mapping[bytes, str],
+        turnstile: Turnstile,
+    ) -> None:
+        self._flower, self._site_api, self._turnstile = flower, site_api, turnstile
+        self._sites, self._keys = sites, keys
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """Pass one ASGI connection on, or refuse it."""
         if scope["type"] == "lifespan":
             return await self._flower(scope, receive, send)
         path, headers = scope["path"], dict(scope["headers"])
+        place, status = scope["extensions"][CONNECTION], 0
+        caller = Caller(self._turnstile, place, self._named(path, headers), enrols=path == _ENROLL)
+        try:
+            caller.come()
+        except LinkError as error:
+            return await _turned_away(send, error, path)
+        scope["extensions"][CALLER] = caller
+
+        async def watched(event: Any) -> None:
+            nonlocal status
+            status = event.get("status", status)
+            await send(event)
+
+        try:
+            await self._passed(path, headers, scope, receive, watched)
+        finally:
+            caller.go(status)
+
+    async def _passed(self, path: str, headers: Mapping[bytes, bytes], scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on to whoever answers it."""
         length = headers.get(b"content-length", b"0")
         most = MOST_REQUEST_BYTES if path == _PUSH_OBJECT else _MOST_SMALL_BYTES
         if b"transfer-encoding" in headers or not length.isdigit() or int(length) > most:
@@ -431,13 +485,19 @@ class _Gate:
             return await self._site_api(scope, receive, send)
         return await _status(send, 404)
 
+    def _named(self, path: str, headers: Mapping[bytes, bytes]) -> str:
+        """The registered site that a request says it is of; empty where it names none. An enrolment is of none yet."""
+        if path.startswith(_FLEET):
+            return self._keys.get(_key(headers), "")
+        site = headers.get(b"x-jangin-site", b"").decode("latin-1")
+        return site if path.startswith(SITE_API) and path != _ENROLL and site in self._sites else ""
+
     def _explained(self, headers: Mapping[bytes, bytes], send: Callable[[Any], Awaitable[None]]) -> Any:
         """Tell a node whose signature was good, and nobody else, why it may not connect."""
 
         async def explain(event: Any) -> None:
             if event["type"] == "http.response.start" and event["status"] == 412:
-                key = b64decode(headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode(), b""))
-                known = self._state.get_node_id_by_public_key(key) is not None
+                known = _key(headers) in self._keys
                 event["headers"] = [*event["headers"], (NODE_HEADER.encode(), b"online" if known else b"unknown")]
             await send(event)
 
@@ -445,10 +505,10 @@ class _Gate:
 
 
 class _Fleet:
-    """The Fleet API as far as a site needs it: Flower's own check of a node's key, then Flower's own handlers.
+    """The Fleet API as far as a site needs it: a node's key as Flower looks at it, then Flower's own handlers.
 
     Flower's web application, which answers /health, would pass each request through nine layers; they cost three times
-    what all of this does.
+    what all of this does. Its check of a key waits for the body; here the head is enough to turn a stranger away.
     """
 
     def __init__(self, flower: Asgi, state: InMemoryLinkState, store: InMemoryObjectStore) -> None:
@@ -472,34 +532,90 @@ class _Fleet:
         handler = self._handlers.get(scope["path"].removeprefix(_FLEET))
         if form is None or handler is None:
             return await _status(send, 404)
-        if scope["path"] != _ACTIVATE and not self._known(scope["headers"]):
+        headers, caller = dict(scope["headers"]), scope["extensions"][CALLER]
+        if (not caller.site and scope["path"] != _ACTIVATE) or not _signed(headers):
             return await _status(send, 401)  # whose body is not worth reading
+        caller.vouch()
 
-        async def answered(request: Request) -> Response:
+        async def answered(_: Request) -> Response:
+            pieces, more = list[bytes](), True
+            while more:
+                event = await receive()
+                pieces.append(event.get("body", b""))
+                more = event.get("more_body", False)
             try:
-                request.state.protobuf_request = form.FromString(await request.body())
-            except DecodeError:
+                asked = form.FromString(b"".join(pieces))
+            except DecodeError:  # or half of one, whose sender has gone
                 return Response(status_code=400)
-            return Response(await asyncio.to_thread(_handled, handler, request), media_type=PROTOBUF_MEDIA_TYPE)
+            pieces.clear()
+            return _Parts(await asyncio.to_thread(self._handled, handler, asked, _key(headers)))
 
-        # Flower finds its memory by the application.
-        response = await http_error_translator(Request({**scope, "app": self._flower}, receive), answered)
+        response = await http_error_translator(Request(scope, receive), answered)
         return await response(scope, receive, send)
 
-    def _known(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Whether the key that a request names is registered; its signature is looked at with its body."""
-        try:
-            key = b64decode(dict(headers).get(FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode(), b""), validate=True)
-        except ValueError:
-            return False
-        return self._state.get_node_id_by_public_key(key) is not None
+    def _handled(self, handler: Callable[[Any], Any], asked: Any, key: bytes) -> Sequence[bytes]:
+        """The answer to a request whose key is that of the node which it speaks for, as bytes one after the other."""
+        if isinstance(asked, ActivateNodeRequest):
+            own = asked.public_key == key
+        else:
+            node = asked.node.node_id if hasattr(asked, "node") else asked.node_id
+            own = self._state.get_node_id_by_public_key(key) == node
+        if not own:
+            raise HTTPException(401)
+        answer = handler(asked)
+        if isinstance(answer, PullObjectResponse) and answer.object_content:
+            content = self._state.get_object(asked.run_id, asked.object_id)
+            if content:  # the store's own bytes, where the answer would hold a copy for as long as its reader takes
+                answer.ClearField("object_content")
+                return answer.SerializeToString(), _CONTENT_TAG + _varint(len(content)), content
+        return (answer.SerializeToString(),)
 
 
-def _handled(handler: Callable[[Any], Any], request: Request) -> bytes:
-    """The answer to a request whose key signed its time and is the key of the node that it speaks for."""
-    authenticate_node(request)
-    answer: bytes = handler(request.state.protobuf_request).SerializeToString()
-    return answer
+class _Parts(Response):
+    """An answer that is written as its reader takes it."""
+
+    media_type = PROTOBUF_MEDIA_TYPE
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        super().__init__(headers={"content-length": str(sum(map(len, parts)))})
+        self._written = parts
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for part in self._written:
+            for start in range(0, len(part), _SLICE_BYTES):
+                piece = memoryview(part)[start : start + _SLICE_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _key(headers: Mapping[bytes, bytes]) -> bytes:
+    """The node's key that a request names; empty where it names none."""
+    try:
+        return b64decode(headers.get(_KEY_HEADER, b""), validate=True)
+    except ValueError:
+        return b""
+
+
+def _signed(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the key that a request names signed its time, and that is now: as `node_auth.authenticate_node` looks."""
+    try:
+        stamp = headers[_TIME_HEADER].decode("ascii")
+        age = (now() - datetime.fromisoformat(stamp)).total_seconds()
+        signature = b64decode(headers[_SIGNATURE_HEADER], validate=True)
+        held = verify_signature(bytes_to_public_key(_key(headers)), stamp.encode("ascii"), signature)
+    except (KeyError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):  # the last three: no key of ours
+        return False
+    return -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE and held
+
+
+def _varint(number: int) -> bytes:
+    """A length as protobuf writes it: seven bits a byte, lowest first."""
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*written, number))
 
 
 def _push_messages(request: Any, state: InMemoryLinkState) -> Any:
@@ -521,6 +637,22 @@ def _versioned(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaita
         await send(event)
 
     return say
+
+
+async def _turned_away(send: Callable[[Any], Awaitable[None]], error: LinkError, path: str) -> None:
+    """An answer to one that came too often; of our own API in its form."""
+    body = b""
+    if path.startswith(SITE_API):
+        coded = error.coded.as_dict()
+        body = cbor.encode({key: coded[key] for key in ("code", "message", "hint")})
+    headers = [
+        (b"retry-after", str(error.coded.values["seconds"]).encode()),
+        (b"content-type", b"application/cbor"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 429, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _status(send: Callable[[Any], Awaitable[None]], status: int) -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -71,7 +71,7 @@ from flwr.supercore.version import package_name, package_version
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from jangin.errors import LinkError
-from jangin.flower_link.line import silence
+from jangin.flower_link.line import KEEP, silence
 from jangin.flower_link.wire import MOST_BYTES, Wire, inflate, pack, parts
 
 __all__ = ["NODE_HEADER", "Incoming", "SiteLink"]
@@ -85,7 +85,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 _NOBODY = "JG-site-201"
-_PASSING = (500, 502, 503, 504)
+_PASSING = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +140,9 @@ class SiteLink:
         self._node: Node | None = None
         self._stopped = threading.Event()
         self._beating = threading.Thread(target=self._beat, name="jangin-heartbeat", daemon=True)
-        self._client = FleetHttpClient(
-            f"https://{address}",
-            interceptors=[_Signature(key, self._public_key, clock)],
-            verify=ssl.create_default_context(cadata=roots.decode("ascii")),
-            timeout=timeout_seconds,
-        )
+        signing = _Signature(key, self._public_key, clock)
+        context = ssl.create_default_context(cadata=roots.decode("ascii"))
+        self._client = _Client(f"https://{address}", interceptors=[signing], verify=context, timeout=timeout_seconds)
 
     def __enter__(self) -> Self:
         """Connect.
@@ -313,6 +310,15 @@ class SiteLink:
                 self._client.SendNodeHeartbeat(beat)
             except (httpx.HTTPError, ValueError) as failure:
                 _log.debug("No heartbeat: %s", type(failure).__name__)
+
+
+class _Client(FleetHttpClient):
+    """Flower's client, whose connection stays open between two polls, and which goes nowhere else."""
+
+    def __init__(self, url: str, *, verify: ssl.SSLContext, timeout: float, **more: Any) -> None:
+        super().__init__(url, verify=verify, timeout=timeout, **more)
+        self._client.close()
+        self._client = httpx.Client(verify=verify, timeout=timeout, limits=KEEP)
 
 
 class _Signature:

@@ -8,8 +8,9 @@ and beside them stands which version of the protocol the site speaks; one of ver
 
 The law: nothing is done for another version than this one and the one before, nor before clock, signature and nonce
 have passed, in this order; a site is known by its key on the roster in force, and before that only by its token; every
-refusal has its code. Nonces are remembered for as long as their time passes, in memory: a restart forgets them, and
-every request here may safely be done twice.
+refusal has its code. Nonces are remembered for as long as their time passes, in memory, so many of each site: a restart
+forgets them, and every request here may safely be done twice. What the database says of roster and campaigns is
+believed for a second. How many may ask who have not signed is flower_link/bounds.py's affair.
 
 | status | JG-server- |
 |---|---|
@@ -17,23 +18,26 @@ every request here may safely be done twice.
 | 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
 | 403 | 101..103 and 315..319: not for this site; JG-site-410, another version |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
+| 429 | 490 too many from one address, 491 too many enrolments that failed, 492 too many of one site; Retry-After |
 """
 
 import asyncio
 import logging
 import re
 import threading
-from collections import deque
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from math import ceil
+from typing import Any, Generic, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, ServerError, SiteError
+from jangin.flower_link.bounds import CALLER, Caller
 from jangin.server.members import Members
 from jangin.server.store import State, Store
 from jangin.trust.approvals import Approval, verify_approval
@@ -41,7 +45,7 @@ from jangin.trust.commitments import verify_commitment
 from jangin.trust.envelope import Kind, peek
 from jangin.trust.keys import identity_from_text, node_key_from_text
 from jangin.trust.requests import signed_bytes
-from jangin.trust.roster import SITE_ID, Roster
+from jangin.trust.roster import SITE_ID, Roster, Status
 from jangin.version import PROTOCOL
 
 __all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi"]
@@ -54,7 +58,12 @@ _PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack)")
 _POLLS_A_SECOND = 60
 _LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
 _POLLING = timedelta(seconds=120)
-_STATUS = {"310": 400, "311": 401, "312": 401, "313": 401, "314": 401}
+_REMEMBERED = timedelta(seconds=2 * MAX_SKEW_SECONDS + 1)  # the clock counts whole seconds
+_MOST_NONCES = 4096
+_TOO_MANY = 429
+_STATUS = {"310": 400, "311": 401, "312": 401, "313": 401, "314": 401, "492": _TOO_MANY}
+
+V = TypeVar("V")
 
 _log = logging.getLogger(__name__)
 
@@ -114,27 +123,50 @@ class _Request:
 class SiteApi:
     """The ASGI application; `answer` is all of it without a socket."""
 
-    def __init__(self, store: Store, members: Members, *, idle_poll_s: float, clock: Callable[[], datetime]) -> None:
-        """Take what it answers from; `clock` gives aware times, `idle_poll_s` the shortest wait of an idle site."""
+    def __init__(
+        self,
+        store: Store,
+        members: Members,
+        *,
+        idle_poll_s: float,
+        clock: Callable[[], datetime],
+        believed_s: float = 1.0,
+    ) -> None:
+        """Take what it answers from.
+
+        Args:
+            store: the database.
+            members: staff and roster in it.
+            idle_poll_s: the shortest wait of an idle site.
+            clock: aware times.
+            believed_s: for so long what the database said of the roster and of what runs is not asked again.
+        """
         self._store, self._members = store, members
         self._idle_poll_s, self._clock = idle_poll_s, clock
         self._lock = threading.Lock()
-        self._nonces: set[tuple[str, str]] = set()
-        self._nonce_times: deque[tuple[datetime, tuple[str, str]]] = deque()
+        self._nonces: dict[str, dict[str, datetime]] = {}
         self._polled: dict[str, datetime] = {}
+        self._in_force = _Lately(lambda: members.roster(clock()), believed_s)
+        self._active = _Lately(store.active, believed_s)
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         """Answer one HTTP request; what takes time runs in a thread."""
         body, more = b"", True
         while more and len(body) <= MOST_BODY_BYTES:
             event = await receive()
+            if event["type"] == "http.disconnect":
+                return
             body, more = body + event.get("body", b""), event.get("more_body", False)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        status, data = await asyncio.to_thread(self.answer, scope["method"], scope["path"], headers, body)
-        sent = [(b"content-type", b"application/cbor"), (b"content-length", str(len(data)).encode())]
+        answer = await asyncio.to_thread(self._answer, scope["method"], scope["path"], headers, body)
+        caller: Caller | None = scope.get("extensions", {}).get(CALLER)
+        if caller is not None and answer.signed:
+            caller.vouch()
+        sent = [(b"content-type", b"application/cbor"), (b"content-length", str(len(answer.body)).encode())]
         sent += [(b"connection", b"close")] if more else []
-        await send({"type": "http.response.start", "status": status, "headers": sent})
-        await send({"type": "http.response.body", "body": data})
+        sent += [(b"retry-after", str(answer.wait).encode())] if answer.wait else []
+        await send({"type": "http.response.start", "status": answer.status, "headers": sent})
+        await send({"type": "http.response.body", "body": answer.body})
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         """The status and body that answer a request.
@@ -145,27 +177,44 @@ class SiteApi:
             headers: by lower-case names.
             body: at most `MOST_BODY_BYTES`; more is refused.
         """
+        answer = self._answer(method, path, headers, body)
+        return answer.status, answer.body
+
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> "_Answer":
+        if len(body) > MOST_BODY_BYTES:
+            return _Answer(413, _refusal(_malformed(f"the body has more than {MOST_BODY_BYTES} bytes")))
+        if method != "POST":
+            return _Answer(405, _refusal(_malformed("only POST is answered")))
+        if not _PATH.fullmatch(path):
+            return _Answer(404, _refusal(_malformed("no such path")))
+        now, signed = self._clock(), False
         try:
-            if len(body) > MOST_BODY_BYTES:
-                return 413, _refusal(_malformed(f"the body has more than {MOST_BODY_BYTES} bytes"))
-            if method != "POST":
-                return 405, _refusal(_malformed("only POST is answered"))
-            if not _PATH.fullmatch(path):
-                return 404, _refusal(_malformed("no such path"))
-            return 200, cbor.encode(self._answered(_Request.of(path, headers, body), self._clock()))
+            request = _Request.of(path, headers, body)
+            roster = self._let_in(request, now)
+            signed = roster is not None
+            value = self._enroll(request, now) if roster is None else self._done(request, roster, now)
+            return _Answer(200, cbor.encode(value), signed)
         except JanginError as refused:
             site = headers.get("x-jangin-site", "")
             _log.info("Refused %s of %.63r: %s", path, site, refused.code)
-            return _STATUS.get(refused.code[-3:], 403), _refusal(refused)
+            status = _STATUS.get(refused.code[-3:], 403)
+            wait = int(str(refused.coded.values["seconds"])) if status == _TOO_MANY else 0
+            return _Answer(status, _refusal(refused), signed, wait)
 
-    def _answered(self, request: _Request, now: datetime) -> dict[str, object]:
+    def _let_in(self, request: _Request, now: datetime) -> Roster | None:
+        """The roster in force, by which clock, signature and nonce have passed; None for who asks to join."""
         seconds = int(request.time) - int(now.timestamp())
         if abs(seconds) > MAX_SKEW_SECONDS:
             raise ServerError("JG-server-311", where=request.site, seconds=seconds, most=MAX_SKEW_SECONDS)
         if request.what == "enroll":
-            return self._enroll(request, now)
-        roster = self._roster(request.site, now)
-        self._admit(request, roster.identities[request.site], now)
+            return None
+        roster = self._roster(request.site)
+        _check_signature(request, roster.sites[request.site].public)
+        self._use_up(request, now)
+        return roster
+
+    def _done(self, request: _Request, roster: Roster, now: datetime) -> dict[str, object]:
+        """What a site that signed has asked for."""
         match request.what:
             case "campaigns":
                 _fields(request.value)
@@ -175,7 +224,7 @@ class SiteApi:
                 return self._approve(request.site, approval, roster, now)
             case "commit":
                 (commitment,) = _fields(request.value, commitment=bytes)
-                return self._commit(request.site, commitment, roster.identities[request.site])
+                return self._commit(request.site, commitment, roster.sites[request.site].public)
             case "renew":
                 (node_key,) = _fields(request.value, node_key=str)
                 return self._renew(request.site, node_key, now)
@@ -191,8 +240,9 @@ class SiteApi:
             key, _ = identity_from_text(identity), node_key_from_text(node_key)
         except ValueError as error:
             raise _malformed(str(error)) from None
-        self._admit(request, key, now)
+        _check_signature(request, key)
         confirmed = self._members.enroll(request.site, token, identity, node_key, now)
+        self._use_up(request, now)
         staff, roster = self._members.documents() if confirmed else (None, None)
         return {"status": "confirmed" if confirmed else "waiting", "staff": staff, "roster": roster}
 
@@ -240,35 +290,72 @@ class SiteApi:
     def _ack(self, site: str, now: datetime) -> dict[str, object]:
         """When to ask again: about sixty polls a second in all, whatever the number of sites."""
         with self._lock:
+            self._polled.pop(site, None)
             self._polled[site] = now
-            self._polled = {name: at for name, at in self._polled.items() if now - at < _POLLING}
+            _drop_until(now - _POLLING, self._polled)
             polling = len(self._polled)
-        active = self._store.active()
+        active = self._active()
         if site in active:
             return {"next_poll_s": min(max(len(active) / _POLLS_A_SECOND, _LEAST_POLL_S), _MOST_POLL_S)}
         return {"next_poll_s": max(self._idle_poll_s, polling / _POLLS_A_SECOND)}
 
-    def _roster(self, site: str, now: datetime) -> Roster:
+    def _roster(self, site: str) -> Roster:
         """The roster in force, if it has the site as active."""
         try:
-            roster = self._members.roster(now)
+            roster = self._in_force()
         except SiteError:  # of which `serve` has said why
             raise ServerError("JG-server-313", where=site) from None
-        if site not in roster.active:
+        if site not in roster.sites or roster.sites[site].status is not Status.ACTIVE:
             raise ServerError("JG-server-313", where=site)
         return roster
 
-    def _admit(self, request: _Request, key: Ed25519PublicKey, now: datetime) -> None:
-        """Look at the signature, then use up the nonce."""
-        if not request.holds(key):
-            raise ServerError("JG-server-314", where=request.site)
+    def _use_up(self, request: _Request, now: datetime) -> None:
+        """Take a nonce, which a site may do so often while it would still count: none is forgotten before."""
         with self._lock:
-            while self._nonce_times and now - self._nonce_times[0][0] > timedelta(seconds=2 * MAX_SKEW_SECONDS):
-                self._nonces.discard(self._nonce_times.popleft()[1])
-            if (request.site, request.nonce) in self._nonces:
+            used = self._nonces.setdefault(request.site, {})
+            _drop_until(now - _REMEMBERED, used)
+            if request.nonce in used:
                 raise ServerError("JG-server-312", where=request.site)
-            self._nonces.add((request.site, request.nonce))
-            self._nonce_times.append((now, (request.site, request.nonce)))
+            if len(used) >= _MOST_NONCES:
+                wait = next(iter(used.values())) + _REMEMBERED - now
+                raise ServerError("JG-server-492", where=request.site, seconds=ceil(wait.total_seconds()))
+            used[request.nonce] = now
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a request is answered with, whether a site's signature was found good, and how long it is to wait."""
+
+    status: int
+    body: bytes
+    signed: bool = False
+    wait: int = 0
+
+
+class _Lately(Generic[V]):
+    """What was read, for so many seconds; then it is read again. What could not be read is tried anew each time."""
+
+    def __init__(self, read: Callable[[], V], seconds: float) -> None:
+        self._read, self._seconds = read, seconds
+        self._lock = threading.Lock()
+        self._held: tuple[float, V] | None = None
+
+    def __call__(self) -> V:
+        with self._lock:
+            if self._held is None or time.monotonic() >= self._held[0] + self._seconds:
+                self._held = time.monotonic(), self._read()
+            return self._held[1]
+
+
+def _check_signature(request: _Request, key: Ed25519PublicKey) -> None:
+    if not request.holds(key):
+        raise ServerError("JG-server-314", where=request.site)
+
+
+def _drop_until(end: datetime, times: dict[str, datetime]) -> None:
+    """Drop what came at `end` or before it; the oldest are first."""
+    while times and next(iter(times.values())) <= end:
+        del times[next(iter(times))]
 
 
 def _fields(value: Mapping[str, object], **kinds: type) -> tuple[Any, ...]:

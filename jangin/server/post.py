@@ -177,7 +177,7 @@ class Post:
                 answers = self._messages.pull(list(self._out))
                 letters = [(self._out.pop(answer.message, None), answer.content) for answer in answers]
                 yield [(letter, content) for letter, content in letters if letter is not None]
-                if late:
+                if late and not answers:  # large answers come one at a look: those that are there count
                     break
                 if not answers:
                     self._wait(max(_LOOK_SECONDS, len(self._out) / _LOOKS_A_SECOND))

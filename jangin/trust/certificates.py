@@ -1,7 +1,8 @@
 """A federation's own TLS authority and the certificates it gives to servers: for loopback, demos and closed networks.
 
-X.509 version 3 (RFC 5280) on P-384 with SHA-384. The law: a certificate names its hosts, serves for servers only, and
-lives no longer than its authority; times are arguments.
+X.509 version 3 (RFC 5280); the authority's key is on P-384 with SHA-384, a server's own on P-256, which signs each
+handshake some thirty times as fast. The law: a certificate names its hosts, serves for servers only, and lives no
+longer than its authority; times are arguments.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,12 @@ from datetime import datetime
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    SECP384R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -63,7 +69,7 @@ def issue(authority: Certificate, hosts: Sequence[str], start: datetime, end: da
     issuer_key = load_pem_private_key(authority.key, password=None)
     if not isinstance(issuer_key, EllipticCurvePrivateKey):
         raise ValueError("Expected the key of an authority made here.")
-    key = generate_private_key(SECP384R1())
+    key = generate_private_key(SECP256R1())
     builder = _builder(_name(hosts[0]), issuer.subject, issuer_key, start, end, of=key)
     builder = (
         builder.add_extension(x509.BasicConstraints(False, None), critical=True)

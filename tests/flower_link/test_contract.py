@@ -53,6 +53,7 @@ SYMBOLS: dict[str, Any] = {
     "flwr.proto.message_pb2:ConfirmMessageReceivedRequest": "node run_id message_object_id",
     "flwr.proto.message_pb2:ObjectTree": "object_id children",
     "flwr.proto.message_pb2:PullObjectRequest": "node run_id object_id",
+    "flwr.proto.message_pb2:PullObjectResponse": "object_found object_available object_content",
     "flwr.proto.message_pb2:PushObjectRequest": "node run_id object_id object_content session_id",
     "flwr.proto.node_pb2:Node": "node_id",
     "flwr.server.superlink.linkstate.in_memory_linkstate:InMemoryLinkState": "federation_manager object_store",
@@ -76,8 +77,10 @@ SYMBOLS: dict[str, Any] = {
     ),
     "flwr.supercore.object_store.in_memory_object_store:InMemoryObjectStore": "verify",
     "flwr.supercore.object_store.object_store:NoObjectInStoreError": None,
+    "flwr.supercore.primitives.asymmetric:bytes_to_public_key": "public_key_bytes",
     "flwr.supercore.primitives.asymmetric:public_key_to_bytes": "public_key",
     "flwr.supercore.primitives.asymmetric:sign_message": "private_key message",
+    "flwr.supercore.primitives.asymmetric:verify_signature": "public_key message signature",
     "flwr.supercore.protobuf.client:ProtobufCall": None,
     "flwr.supercore.protobuf.client:ProtobufRequestContext": "rpc_method message request",
     "flwr.supercore.protobuf.constants:PROTOBUF_MEDIA_TYPE": "application/protobuf",
@@ -96,7 +99,6 @@ SYMBOLS: dict[str, Any] = {
         " runtime_dependency_install"
     ),
     "flwr.superlink.main:create_app": "config superlink_lifespan_class",
-    "flwr.superlink.routers.fleet.node_auth:authenticate_node": "request",
     "flwr.superlink.servicer.fleet:fleet_handlers": None,
     "flwr.supernode.fleet_http_client:FleetHttpClient": "base_url interceptors verify timeout retry_invoker",
 }

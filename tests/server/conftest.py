@@ -116,7 +116,8 @@ class World:
         return campaigns.propose(self.store, self.members, plan, self.keys[person], self.now)
 
     def api(self, idle_poll_s: float = 5.0) -> "Api":
-        return Api(SiteApi(self.store, self.members, idle_poll_s=idle_poll_s, clock=lambda: self.now), self)
+        api = SiteApi(self.store, self.members, idle_poll_s=idle_poll_s, clock=lambda: self.now, believed_s=0.0)
+        return Api(api, self)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from jangin.codec import cbor
 from jangin.server import campaigns
-from jangin.server.api import MOST_BODY_BYTES, SiteApi
+from jangin.server.api import MOST_BODY_BYTES, SiteApi, _Lately
 from jangin.trust.chain import Trust
 from jangin.trust.commitments import Commitment
 from jangin.trust.envelope import Kind, seal
@@ -108,7 +108,52 @@ def test_a_request_counts_once(world: Any) -> None:
     assert api.send("/v1/jangin/ack", headers, body)[1]["code"] == "JG-server-311"
     world.now += timedelta(seconds=301)
     assert api.ask(site, "ack")[0] == 200
-    assert len(api.api._nonces) == 1
+    assert len(api.api._nonces["site-0"]) == 1
+
+
+def test_a_nonce_is_remembered_for_as_long_as_its_time_passes(world: Any) -> None:
+    api, (site,) = world.api(), world.sites(1)
+    body = cbor.encode({})
+    world.now += timedelta(seconds=0.9)
+    headers = site.headers("/v1/jangin/ack", body, world.now + timedelta(seconds=300))
+    start, codes = world.now, []
+    for seconds in (0.0, 0.1, 300.0, 600.0, 600.2):
+        world.now = start + timedelta(seconds=seconds)
+        codes.append(api.send("/v1/jangin/ack", headers, body)[1].get("code", ""))
+        assert api.ask(site, "ack")[0] == 200
+    assert codes == ["", "JG-server-312", "JG-server-312", "JG-server-312", "JG-server-311"]
+
+
+def test_a_site_may_use_so_many_nonces_and_hears_how_long_to_wait(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    api, (site, other) = world.api(), world.sites(2)
+    monkeypatch.setattr("jangin.server.api._MOST_NONCES", 3)
+    for _ in range(3):
+        assert api.ask(site, "ack")[0] == 200
+    world.now += timedelta(seconds=100)
+    status, answer = api.ask(site, "ack")
+    assert (status, answer["code"]) == (429, "JG-server-492")
+    assert "501" in answer["message"]
+    assert api.ask(other, "ack")[0] == 200
+    world.now += timedelta(seconds=501)
+    assert api.ask(site, "ack")[0] == 200
+
+
+def test_what_fails_to_enrol_leaves_no_nonce(world: Any) -> None:
+    api, site = world.api(), world.site("site-0")
+    for _ in range(3):
+        assert api.ask(site, "enroll", **site.enrolment("AAAA-AAAA-AAAA-AAAA"))[0] == 403
+    assert api.api._nonces == {}
+
+
+def test_the_database_is_believed_for_a_second_and_its_silence_is_not(world: Any) -> None:
+    calls = []
+    lately = _Lately(lambda: calls.append(1) or len(calls), 3600.0)
+    assert [lately(), lately()] == [1, 1]
+    fails = _Lately(lambda: calls.append(1) or 1 / 0, 3600.0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            fails()
+    assert len(calls) == 3
 
 
 def test_a_nonce_is_not_used_up_by_somebody_who_cannot_sign(world: Any) -> None:
