@@ -255,7 +255,20 @@ def status(
         talk.say("no campaign was proposed yet", "아직 제안한 캠페인 없음")
 
 
-_STATES = {"proposed": "제안됨", "approved": "승인됨", "running": "진행 중", "finished": "완료", "aborted": "중단됨"}
+_STATES = {
+    "draft": "초안",
+    "proposed": "제안됨",
+    "approved": "승인됨",
+    "consulting": "사업장 의견 수렴 중",
+    "running": "진행 중",
+    "paused": "일시 정지",
+    "evaluating": "평가 중",
+    "candidate": "후보 모델",
+    "released": "배포됨",
+    "superseded": "대체됨",
+    "withdrawn": "회수됨",
+    "aborted": "중단됨",
+}
 _OUTCOMES = {"begun": "시작", "finished": "완료", "failed": "실패"}
 _STATUSES = {
     "invited": "초대함",
@@ -269,9 +282,10 @@ _STATUSES = {
 
 def _model(folder: Path, campaign: "CampaignStatus") -> str | None:
     """Where the final model is, once there is one."""
+    from jangin.server.life import WITH_MODEL
     from jangin.server.settings import StateFolder
 
-    return str(StateFolder(folder).checkpoints(campaign.hash)) if campaign.state == "finished" else None
+    return str(StateFolder(folder).checkpoints(campaign.hash)) if campaign.state in WITH_MODEL else None
 
 
 def _state(campaign: "CampaignStatus", talk: Talk) -> str:

@@ -34,8 +34,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, ServerError, SiteError
+from jangin.server.life import told
 from jangin.server.members import Members
-from jangin.server.store import State, Store
+from jangin.server.store import Store
 from jangin.trust.approvals import Approval, verify_approval
 from jangin.trust.commitments import verify_commitment
 from jangin.trust.envelope import Kind, peek
@@ -199,9 +200,9 @@ class SiteApi:
     def _campaigns(self, site: str) -> dict[str, object]:
         staff, roster = self._members.documents()
         campaigns = [
-            {"plan": campaign.envelope, "state": str(campaign.state), "approved": approved}
+            {"plan": campaign.envelope, "state": state, "approved": approved}
             for campaign, approved in self._store.campaigns_of(site)
-            if campaign.state is not State.PROPOSED
+            if (state := told(campaign.state)) is not None
         ]
         commitment = self._store.commitment(site)
         return {"staff": staff, "roster": roster, "campaigns": campaigns, "commitment": commitment}
@@ -212,8 +213,9 @@ class SiteApi:
         except (ValueError, SiteError):
             raise _malformed("the approval is none") from None
         approval = verify_approval(envelope, roster, site, plan, now)
-        known = {campaign.hash: campaign.state for campaign, _ in self._store.campaigns_of(site)}
-        if known.get(approval.plan, State.PROPOSED) is State.PROPOSED:
+        if approval.plan not in {
+            campaign.hash for campaign, _ in self._store.campaigns_of(site) if told(campaign.state)
+        }:
             raise ServerError("JG-server-317", where=site, campaign=approval.plan)
         self._store.approve(approval.plan, site, envelope)
         return {"approved": True}

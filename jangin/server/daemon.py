@@ -20,14 +20,15 @@ from jangin.flower_link.link import EmbeddedLink, Run
 from jangin.plan.terms import terms_of_cells
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.api import SiteApi
-from jangin.server.campaigns import approved_sites, least_sites, plan_of
+from jangin.server.campaigns import approved_sites, consult, least_sites, plan_of
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.conductor import Asked, Conductor
 from jangin.server.exchange import LinkExchange
+from jangin.server.life import LED, Act, State
 from jangin.server.members import Members
 from jangin.server.post import Post
 from jangin.server.settings import StateFolder, write_whole
-from jangin.server.store import CampaignRow, State, Store
+from jangin.server.store import CampaignRow, Store
 from jangin.server.sums import SecureSum
 from jangin.trust.roster import RosterSite
 
@@ -110,7 +111,9 @@ class _Server:
         while True:
             try:
                 self.let_in()
-                for row in self._store.campaigns(State.RUNNING):
+                for row in self._store.campaigns(State.APPROVED):
+                    consult(self._store, row)
+                for row in self._store.campaigns(*LED):
                     if row.hash not in self._leading and row.hash not in self._broken:
                         self._lead(row)
             except SQLAlchemyError as error:
@@ -161,10 +164,10 @@ class _Server:
                 if self._stop.is_set():
                     return
                 _log.warning("Campaign %s goes on in a new run.", row.name)
-            self._store.move(row.hash, State.RUNNING, State.FINISHED)
-            _log.info("Campaign %s is finished.", row.name)
+            self._store.move(row.hash, Act.REGISTER)
+            _log.info("Campaign %s has a model.", row.name)
         except JanginError as error:
-            self._store.move(row.hash, State.RUNNING, State.ABORTED, reason=str(error))
+            self._store.move(row.hash, Act.ABORT, reason=str(error))
             _log.error("Campaign %s is aborted: %s", row.name, error)
         except Exception:  # noqa: BLE001 - a bug in one campaign must not end the others
             _log.exception("Campaign %s stands still until the server is started again.", row.name)

@@ -1,6 +1,7 @@
 """The server's state folder and its `server.yaml`.
 
-    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  jangin.sqlite  checkpoints/<hash>/  address  lock
+    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  audit.key  audit.pub
+    jangin.sqlite  checkpoints/<hash>/  address  lock
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
 unknown keys are errors.
@@ -22,10 +23,11 @@ from pydantic import Field, PositiveFloat
 
 from jangin.codec.document import Document, read
 from jangin.errors import ServerError
+from jangin.server.database import Database
 from jangin.server.store import Store
 from jangin.trust.certificates import issue, make_authority
 from jangin.trust.envelope import MAX_AHEAD
-from jangin.trust.keys import identity_from_text, write_private
+from jangin.trust.keys import Identity, identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
 __all__ = ["ServerSettings", "StateFolder", "given", "write_whole"]
@@ -99,13 +101,32 @@ class StateFolder:
             raise ServerError("JG-server-301", where=str(self.path))
         return read(file, ServerSettings)
 
+    @property
+    def database_url(self) -> str:
+        """Of the database, which may hold a password.
+
+        Raises:
+            ServerError, PlanError: as `settings`.
+        """
+        return self.settings().database or f"sqlite:///{self.path / 'jangin.sqlite'}"
+
+    @property
+    def audit_key(self) -> Identity:
+        """The key that signs the audit log.
+
+        Raises:
+            SiteError: JG-site-101..103, its file cannot be used.
+        """
+        return Identity.load(self.path / "audit.key")
+
     def store(self) -> Store:
-        """The database.
+        """The database, opened.
 
         Raises:
             ServerError: JG-server-301 as `settings`; JG-server-303, a database that cannot be used.
+            SiteError: JG-site-101..103 as `audit_key`.
         """
-        return Store(self.settings().database or f"sqlite:///{self.path / 'jangin.sqlite'}")
+        return Store(Database(self.database_url, self.audit_key))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -166,6 +187,9 @@ class StateFolder:
             (made.path / "root.pub").write_text(root + "\n", encoding="ascii")
             document = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
             (made.path / "server.yaml").write_text(document, encoding="utf-8")
+            audit = Identity.generate()
+            audit.save(made.path / "audit.key")
+            (made.path / "audit.pub").write_text(f"{audit.public_text}\n", encoding="ascii")
             store = made.store()
             store.add_staff(listed.version, staff)
             store.close()

@@ -41,6 +41,7 @@ from jangin.records.process import read_process
 from jangin.server import campaigns
 from jangin.server.campaigns import CampaignStatus
 from jangin.server.daemon import serve
+from jangin.server.life import ENDED
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.server.store import Outcome, RoundEntry, Store
@@ -236,7 +237,7 @@ class Federation:
 
     def ended(self, campaign: str) -> CampaignStatus:
         """The campaign's status, once it is over."""
-        ends = {"finished", "aborted"}
+        ends = ENDED
         eventually(lambda: self.store.campaign(campaign).state in ends or not self.server.alive)
         assert self.server.alive, self.server.said
         return campaigns.status(self.store, campaign)
@@ -363,7 +364,7 @@ def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feder
         for name in TRAINING:
             federation.daemon(name)
         status = federation.ended(federation.start(federation.agree(warm)))
-        assert (status.state, list(status.attempts[-1].missing)) == ("finished", []), federation.server.said
+        assert (status.state, list(status.attempts[-1].missing)) == ("candidate", []), federation.server.said
         yield federation
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from postgres import Postgres, postgres
 
 from jangin.codec import cbor
 from jangin.codec.document import assign, parse
@@ -26,6 +27,23 @@ from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
 from jangin.trust.requests import signed_bytes
 from jangin.trust.staff import Role
+
+
+@pytest.fixture(scope="session")
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this test process."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jangin.sqlite'}"
+    server: Postgres = request.getfixturevalue("own_postgres")
+    return server.database()
+
 
 PEOPLE = {
     "operator": (Role.OPERATOR,),

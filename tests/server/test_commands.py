@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from jangin.errors import JanginError
+from jangin.server.life import Act, State
 from jangin.server.settings import StateFolder
-from jangin.server.store import Outcome, RoundEntry, State
+from jangin.server.store import Outcome, RoundEntry
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # typer imports names that click is about to rename
@@ -200,7 +201,8 @@ def test_the_status_of_a_campaign_names_everybody_under_heads(spoken: Any, world
     korean, _ = spoken("campaign", "status", folder, wanted, "--lang", "ko")
     assert not re.search(r"(?m)^[a-z ]+:|\b(finished|failed|proposed|scaling|none)\b", korean)
     assert spoken("campaign", "status", folder)[0].splitlines()[0].split() == ["hash", "campaign", "state", "rounds"]
-    world.store.move(wanted, State.PROPOSED, State.FINISHED)
+    for act in (Act.APPROVE, Act.CONSULT, Act.START, Act.EVALUATE, Act.REGISTER):
+        world.store.move(wanted, act)
     assert (
         f"model: {world.state.checkpoints(wanted)}/final.safetensors" in spoken("campaign", "status", folder, wanted)[0]
     )

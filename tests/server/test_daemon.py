@@ -21,7 +21,8 @@ from jangin.flower_link.site import SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Reply, read_order, reply_body
 from jangin.server import campaigns
-from jangin.server.store import Outcome, State
+from jangin.server.life import State
+from jangin.server.store import Outcome
 from jangin.training.recipe import Recipe
 
 PROGRAM = "from jangin.cli.server import server; server()"
@@ -164,14 +165,14 @@ def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twi
     for campaign in (long, short):
         campaigns.start(world.store, world.members, campaign, world.now)
     eventually(lambda: (long, "train", 3) in fast.answered)
-    eventually(lambda: world.store.campaign(short).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(short).state is State.CANDIDATE)
     assert keys[0].ask(address, authority, "ack") == {"next_poll_s": 0.2}
     assert finished(world, long) == [0, 1, 2]
     daemon.end(signal.SIGKILL)
     # 4. It comes back on its own and goes on from round 3.
     slow.holds = lambda wire: False
     assert daemon.start() == address
-    eventually(lambda: world.store.campaign(long).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(long).state is State.CANDIDATE)
     for campaign, count in ((long, 5), (short, 3)):
         assert finished(world, campaign) == list(range(count + 1))
         entries = world.store.rounds(campaign)
@@ -208,7 +209,7 @@ def test_a_campaign_that_stands_in_a_round_does_not_hold_up_the_stop_and_goes_on
     assert world.store.campaign(campaign).state is State.RUNNING
     slow.holds = lambda wire: False
     daemon.start()
-    eventually(lambda: world.store.campaign(campaign).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(campaign).state is State.CANDIDATE)
     assert [(entry.round, entry.attempt) for entry in world.store.rounds(campaign)] == [(0, 1), (1, 1), (2, 1)]
 
 
