@@ -13,7 +13,10 @@
     exchange     one order to a cohort over the SuperLink, and its replies
     checkpoints  where a campaign stands, in files
     conductor    a campaign from its last finished round to its end
+    monitor      /health and /metrics
     daemon       all of it in one process
+    backup       a server in one file, and back
+    upgrade      an older server, brought along
 
 The law: the database is the truth and the SuperLink only a switch; nobody does alone what two must do.
 """

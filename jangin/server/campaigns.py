@@ -6,7 +6,7 @@ their own; a site that has not approved by its own signature is never asked.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,7 @@ from jangin.errors import DataError, PlanError, ServerError, SiteError
 from jangin.models.lines import ModelLine, read_line
 from jangin.plan.terms import terms_of_cells
 from jangin.plan.training_plan import TrainingPlan
+from jangin.records.process import process_names, read_process
 from jangin.server.audit import SERVER
 from jangin.server.life import Act, State
 from jangin.server.members import Members
@@ -34,6 +35,7 @@ __all__ = [
     "approved_sites",
     "consult",
     "least_sites",
+    "led_by",
     "named",
     "plan_of",
     "propose",
@@ -204,6 +206,20 @@ def status(store: Store, campaign: str) -> CampaignStatus:
 def plan_of(row: CampaignRow) -> TrainingPlan:
     """The plan of a campaign; its signatures were verified when they were made."""
     return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
+
+
+def led_by(shard: str | None) -> Callable[[CampaignRow], bool]:
+    """Which campaigns a server leads, and tells its sites of: those of an industry's processes; None: all.
+
+    Raises:
+        ServerError: JG-server-465, no process has this industry.
+    """
+    if shard is None:
+        return lambda row: True
+    industries = {name: read_process(name).industry for name in process_names()}
+    if shard not in industries.values():
+        raise ServerError("JG-server-465", where=shard, known=", ".join(sorted(set(industries.values()))))
+    return lambda row: industries.get(plan_of(row).process) == shard
 
 
 def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ The law: it is the truth of a campaign, and each method is one transaction that 
 may change only once changes under a condition, so that two processes never both do it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,11 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from jangin.errors import ServerError
 from jangin.privacy.secure_sum.server import Certificate
 from jangin.server import life, tables
-from jangin.server.audit import SERVER, Note
+from jangin.server.audit import ADOPT, SERVER, Note
 from jangin.server.database import Database
 from jangin.server.life import Act, State
 
-__all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store"]
+__all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store", "Tally"]
 
 
 class Outcome(StrEnum):
@@ -119,6 +119,21 @@ class EvaluationEntry:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How much is kept.
+
+    Attributes:
+        campaigns: how many, by state.
+        rounds: attempts, by outcome.
+        last: of each campaign that is led, its last attempt.
+    """
+
+    campaigns: Mapping[str, int]
+    rounds: Mapping[str, int]
+    last: Mapping[str, RoundEntry]
+
+
 class Store:
     """What is kept of sites and campaigns; safe to use from several threads and processes."""
 
@@ -210,6 +225,18 @@ class Store:
                 database.note(_moved(campaign.hash, Act.DRAFT, actor, campaign.name, document))
         except IntegrityError:
             raise ServerError("JG-server-331", where=campaign.hash) from None
+
+    def adopt(self) -> list[str]:
+        """Note where each campaign is that was there before the audit log; their hashes, none the second time."""
+        of = tables.campaigns.c
+        with self.database.writing() as database:
+            known = {link.entry.subject for link in self.database.audit() if link.entry.what == "campaign"}
+            rows = database.execute(select(of.hash, of.name, of.state).order_by(of.number)).all()
+            strangers = [row for row in rows if row.hash not in known]
+            for row in strangers:
+                detail = {"name": row.name, "state": row.state}
+                database.note(Note("campaign", row.hash, ADOPT, detail=detail))
+        return [row.hash for row in strangers]
 
     def campaigns(self, *states: State) -> list[CampaignRow]:
         """Campaigns in the order in which they were written down; all, or those in some states."""
@@ -341,13 +368,23 @@ class Store:
 
     def rounds(self, campaign: str) -> list[RoundEntry]:
         """All attempts at a campaign's rounds, in order."""
-        query = select(*(column for column in tables.rounds.c if column is not tables.rounds.c.campaign))
-        query = query.where(tables.rounds.c.campaign == campaign).order_by(
-            tables.rounds.c.round, tables.rounds.c.attempt
-        )
+        of = tables.rounds.c
+        query = select(tables.rounds).where(of.campaign == campaign).order_by(of.round, of.attempt)
         with self.database.reading() as database:
-            rows = [row._asdict() for row in database.execute(query)]
-        return [RoundEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+            return [_entry(row) for row in database.execute(query).mappings()]
+
+    def tally(self) -> Tally:
+        """How much is kept of campaigns and rounds."""
+        of, state = tables.rounds.c, tables.campaigns.c.state
+        led, last = _in(select(tables.campaigns.c.hash), life.LED), dict[str, RoundEntry]()
+        newest = select(tables.rounds).order_by(of.round.desc(), of.attempt.desc()).limit(1)
+        with self.database.reading() as database:
+            campaigns = database.execute(select(state, func.count()).group_by(state)).all()
+            rounds = database.execute(select(of.outcome, func.count()).group_by(of.outcome)).all()
+            for campaign in database.scalars(led).all():
+                for row in database.execute(newest.where(of.campaign == campaign)).mappings():
+                    last[campaign] = _entry(row)
+        return Tally(_counted(campaigns), _counted(rounds), last)
 
     def record_evaluation(self, campaign: str, entry: EvaluationEntry) -> None:
         """Keep what came of an evaluation; of each round there is one."""
@@ -432,6 +469,15 @@ def _invitation(row: Any) -> Invitation:
 
 def _campaign(row: Any) -> CampaignRow:
     return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason)
+
+
+def _counted(rows: Iterable[Any]) -> dict[str, int]:
+    return {str(word): int(count) for word, count in rows}
+
+
+def _entry(row: Any) -> RoundEntry:
+    values = {name: value for name, value in row.items() if name != "campaign"}
+    return RoundEntry(**{**values, "outcome": Outcome(row["outcome"])})
 
 
 def _certificate(row: Any) -> Certificate:
