@@ -19,6 +19,7 @@ believed for a second. How many may ask who have not signed is flower_link/bound
 | 403 | 101..103 and 315..319: not for this site; JG-site-410, another version |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
 | 429 | 490 too many from one address, 491 too many enrolments that failed, 492 too many of one site; Retry-After |
+| 503 | 464 the database is away |
 """
 
 import asyncio
@@ -38,8 +39,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jangin.codec import cbor
 from jangin.errors import JanginError, ServerError, SiteError
 from jangin.flower_link.bounds import CALLER, Caller
+from jangin.server.database import AWAY
+from jangin.server.life import told
 from jangin.server.members import Members
-from jangin.server.store import State, Store
+from jangin.server.store import CampaignRow, Store
 from jangin.trust.approvals import Approval, verify_approval
 from jangin.trust.commitments import verify_commitment
 from jangin.trust.envelope import Kind, peek
@@ -131,6 +134,7 @@ class SiteApi:
         idle_poll_s: float,
         clock: Callable[[], datetime],
         believed_s: float = 1.0,
+        leads: Callable[[CampaignRow], bool] = lambda row: True,
     ) -> None:
         """Take what it answers from.
 
@@ -140,8 +144,9 @@ class SiteApi:
             idle_poll_s: the shortest wait of an idle site.
             clock: aware times.
             believed_s: for so long what the database said of the roster and of what runs is not asked again.
+            leads: which campaigns sites hear of here.
         """
-        self._store, self._members = store, members
+        self._store, self._members, self._leads = store, members, leads
         self._idle_poll_s, self._clock = idle_poll_s, clock
         self._lock = threading.Lock()
         self._nonces: dict[str, dict[str, datetime]] = {}
@@ -200,6 +205,8 @@ class SiteApi:
             status = _STATUS.get(refused.code[-3:], 403)
             wait = int(str(refused.coded.values["seconds"])) if status == _TOO_MANY else 0
             return _Answer(status, _refusal(refused), signed, wait)
+        except AWAY:  # of which `serve` says why
+            return _Answer(503, _refusal(ServerError("JG-server-464")), signed, 0)
 
     def _let_in(self, request: _Request, now: datetime) -> Roster | None:
         """The roster in force, by which clock, signature and nonce have passed; None for who asks to join."""
@@ -249,9 +256,9 @@ class SiteApi:
     def _campaigns(self, site: str) -> dict[str, object]:
         staff, roster = self._members.documents()
         campaigns = [
-            {"plan": campaign.envelope, "state": str(campaign.state), "approved": approved}
+            {"plan": campaign.envelope, "state": state, "approved": approved}
             for campaign, approved in self._store.campaigns_of(site)
-            if campaign.state is not State.PROPOSED
+            if (state := told(campaign.state)) is not None and self._leads(campaign)
         ]
         commitment = self._store.commitment(site)
         return {"staff": staff, "roster": roster, "campaigns": campaigns, "commitment": commitment}
@@ -262,8 +269,9 @@ class SiteApi:
         except (ValueError, SiteError):
             raise _malformed("the approval is none") from None
         approval = verify_approval(envelope, roster, site, plan, now)
-        known = {campaign.hash: campaign.state for campaign, _ in self._store.campaigns_of(site)}
-        if known.get(approval.plan, State.PROPOSED) is State.PROPOSED:
+        if approval.plan not in {
+            campaign.hash for campaign, _ in self._store.campaigns_of(site) if told(campaign.state)
+        }:
             raise ServerError("JG-server-317", where=site, campaign=approval.plan)
         self._store.approve(approval.plan, site, envelope)
         return {"approved": True}
