@@ -34,7 +34,17 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from jangin.errors import ServerError
 from jangin.privacy.secure_sum.server import Certificate
 
-__all__ = ["SCHEMA", "CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "State", "Store"]
+__all__ = [
+    "SCHEMA",
+    "CampaignRow",
+    "EvaluationEntry",
+    "Invitation",
+    "Outcome",
+    "RehearsalEntry",
+    "RoundEntry",
+    "State",
+    "Store",
+]
 
 SCHEMA = 2
 """The version of these tables; a database of another is not opened."""
@@ -132,6 +142,16 @@ _evaluations = Table(
     Column("round", Integer, primary_key=True, autoincrement=False),
     Column("figures", JSON, nullable=False),
     *_who_answered(),
+)
+_rehearsals = Table(
+    "rehearsals",
+    _tables,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("done", Boolean, nullable=False, index=True),
+    Column("ready", JSON, nullable=False),
+    Column("unapproved", JSON, nullable=False),
+    *(column for column in _who_answered() if column.name != "reported"),
 )
 
 
@@ -238,6 +258,31 @@ class EvaluationEntry:
     refused: Mapping[str, str]
     missing: Sequence[str]
     seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RehearsalEntry:
+    """One rehearsal of a campaign; when it is done every invited site is in exactly one of the five.
+
+    Attributes:
+        number: from 1.
+        done: whether it is over.
+        ready: sites that would train.
+        unapproved: sites that have not approved the plan and were not asked.
+        abstained, refused, missing: as in `RoundEntry`.
+        seconds: that the second, warm asking of all who were ready took; 0 where nobody was.
+        reason: why it broke off; else empty.
+    """
+
+    number: int
+    done: bool = False
+    ready: Sequence[str] = ()
+    unapproved: Sequence[str] = ()
+    abstained: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    seconds: float = 0.0
     reason: str = ""
 
 
@@ -421,10 +466,45 @@ class Store:
             return envelope
 
     def active(self) -> set[str]:
-        """The sites that have approved a running campaign."""
-        query = _in(select(_invited.c.site).join(_campaigns), State.RUNNING).where(_invited.c.approval.is_not(None))
+        """The sites that have approved a campaign that runs or is rehearsed."""
+        rehearsed = select(_rehearsals.c.campaign).where(_rehearsals.c.done.is_(False))
+        query = select(_invited.c.site).join(_campaigns).where(_invited.c.approval.is_not(None))
+        query = query.where((_campaigns.c.state == State.RUNNING) | _campaigns.c.hash.in_(rehearsed))
         with self._engine.connect() as database:
             return set(database.scalars(query.distinct()))
+
+    def ask_rehearsal(self, campaign: str) -> int:
+        """Ask for a rehearsal; the number of the one that is not over, or of a new one."""
+        of = _rehearsals.c
+        with self._engine.begin() as database:
+            last = database.execute(
+                select(of.number, of.done).where(of.campaign == campaign).order_by(of.number.desc()).limit(1)
+            ).first()
+            if last is not None and not last.done:
+                return int(last.number)
+            number = 1 if last is None else last.number + 1
+            database.execute(insert(_rehearsals).values(campaign=campaign, **vars(RehearsalEntry(number))))
+        return int(number)
+
+    def record_rehearsal(self, campaign: str, entry: RehearsalEntry) -> None:
+        """Keep where a rehearsal stands; one that is over stays as it is."""
+        of = _rehearsals.c
+        there = (of.campaign == campaign) & (of.number == entry.number) & of.done.is_(False)
+        with self._engine.begin() as database:
+            database.execute(update(_rehearsals).where(there).values(**vars(entry)))
+
+    def rehearsals(self, campaign: str) -> list[RehearsalEntry]:
+        """All rehearsals of a campaign, in order."""
+        query = select(*(column for column in _rehearsals.c if column is not _rehearsals.c.campaign))
+        query = query.where(_rehearsals.c.campaign == campaign).order_by(_rehearsals.c.number)
+        with self._engine.connect() as database:
+            return [RehearsalEntry(**row._asdict()) for row in database.execute(query)]
+
+    def open_rehearsals(self) -> list[tuple[str, int]]:
+        """Campaign and number of each rehearsal that is not over."""
+        query = select(_rehearsals.c.campaign, _rehearsals.c.number).where(_rehearsals.c.done.is_(False))
+        with self._engine.connect() as database:
+            return [(row.campaign, row.number) for row in database.execute(query)]
 
     def record(self, campaign: str, entry: RoundEntry) -> None:
         """Keep where an attempt at a round stands: how it ended, or that it began; one that has ended stays as it is.
