@@ -33,7 +33,6 @@ from jangin.client.door import LOCAL, Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.limits import Conditions, ask, slot_seconds
 from jangin.client.lock import alone
-from jangin.client.logs import Event, noting
 from jangin.client.pulse import Pulse
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
@@ -46,6 +45,7 @@ from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
 from jangin.privacy.secure_sum.site import Answer
+from jangin.telling.logs import Event, noting
 
 __all__ = ["Daemon"]
 

@@ -20,7 +20,6 @@ from jangin.client.api import CampaignOffer, Offer, SiteApi
 from jangin.client.consent import Coverage, coverage, use_of
 from jangin.client.door import Door
 from jangin.client.gate import plan_of, records_for
-from jangin.client.logs import Event, noting
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings, limits_for
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, read_given, write_whole
@@ -36,6 +35,7 @@ from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
 from jangin.records.manifest import check_files, open_validated
 from jangin.records.process import read_process
+from jangin.telling.logs import Event, noting
 from jangin.trust.approvals import Approval, SignedPlan
 from jangin.trust.chain import Trust
 from jangin.trust.commitments import Commitment, Total, verify_commitment

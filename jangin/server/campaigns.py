@@ -1,10 +1,4 @@
-"""A campaign's life: proposed → approved → running → finished | aborted.
-
-    proposed   an operator signed the plan
-    approved   another person approved it; the invited sites are asked
-    running    enough sites approved, and an operator started it
-    finished   the final model is written
-    aborted    it cannot go on, and says why
+"""What people do with campaigns: propose, approve, start; where one may go is server/life.py.
 
 The law: what cannot run is never proposed; each signature is verified when it is made; nobody approves a plan of
 their own; a site that has not approved by its own signature is never asked.
@@ -12,17 +6,21 @@ their own; a site that has not approved by its own signature is never asked.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from jangin.codec import cbor
 from jangin.errors import ServerError, SiteError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.records.process import process_names, read_process
+from jangin.server.audit import SERVER
+from jangin.server.life import Act, State
 from jangin.server.members import Members
 from jangin.server.proposal import least_sites, refusals
 from jangin.server.selection import best_round, stopped
-from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, State, Store
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store
 from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
 from jangin.trust.envelope import Kind, countersign, peek, seal
 from jangin.trust.keys import Identity
@@ -33,7 +31,9 @@ __all__ = [
     "CampaignStatus",
     "approve",
     "approved_sites",
+    "consult",
     "least_sites",
+    "led_by",
     "named",
     "plan_of",
     "propose",
@@ -86,7 +86,9 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
         raise error
     envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), key)
     signed = verify_proposal(envelope, members.staff(now), now)
-    store.propose(CampaignRow(signed.hash, plan.campaign, envelope, State.PROPOSED), plan.sites.invite)
+    who = signed.operator.person
+    store.draft(CampaignRow(signed.hash, plan.campaign, envelope, State.DRAFT), plan.sites.invite, who)
+    store.move(signed.hash, Act.PROPOSE, actor=who)
     _log.info("Campaign %s is proposed by %s: %s", plan.campaign, signed.operator.person, signed.hash)
     return signed.hash
 
@@ -105,8 +107,15 @@ def approve(store: Store, members: Members, campaign: str, key: Identity, now: d
             roles = f"{Role.OPERATOR}, {Role.APPROVER}"
             raise SiteError("JG-site-118", where=Kind.PLAN.noun, person=operator.person, roles=roles)
     envelope = countersign(row.envelope, Kind.PLAN, key)
-    verify_plan(envelope, staff, now)
-    store.move(campaign, State.PROPOSED, State.APPROVED, envelope=envelope)
+    signed = verify_plan(envelope, staff, now)
+    who = signed.approver.person if signed.approver else SERVER
+    store.move(campaign, Act.APPROVE, actor=who, envelope=envelope)
+
+
+def consult(store: Store, row: CampaignRow) -> None:
+    """Ask the invited sites of an approved campaign; what the server does by itself."""
+    with suppress(ServerError):  # somebody else did, or ended it
+        store.move(row.hash, Act.CONSULT)
 
 
 def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
@@ -118,13 +127,15 @@ def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
             have approved it.
     """
     row = store.campaign(campaign)
-    if row.state is State.APPROVED:
+    if row.state in (State.APPROVED, State.CONSULTING):
         verify_plan(row.envelope, members.staff(now), now)
         plan = plan_of(row)
         approved = approved_sites(store, plan, members.roster(now), now)
         if len(approved) < (least := least_sites(plan)):
             raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=least)
-    store.move(campaign, State.APPROVED, State.RUNNING)
+    if row.state is State.APPROVED:
+        consult(store, row)
+    store.move(campaign, Act.START)
 
 
 def named(store: Store, text: str) -> str:
@@ -171,6 +182,20 @@ def status(store: Store, campaign: str) -> CampaignStatus:
 def plan_of(row: CampaignRow) -> TrainingPlan:
     """The plan of a campaign; its signatures were verified when they were made."""
     return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
+
+
+def led_by(shard: str | None) -> Callable[[CampaignRow], bool]:
+    """Which campaigns a server leads, and tells its sites of: those of an industry's processes; None: all.
+
+    Raises:
+        ServerError: JG-server-465, no process has this industry.
+    """
+    if shard is None:
+        return lambda row: True
+    industries = {name: read_process(name).industry for name in process_names()}
+    if shard not in industries.values():
+        raise ServerError("JG-server-465", where=shard, known=", ".join(sorted(set(industries.values()))))
+    return lambda row: industries.get(plan_of(row).process) == shard
 
 
 def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from jangin.plan.messages import Kind, Order, Reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.campaigns import named
 from jangin.server.conductor import FieldExchange
+from jangin.server.life import State
 from jangin.server.post import MOST_TOGETHER_BYTES
-from jangin.server.store import RehearsalEntry, State, Store
+from jangin.server.store import RehearsalEntry, Store
 from jangin.strategies import build
 from jangin.training.recipe import Recipe
 
@@ -38,7 +39,7 @@ def ask(store: Store, wanted: str) -> tuple[str, int]:
             no site has approved it.
     """
     row = store.campaign(named(store, wanted))
-    if row.state is not State.APPROVED:
+    if row.state not in (State.APPROVED, State.CONSULTING):
         raise ServerError("JG-server-470", where=row.name, found=str(row.state))
     if not store.approvals(row.hash):
         raise ServerError("JG-server-471", where=row.name)

@@ -23,7 +23,8 @@ from jangin.privacy.secure_sum.table import Step
 from jangin.server import pace
 from jangin.server.conductor import MOST_ATTEMPTS
 from jangin.server.forecast import Basis, Measured, forecast, public_pace, sum_messages
-from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RehearsalEntry, RoundEntry, State
+from jangin.server.life import Act, State
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RehearsalEntry, RoundEntry
 from jangin.training.price import price
 from jangin.trust.envelope import Kind, seal
 
@@ -169,7 +170,9 @@ def ran(world: Any) -> Any:
 
     def ran(plan: Any, *seconds: float) -> str:
         envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), world.keys["operator"])
-        world.store.propose(CampaignRow(plan.hash, plan.campaign, envelope, State.RUNNING), plan.sites.invite)
+        world.store.draft(CampaignRow(plan.hash, plan.campaign, envelope, State.DRAFT), plan.sites.invite, "operator")
+        for act in (Act.PROPOSE, Act.APPROVE, Act.CONSULT, Act.START):
+            world.store.move(plan.hash, act)
         for number, one in enumerate(seconds):
             world.store.record(plan.hash, RoundEntry(number, 1, Outcome.FAILED, [], {}, {}, [], 99.0))
             world.store.record(plan.hash, RoundEntry(number, 2, Outcome.FINISHED, ["site-0"], {}, {}, [], one))

@@ -13,8 +13,9 @@ import pytest
 from jangin.errors import LinkError, ServerError
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.server import rehearsal
+from jangin.server.life import Act
 from jangin.server.rehearsal import Rehearsal
-from jangin.server.store import RehearsalEntry, State
+from jangin.server.store import RehearsalEntry
 
 SITES = [f"site-{number}" for number in range(5)]
 UPDATE = np.ones(4, np.float32)
@@ -164,7 +165,7 @@ def test_only_an_approved_campaign_that_a_site_has_approved_is_rehearsed(world: 
     campaign = world.propose(plan())
     with pytest.raises(ServerError, match=r"JG-server-470 .* is proposed"):
         rehearsal.ask(world.store, campaign)
-    world.store.move(campaign, State.PROPOSED, State.APPROVED)
+    world.store.move(campaign, Act.APPROVE)
     with pytest.raises(ServerError, match="JG-server-471"):
         rehearsal.ask(world.store, campaign[:8])
     world.store.approve(campaign, site.name, site.approval(campaign, world.now))
@@ -176,7 +177,7 @@ def test_only_an_approved_campaign_that_a_site_has_approved_is_rehearsed(world: 
 def test_the_command_asks_the_running_server_and_says_what_came_of_it(world: Any, plan: Any) -> None:
     app, (site,) = command_line(), world.sites(1)
     campaign = world.propose(plan())
-    world.store.move(campaign, State.PROPOSED, State.APPROVED)
+    world.store.move(campaign, Act.APPROVE)
     world.store.approve(campaign, site.name, site.approval(campaign, world.now))
     asked = ("campaign", "rehearse", str(world.state.path), campaign[:8])
     without = app(*asked)
