@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jangin.server.members import Members
     from jangin.server.store import RoundEntry, Store
 
-__all__ = ["campaign", "roster", "server"]
+__all__ = ["FolderArgument", "HashArgument", "campaign", "roster", "server"]
 
 server = typer.Typer(help="The national server.", no_args_is_help=True)
 roster = typer.Typer(help="Which sites belong.", no_args_is_help=True)

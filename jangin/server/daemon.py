@@ -29,6 +29,7 @@ from jangin.server.life import LED, Act, State
 from jangin.server.members import Members
 from jangin.server.monitor import Counted, Outlook, watched
 from jangin.server.post import Post
+from jangin.server.rehearsal import Rehearsal
 from jangin.server.settings import StateFolder, write_whole
 from jangin.server.store import CampaignRow, Store
 from jangin.server.sums import SecureSum
@@ -112,6 +113,7 @@ class _Server:
         self._out_of_force = ""
         self._leading: dict[str, threading.Thread] = {}
         self._broken: set[str] = set()
+        self._rehearsing: dict[str, threading.Thread] = {}
 
     def watch(self) -> None:
         """Look at the database until it is time to stop."""
@@ -123,15 +125,19 @@ class _Server:
                 for row in filter(self._leads, self._store.campaigns(*LED)):
                     if row.hash not in self._leading and row.hash not in self._broken:
                         self._lead(row)
+                for campaign, number in self._store.open_rehearsals():
+                    if campaign not in self._rehearsing:
+                        self._begin_rehearsal(campaign, number)
             except SQLAlchemyError as error:
                 _log.error("The database does not answer: %s", type(error).__name__)
             self._leading = {name: thread for name, thread in self._leading.items() if thread.is_alive()}
+            self._rehearsing = {name: thread for name, thread in self._rehearsing.items() if thread.is_alive()}
             if self._stop.wait(_LOOK_SECONDS):
                 return
 
     def join(self) -> None:
         """Wait for the campaigns' threads, which end when their runs are closed."""
-        for thread in self._leading.values():
+        for thread in [*self._leading.values(), *self._rehearsing.values()]:
             thread.join(_STOP_SECONDS)
 
     def let_in(self) -> None:
@@ -162,6 +168,37 @@ class _Server:
         thread = threading.Thread(target=self._campaign, args=(row,), name=f"campaign-{row.name}", daemon=True)
         self._leading[row.hash] = thread
         thread.start()
+
+    def _begin_rehearsal(self, campaign: str, number: int) -> None:
+        thread = threading.Thread(target=self._rehearse, args=(campaign, number), name="rehearsal", daemon=True)
+        self._rehearsing[campaign] = thread
+        thread.start()
+
+    def _rehearse(self, campaign: str, number: int) -> None:
+        """One rehearsal to its end; one that the server's stop breaks off begins anew with the next server."""
+        plan = plan_of(self._store.campaign(campaign))
+        rehearsal, run = Rehearsal(plan, number, self._store, clock=time.monotonic), self._link.open_run(plan.hash)
+        settled = time.monotonic() + _SETTLE_SECONDS
+        _log.info("Campaign %s is rehearsed: %s", plan.campaign, plan.hash)
+        try:
+            approved, online = self._there(plan)
+            while len(online) < len(approved) and time.monotonic() < settled:
+                self._wait(plan, _COHORT_LOOK_SECONDS)
+                approved, online = self._there(plan)
+            rehearsal.run(approved, online, lambda some, size: LinkExchange(run, some, plan.sites.deadline_s, size))
+        except JanginError as error:
+            if error.code != "JG-server-204":
+                rehearsal.fail(str(error))
+        except Exception:  # noqa: BLE001 - a bug here must not end the server
+            _log.exception("The rehearsal of campaign %s broke off.", plan.campaign)
+            rehearsal.fail("a bug; see the server's log")
+        finally:
+            run.close()
+
+    def _there(self, plan: TrainingPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The sites that have approved, and those of them that are online, in the plan's order."""
+        approved, online = self._approved(plan), self._link.online()
+        return approved, tuple(site for site in approved if site in online)
 
     def _campaign(self, row: CampaignRow) -> None:
         """One campaign to its end or the server's stop, however often the database is away meanwhile."""

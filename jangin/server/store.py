@@ -20,7 +20,16 @@ from jangin.server.audit import ADOPT, SERVER, Note
 from jangin.server.database import Database
 from jangin.server.life import Act, State
 
-__all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store", "Tally"]
+__all__ = [
+    "CampaignRow",
+    "EvaluationEntry",
+    "Invitation",
+    "Outcome",
+    "RehearsalEntry",
+    "RoundEntry",
+    "Store",
+    "Tally",
+]
 
 
 class Outcome(StrEnum):
@@ -116,6 +125,31 @@ class EvaluationEntry:
     refused: Mapping[str, str]
     missing: Sequence[str]
     seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RehearsalEntry:
+    """One rehearsal of a campaign; when it is done every invited site is in exactly one of the five.
+
+    Attributes:
+        number: from 1.
+        done: whether it is over.
+        ready: sites that would train.
+        unapproved: sites that have not approved the plan and were not asked.
+        abstained, refused, missing: as in `RoundEntry`.
+        seconds: that the second, warm asking of all who were ready took; 0 where nobody was.
+        reason: why it broke off; else empty.
+    """
+
+    number: int
+    done: bool = False
+    ready: Sequence[str] = ()
+    unapproved: Sequence[str] = ()
+    abstained: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    seconds: float = 0.0
     reason: str = ""
 
 
@@ -345,11 +379,47 @@ class Store:
             return envelope
 
     def active(self) -> set[str]:
-        """The sites that have approved a campaign that is led."""
-        query = _in(select(tables.invited.c.site).join(tables.campaigns), life.LED)
-        query = query.where(tables.invited.c.approval.is_not(None))
+        """The sites that have approved a campaign that is led or rehearsed."""
+        rehearsed = select(tables.rehearsals.c.campaign).where(tables.rehearsals.c.done.is_(False))
+        query = select(tables.invited.c.site).join(tables.campaigns).where(tables.invited.c.approval.is_not(None))
+        query = query.where(tables.campaigns.c.state.in_(life.LED) | tables.campaigns.c.hash.in_(rehearsed))
         with self.database.reading() as database:
             return set(database.scalars(query.distinct()))
+
+    def ask_rehearsal(self, campaign: str, actor: str = SERVER, document: bytes = b"") -> int:
+        """Ask for a rehearsal; the number of the one that is not over, or of a new one."""
+        of = tables.rehearsals.c
+        with self.database.writing() as database:
+            last = database.execute(
+                select(of.number, of.done).where(of.campaign == campaign).order_by(of.number.desc()).limit(1)
+            ).first()
+            if last is not None and not last.done:
+                return int(last.number)
+            number = 1 if last is None else last.number + 1
+            database.execute(insert(tables.rehearsals).values(campaign=campaign, **vars(RehearsalEntry(number))))
+            database.note(Note("campaign", campaign, "rehearse", actor, {"number": int(number)}, document))
+        return int(number)
+
+    def record_rehearsal(self, campaign: str, entry: RehearsalEntry) -> None:
+        """Keep where a rehearsal stands; one that is over stays as it is."""
+        of = tables.rehearsals.c
+        there = (of.campaign == campaign) & (of.number == entry.number) & of.done.is_(False)
+        with self.database.writing() as database:
+            database.execute(update(tables.rehearsals).where(there).values(**vars(entry)))
+
+    def rehearsals(self, campaign: str) -> list[RehearsalEntry]:
+        """All rehearsals of a campaign, in order."""
+        query = select(*(column for column in tables.rehearsals.c if column is not tables.rehearsals.c.campaign))
+        query = query.where(tables.rehearsals.c.campaign == campaign).order_by(tables.rehearsals.c.number)
+        with self.database.reading() as database:
+            return [RehearsalEntry(**row._asdict()) for row in database.execute(query)]
+
+    def open_rehearsals(self) -> list[tuple[str, int]]:
+        """Campaign and number of each rehearsal that is not over."""
+        of = tables.rehearsals.c
+        query = select(of.campaign, of.number).where(of.done.is_(False))
+        with self.database.reading() as database:
+            return [(row.campaign, row.number) for row in database.execute(query)]
 
     def record(self, campaign: str, entry: RoundEntry) -> None:
         """Keep where an attempt at a round stands: how it ended, or that it began; one that has ended stays as it is.

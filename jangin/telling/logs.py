@@ -65,6 +65,7 @@ class Event(StrEnum):
     UNSENT = "unsent"
     DISTRUSTED = "distrusted"
     REFUSED_PLAN = "refused_plan"
+    REHEARSED = "rehearsed"
     RENEWED = "renewed"
     UNRENEWED = "unrenewed"
     UNWATCHED = "unwatched"

@@ -448,6 +448,35 @@ def overheard(tmp_path: Path) -> Iterator[Overheard]:
             yield Overheard(federation, canaries, relays[0], apart["TMPDIR"], apart["HOME"])
 
 
+@pytest.fixture
+def relayed(tmp_path: Path) -> Iterator[tuple[Federation, Relay]]:
+    """Five sites, connected, whose policies let them add up with each other; and the relay through which they speak.
+
+    Their machines take two seconds to say that they are free, so that an order takes as long on a busy machine as on a
+    quiet one, or nearly.
+    """
+    relays: list[Relay] = []
+
+    def through(address: str, authority: Path) -> tuple[str, Path]:
+        relays.append(Relay(tmp_path, address, authority))
+        stack.callback(relays[0].close)
+        return relays[0].address, relays[0].ca
+
+    def server(state: StateFolder) -> Running:
+        return Running(("server", "run", str(state.path)), tmp_path / "server.log")
+
+    with ExitStack() as stack, built(tmp_path, SUMMING[:5], server, DEMAND, through=through) as federation:
+        for site in SUMMING[:5]:
+            hook, file = federation.site(site).path / "free.sh", federation.site(site).path / "site.yaml"
+            hook.write_text("#!/bin/sh\nsleep 2\n")
+            hook.chmod(0o700)
+            settings = yaml.safe_load(file.read_text())
+            settings["limits"] |= {"busy_hook": "free.sh"}
+            file.write_text(yaml.safe_dump(settings))
+            federation.daemon(site)
+        yield federation, relays[0]
+
+
 def end_all(federation: Federation) -> None:
     for running in [*federation.daemons.values(), federation.server]:
         if running.alive:
