@@ -11,6 +11,7 @@ import typer
 
 from jangin.cli.consent import consent
 from jangin.cli.data import data
+from jangin.cli.operators import audit, process
 from jangin.cli.privacy import privacy
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
@@ -43,6 +44,8 @@ app.add_typer(worker, name="worker")
 app.add_typer(server, name="server")
 app.add_typer(roster, name="roster")
 app.add_typer(campaign, name="campaign")
+app.add_typer(audit, name="audit")
+app.add_typer(process, name="process")
 app.add_typer(privacy, name="privacy")
 
 

@@ -8,7 +8,14 @@
     store        staff, rosters, invitations, campaigns, approvals, rounds
     members      staff and roster: invite, enrol, confirm
     api          /v1/jangin/*: signed requests of sites, answered
-    campaigns    what people do with campaigns: propose, approve, start
+    campaigns    what people do with campaigns: draft, propose, approve, start
+    roles        who may do what
+    office       what people may ask, done and answered once for both ways in
+    operators    gRPC with mutual TLS, the way in from afar
+    passes       what a person needs to come that way
+    desk         a person's end of both ways
+    apart        whether a plan can run, judged in a process of its own
+    refusals     a coded refusal between processes
     rounds       the round engine
     exchange     one order to a cohort over the SuperLink, and its replies
     checkpoints  where a campaign stands, in files

@@ -1,4 +1,4 @@
-"""The national server in one process: the SuperLink, the site API, and a thread for each running campaign.
+"""The national server in one process: the SuperLink, both APIs, and a thread for each running campaign.
 
 The law: the database says what runs, so that an operator's act needs no word to the server, and a server that was
 killed goes on by itself; only active sites of the roster in force may connect; whoever asks it to stop is heard
@@ -26,6 +26,7 @@ from jangin.server.conductor import Asked, Conductor
 from jangin.server.exchange import LinkExchange
 from jangin.server.life import LED, Act, State
 from jangin.server.members import Members
+from jangin.server.operators import listening
 from jangin.server.post import Post
 from jangin.server.settings import StateFolder, write_whole
 from jangin.server.store import CampaignRow, Store
@@ -60,7 +61,7 @@ def serve(
 
     Raises:
         ServerError: JG-server-301, no server's folder; JG-server-303, a database that cannot be used; JG-server-306,
-            another server runs on this folder.
+            another server runs on this folder; JG-server-414, it cannot listen for people.
         LinkError: JG-server-201, it cannot listen.
     """
     state = StateFolder(folder)
@@ -72,7 +73,7 @@ def serve(
     try:
         with state.alone():
             server.let_in()
-            with link:
+            with link, listening(state, clock):
                 address = f"{settings.host}:{link.port}"
                 write_whole(state.address, f"{address}\n".encode())
                 _log.info("Listening on %s.", address)

@@ -89,11 +89,12 @@ class Database:
         with self._engine.begin() as connection:
             yield Writing(connection, self._key, self._clock())
 
-    def audit(self, after: int = 0) -> list[Link]:
-        """The entries of the audit log after number `after`, in order."""
+    def audit(self, after: int = 0, most: int | None = None) -> list[Link]:
+        """The entries of the audit log after number `after`, in order; `most` of them at the most."""
         of = tables.audit.c
+        query = select(tables.audit).where(of.number > after).order_by(of.number).limit(most)
         with self.reading() as connection:
-            rows = connection.execute(select(tables.audit).where(of.number > after).order_by(of.number)).all()
+            rows = connection.execute(query).all()
         return [Link.of(row.body, row.signature) for row in rows]
 
     def audit_head(self) -> tuple[int, str]:

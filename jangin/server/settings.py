@@ -2,6 +2,7 @@
 
     server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  audit.key  audit.pub
     jangin.sqlite  checkpoints/<hash>/  address  lock
+    tls/operators.pem  operators      where people may act from afar
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
 unknown keys are errors.
@@ -30,9 +31,21 @@ from jangin.trust.envelope import MAX_AHEAD
 from jangin.trust.keys import Identity, identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
-__all__ = ["ServerSettings", "StateFolder", "given", "write_whole"]
+__all__ = ["Listener", "ServerSettings", "StateFolder", "given", "write_whole"]
 
 _CERTIFICATE_LIFE = timedelta(days=730)
+
+
+class Listener(Document):
+    """Where people may act from afar.
+
+    Attributes:
+        host: the address to listen on.
+        port: 0 for any that is free.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8444
 
 
 class ServerSettings(Document):
@@ -42,12 +55,14 @@ class ServerSettings(Document):
         host: the address to listen on.
         port: 0 for any that is free.
         idle_poll_s: seconds between two polls of a site that has nothing to do, at least.
+        operators: where people may act from afar; nowhere without it.
         database: URL of another database than the folder's own sqlite file.
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8443
     idle_poll_s: PositiveFloat = 5.0
+    operators: Listener | None = None
     database: Annotated[str | None, Field(repr=False)] = None  # may hold a password
 
 
@@ -76,6 +91,11 @@ class StateFolder:
     def address(self) -> Path:
         """`host:port` while the server listens."""
         return self.path / "address"
+
+    @property
+    def operators(self) -> Path:
+        """`host:port` of the operators' listener while it listens."""
+        return self.path / "operators"
 
     @property
     def root(self) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jangin.errors import ServerError
@@ -19,6 +19,7 @@ from jangin.server import life, tables
 from jangin.server.audit import SERVER, Note
 from jangin.server.database import Database
 from jangin.server.life import Act, State
+from jangin.trust.envelope import MAX_AHEAD
 
 __all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store"]
 
@@ -58,6 +59,7 @@ class CampaignRow:
         envelope: the signed plan.
         state: where it is.
         reason: why it was aborted; else empty.
+        proposer: the person who proposed it; empty before that.
     """
 
     hash: str
@@ -65,6 +67,7 @@ class CampaignRow:
     envelope: bytes = field(repr=False)
     state: State
     reason: str = ""
+    proposer: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,20 +149,32 @@ class Store:
         """The newest roster, as its envelope; empty before the first."""
         return self._newest(tables.rosters)
 
-    def add_roster(self, version: int, envelope: bytes) -> None:
+    def add_roster(self, version: int, envelope: bytes, actor: str = SERVER) -> None:
         """Keep a roster.
 
         Raises:
             ServerError: JG-server-305, there is one of this version.
         """
-        self._add(tables.rosters, version, envelope)
+        self._add(tables.rosters, version, envelope, actor)
 
-    def invite(self, site: str, token_hash: str, expires: datetime) -> None:
+    def take(self, nonce: str, person: str, act: str, expires: datetime, now: datetime) -> bool:
+        """Remember a command for as long as it counts; whether it is new. Those that count no more are forgotten."""
+        of = tables.commands.c
+        values = {"nonce": nonce, "person": person, "act": act, "expires": int(expires.timestamp())}
+        try:
+            with self.database.writing() as database:
+                database.execute(insert(tables.commands).values(values))
+                database.execute(delete(tables.commands).where(of.expires < int((now - MAX_AHEAD).timestamp())))
+        except IntegrityError:
+            return False
+        return True
+
+    def invite(self, site: str, token_hash: str, expires: datetime, actor: str = SERVER, document: bytes = b"") -> None:
         """Keep an invitation; the token itself is not known here."""
         with self.database.writing() as database:
             values = {"site": site, "token_hash": token_hash, "expires": int(expires.timestamp())}
             database.execute(insert(tables.invitations).values(values))
-            database.note(Note("site", site, "invite"))
+            database.note(Note("site", site, "invite", actor, document=document))
 
     def use(self, token_hash: str, site: str, identity: str, node_key: str, now: datetime) -> Invitation | None:
         """Give the keys to an invitation of this site that is unused and in time; one that was used stays as it is.
@@ -243,6 +258,7 @@ class Store:
         *,
         actor: str = SERVER,
         envelope: bytes = b"",
+        proposer: str = "",
         reason: str = "",
         document: bytes = b"",
     ) -> State:
@@ -253,13 +269,15 @@ class Store:
             act: what moves it.
             actor: whose act it is.
             envelope: the plan as it is signed now, where that changes.
+            proposer: who proposed it, where that changes.
             reason: for people.
             document: the signed command.
 
         Raises:
             ServerError: JG-server-332, not possible where it is (now); JG-server-330, no such campaign.
         """
-        of, values = tables.campaigns.c, {"envelope": envelope} if envelope else {}
+        of = tables.campaigns.c
+        values = {name: value for name, value in (("envelope", envelope), ("proposer", proposer)) if value}
         while True:  # again where somebody else moved it meanwhile
             row = self.campaign(campaign)
             after = life.after(campaign, row.state, act)
@@ -394,9 +412,11 @@ class Store:
         with self.database.reading() as database:
             return database.scalar(select(table.c.envelope).order_by(table.c.version.desc()).limit(1)) or b""
 
-    def _add(self, table: Table, version: int, envelope: bytes) -> None:
+    def _add(self, table: Table, version: int, envelope: bytes, actor: str = SERVER) -> None:
         with self.database.writing() as database:
-            database.note(Note(table.name, str(version), "sign", document=envelope))  # from here on nobody else writes
+            database.note(
+                Note(table.name, str(version), "sign", actor, document=envelope)
+            )  # from here on nobody else writes
             newest = database.execute(select(func.coalesce(func.max(table.c.version), 0))).scalar_one()
             if newest >= version:
                 raise ServerError("JG-server-305", where=table.name, version=version)
@@ -431,7 +451,7 @@ def _invitation(row: Any) -> Invitation:
 
 
 def _campaign(row: Any) -> CampaignRow:
-    return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason)
+    return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason, row.proposer)
 
 
 def _certificate(row: Any) -> Certificate:

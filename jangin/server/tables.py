@@ -11,7 +11,7 @@ from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeB
 
 __all__ = ["METADATA", "REVISIONS", "VERSION"]
 
-VERSION: Final = "0002"
+VERSION: Final = "0003"
 """The newest migration; a database at another is not opened."""
 
 METADATA = MetaData()
@@ -51,6 +51,7 @@ campaigns = Table(
     Column("envelope", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("reason", Text, nullable=False, default=""),
+    Column("proposer", String(63), nullable=False, server_default=""),
 )
 invited = Table(
     "invited",
@@ -124,4 +125,12 @@ audit_head = Table(
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("entries", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
+)
+commands = Table(
+    "commands",
+    METADATA,
+    Column("nonce", String(32), primary_key=True),
+    Column("person", String(63), nullable=False),
+    Column("act", String(31), nullable=False),
+    Column("expires", Integer, nullable=False, index=True),
 )

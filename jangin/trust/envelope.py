@@ -64,6 +64,7 @@ class Kind(StrEnum):
     COMMITMENT = "application/vnd.jangin.commitment.v1+cbor"
     CONSENT = "application/vnd.jangin.consent.v1+cbor"
     REVOCATION = "application/vnd.jangin.revocation.v1+cbor"
+    COMMAND = "application/vnd.jangin.command.v1+cbor"
 
     @property
     def noun(self) -> str:

@@ -43,7 +43,7 @@ from jangin.server.campaigns import CampaignStatus
 from jangin.server.daemon import serve
 from jangin.server.life import ENDED
 from jangin.server.members import Members, make_staff
-from jangin.server.settings import ServerSettings, StateFolder
+from jangin.server.settings import Listener, ServerSettings, StateFolder
 from jangin.server.store import Outcome, RoundEntry, Store
 from jangin.strategies import build
 from jangin.training.price import price
@@ -58,7 +58,12 @@ TRAINING = (*STEADY, "late", "dying")
 NAMES = (*TRAINING, "liar", "stranger")
 SUMMING = (*(f"site-{number}" for number in range(5)), *(f"dying-{number}" for number in range(3)))
 PATIENCE_SECONDS = 180.0
-PEOPLE = {"operator": (Role.OPERATOR,), "approver": (Role.APPROVER,), "independent": (Role.INDEPENDENT_BODY,)}
+PEOPLE = {
+    "operator": (Role.OPERATOR,),
+    "approver": (Role.APPROVER,),
+    "independent": (Role.INDEPENDENT_BODY,),
+    "auditor": (Role.AUDITOR,),
+}
 PLAN: dict[str, Any] = {
     "process": PROCESS,
     "model_line": "national-bof-blow",
@@ -321,7 +326,7 @@ def built(
     keys = {person: Identity.load(folder / "staff" / f"{person}.key") for person in PEOPLE}
     root = folder / "staff" / "root.pub"
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2)
+        settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2, operators=Listener(port=0))
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
     made = [
         prepare(records)
@@ -461,6 +466,18 @@ def federation(whole_federation: Federation) -> Federation:
 def plan() -> Callable[..., TrainingPlan]:
     """A plan under a name, with dotted keys changed."""
     return a_plan
+
+
+@pytest.fixture
+def federate() -> Any:
+    """A federation of its own, as a context."""
+    return built
+
+
+@pytest.fixture
+def running() -> type[Running]:
+    """A `jangin` process."""
+    return Running
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from listening import listening
+from operating import led_from_afar, people_of, watched
 
 from jangin.client import desk
 from jangin.errors import SiteError
 from jangin.flower_link.site import SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Reply, reply_body
+from jangin.training.price import price
 from jangin.trust.certificates import make_authority
 from jangin.trust.keys import NodeKey
 
@@ -64,6 +66,28 @@ def test_two_campaigns_run_at_once_over_the_same_sites_and_only_the_server_liste
     for name in ("site-0", "site-1"):
         daemon = federation.daemon(name)
         assert listening(daemon.pid) == listening(daemon.worker()) == set()
+
+
+def test_two_people_lead_a_campaign_from_afar_while_an_auditor_only_reads(
+    federation: Any, plan: Any, tmp_path: Path
+) -> None:
+    federation.daemon("late")
+    made = plan("from-afar", **{"sites.invite": ["site-0", "site-1", "late"]})
+    people = people_of(federation, tmp_path, ("operator", "approver", "auditor"))
+
+    def approve(site: str, campaign: str) -> None:
+        desk.approve(federation.site(site).path, campaign, price)
+
+    seen = led_from_afar(federation, made, people, tmp_path, approve, watched)
+    told = [(event["act"], event["actor"]) for event in seen if event["act"] not in ("consult", "approve")]
+    assert told == [
+        *(("consent", f"site:{site}") for site in made.sites.invite),
+        ("start", "operator"),
+        *[("round", "server")] * 3,
+        ("evaluate", "server"),
+        ("register", "server"),
+    ]
+    made_of_its_records(federation, made)
 
 
 @pytest.mark.kill

@@ -50,6 +50,9 @@ PEOPLE = {
     "approver": (Role.APPROVER,),
     "independent": (Role.INDEPENDENT_BODY,),
     "both": (Role.OPERATOR, Role.APPROVER, Role.INDEPENDENT_BODY),
+    "evaluator": (Role.EVALUATOR,),
+    "auditor": (Role.AUDITOR,),
+    "observer": (Role.LABOUR_OBSERVER,),
 }
 
 
