@@ -11,7 +11,9 @@ import typer
 
 from jangin.cli.consent import consent
 from jangin.cli.data import data
+from jangin.cli.models import model
 from jangin.cli.privacy import privacy
+from jangin.cli.report import report
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
 from jangin.cli.site import site
@@ -43,6 +45,8 @@ app.add_typer(worker, name="worker")
 app.add_typer(server, name="server")
 app.add_typer(roster, name="roster")
 app.add_typer(campaign, name="campaign")
+app.add_typer(model, name="model")
+app.add_typer(report, name="report")
 app.add_typer(privacy, name="privacy")
 
 

@@ -40,7 +40,7 @@ def staff(
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Make a root and three people's keys in one place: for first steps, never in earnest."""
+    """Make a root and four people's keys in one place: for first steps, never in earnest."""
     from jangin.server.members import make_staff
     from jangin.trust.staff import Role
 
@@ -49,6 +49,7 @@ def staff(
         "operator": (Role.OPERATOR,),
         "approver": (Role.APPROVER,),
         "independent": (Role.INDEPENDENT_BODY,),
+        "evaluator": (Role.EVALUATOR,),
     }
     make_staff(folder, people, datetime.now(UTC), _STAFF_LIFE)
     files = sorted(str(file) for file in folder.iterdir())

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from jangin.client import renewal
+from jangin.client import models, renewal
 from jangin.client.api import SiteApi
 from jangin.client.beside import attended
 from jangin.client.consent import coverage, use_of
@@ -131,6 +131,7 @@ class Daemon:
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
         self._turned = False
+        self._withdrawn: set[str] = set()
         self._working: dict[tuple[str, int], _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
@@ -633,6 +634,20 @@ class Daemon:
             self._distrust = error
         else:
             self._renew(session.api)
+            self._look_at_models(session.api)
+
+    def _look_at_models(self, api: SiteApi) -> None:
+        """Where models were pulled: learn, and say once, which of them may not be used any more."""
+        if not models.any_pulled(self._folder.path):
+            return
+        try:
+            models.look(self._folder, api, self._clock())
+            for one in models.withdrawn(self._folder.path):
+                if one.name not in self._withdrawn:
+                    self._withdrawn.add(one.name)
+                    _log.warning("Model %s is withdrawn: %s", one.name, one.reason, extra=noting(Event.WITHDRAWN))
+        except SiteError as error:
+            _log.warning("No word of released models: %s", error, extra=noting(Event.REFUSED_MODEL, error))
 
     def _renew(self, api: SiteApi) -> None:
         """Take up the connection's new key once the roster lists it; hand one in where that is due, once a day."""

@@ -55,6 +55,8 @@ class Event(StrEnum):
     UNSENT = "unsent"
     DISTRUSTED = "distrusted"
     REFUSED_PLAN = "refused_plan"
+    REFUSED_MODEL = "refused_model"
+    WITHDRAWN = "withdrawn"
     RENEWED = "renewed"
     UNRENEWED = "unrenewed"
     UNWATCHED = "unwatched"

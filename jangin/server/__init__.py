@@ -12,6 +12,9 @@
     rounds       the round engine
     exchange     one order to a cohort over the SuperLink, and its replies
     checkpoints  where a campaign stands, in files
+    registry     versions of models, their aliases and files
+    kpi          factory figures measured after a campaign
+    report       what is said of a campaign; report_page shows it
     conductor    a campaign from its last finished round to its end
     daemon       all of it in one process
 

@@ -27,6 +27,7 @@ from jangin.server.exchange import LinkExchange
 from jangin.server.life import LED, Act, State
 from jangin.server.members import Members
 from jangin.server.post import Post
+from jangin.server.registry import Registry
 from jangin.server.settings import StateFolder, write_whole
 from jangin.server.store import CampaignRow, Store
 from jangin.server.sums import SecureSum
@@ -66,7 +67,7 @@ def serve(
     state = StateFolder(folder)
     settings, store = state.settings(), state.store()
     members = Members(store, state.root)
-    api = SiteApi(store, members, idle_poll_s=settings.idle_poll_s, clock=clock)
+    api = SiteApi(store, members, Registry(store, state), idle_poll_s=settings.idle_poll_s, clock=clock)
     link = EmbeddedLink(state.certificate, state.key, host=settings.host, port=settings.port, site_api=api)
     server = _Server(state, store, members, link, stop, clock)
     try:
@@ -164,8 +165,8 @@ class _Server:
                 if self._stop.is_set():
                     return
                 _log.warning("Campaign %s goes on in a new run.", row.name)
-            self._store.move(row.hash, Act.REGISTER)
-            _log.info("Campaign %s has a model.", row.name)
+            model = Registry(self._store, self._state).register(row.hash, self._clock())
+            _log.info("Campaign %s has a model: %s", row.name, model.manifest.name)
         except JanginError as error:
             self._store.move(row.hash, Act.ABORT, reason=str(error))
             _log.error("Campaign %s is aborted: %s", row.name, error)

@@ -1,7 +1,7 @@
 """The server's state folder and its `server.yaml`.
 
     server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  audit.key  audit.pub
-    jangin.sqlite  checkpoints/<hash>/  address  lock
+    jangin.sqlite  checkpoints/<hash>/  models/<line>/<version>/  address  lock
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
 unknown keys are errors.
@@ -89,6 +89,11 @@ class StateFolder:
     def checkpoints(self, campaign: str) -> Path:
         """The folder of one campaign's checkpoints."""
         return self.path / "checkpoints" / campaign
+
+    @property
+    def models(self) -> Path:
+        """The folder of the registry: `<line>/<version>/`."""
+        return self.path / "models"
 
     def settings(self) -> ServerSettings:
         """What server.yaml says.

@@ -17,7 +17,7 @@ from jangin.errors import ServerError
 from jangin.privacy.secure_sum.server import Certificate
 from jangin.server import life, tables
 from jangin.server.audit import SERVER, Note
-from jangin.server.database import Database
+from jangin.server.database import Database, Writing
 from jangin.server.life import Act, State
 
 __all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store"]
@@ -259,16 +259,36 @@ class Store:
         Raises:
             ServerError: JG-server-332, not possible where it is (now); JG-server-330, no such campaign.
         """
+        with self.database.writing() as writing:
+            return self.step(writing, campaign, act, actor=actor, envelope=envelope, reason=reason, document=document)
+
+    def step(
+        self,
+        writing: Writing,
+        campaign: str,
+        act: Act,
+        *,
+        actor: str = SERVER,
+        envelope: bytes = b"",
+        reason: str = "",
+        document: bytes = b"",
+    ) -> State:
+        """As `move`, in a transaction that writes more than this.
+
+        Raises:
+            ServerError: JG-server-332 and 330 as `move`; nothing of the transaction may stay then.
+        """
+        writing.stand_in_line()  # nobody else moves it meanwhile
         of, values = tables.campaigns.c, {"envelope": envelope} if envelope else {}
-        while True:  # again where somebody else moved it meanwhile
-            row = self.campaign(campaign)
-            after = life.after(campaign, row.state, act)
-            there = (of.hash == campaign) & (of.state == row.state)
-            moved = update(tables.campaigns).where(there).values(state=after, reason=reason, **values)
-            with self.database.writing() as database:
-                if database.execute(moved).rowcount:
-                    database.note(_moved(campaign, act, actor, row.name, document, reason))
-                    return after
+        row = writing.execute(select(tables.campaigns).where(of.hash == campaign)).first()
+        if row is None:
+            raise ServerError("JG-server-330", where=campaign)
+        after = life.after(campaign, State(row.state), act)
+        writing.execute(
+            update(tables.campaigns).where(of.hash == campaign).values(state=after, reason=reason, **values)
+        )
+        writing.note(_moved(campaign, act, actor, row.name, document, reason))
+        return after
 
     def approve(self, campaign: str, site: str, approval: bytes) -> None:
         """Keep an invited site's approval; a later one takes the place of an earlier one.

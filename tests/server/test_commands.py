@@ -141,7 +141,7 @@ def test_a_state_folder_without_its_root_is_named(command: Command, made: tuple[
 def test_the_keys_that_are_made_are_closed_to_others(made: tuple[Path, Path]) -> None:
     _, people = made
     keys = sorted(file.name for file in people.glob("*.key"))
-    assert keys == ["approver.key", "independent.key", "operator.key", "root.key"]
+    assert keys == ["approver.key", "evaluator.key", "independent.key", "operator.key", "root.key"]
     assert {oct((people / key).stat().st_mode & 0o777) for key in keys} == {"0o600"}
 
 
