@@ -255,7 +255,14 @@ def status(
         talk.say("no campaign was proposed yet", "아직 제안한 캠페인 없음")
 
 
-_STATES = {"proposed": "제안됨", "approved": "승인됨", "running": "진행 중", "finished": "완료", "aborted": "중단됨"}
+_STATES = {
+    "proposed": "제안됨",
+    "approved": "승인됨",
+    "running": "진행 중",
+    "paused": "일시 정지",
+    "finished": "완료",
+    "aborted": "중단됨",
+}
 _OUTCOMES = {"begun": "시작", "finished": "완료", "failed": "실패"}
 _STATUSES = {
     "invited": "초대함",

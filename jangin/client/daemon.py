@@ -2,10 +2,11 @@
 
 One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
-journalled as lost; an unreachable server, or a disk without room, is waited for without end, with one line in the log a
-change of state; what the disk did not take does not leave, and what failed once stays failed. Where a plan adds up in
-secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not. A refusal at the
-gate for a reason that stays here leaves in one form and at one time: neither tells which reason it was.
+journalled as lost, at the next poll where the server calls it back; an unreachable server, or a disk without room, is
+waited for without end, with one line in the log a change of state; what the disk did not take does not leave, and what
+failed once stays failed. Where a plan adds up in secret nothing that was trained is on the disk: a second asking is
+answered by the open sum, or not. A refusal at the gate for a reason that stays here leaves in one form and at one time:
+neither tells which reason it was.
 """
 
 import logging
@@ -287,6 +288,9 @@ class Daemon:
             session: what is open.
             asked: for an order for which the busy hook was asked; None where it has to be asked first.
         """
+        if incoming.wire.kind == Kind.STOP:
+            self._call_back(incoming.wire.campaign, session)
+            return
         if incoming.wire.kind in STEPS:
             self._step(incoming, session)
             return
@@ -522,6 +526,29 @@ class Daemon:
         sums.end(campaign)
         if Task.LOST in MOVES[journal.task(campaign, held.round)]:
             journal.move(campaign, held.round, Task.LOST, self._clock())
+
+    def _call_back(self, campaign: str, session: "_Session") -> None:
+        """Drop what is in work for a campaign, the worker's step too: nobody waits for it, and nothing is answered.
+
+        What was charged comes back where nothing of it was kept, and so nothing left; what was kept stays kept.
+        """
+        journal, sums = session.journal, session.sums
+        for key, asked in list(self._asked.items()):
+            if key[0] == campaign:
+                asked.answer.cancel()
+                del self._asked[key]
+        numbers = [number for name, number in self._working if name == campaign]
+        held = sums.manifest(campaign)
+        self._end_sum(campaign, sums, journal)
+        for number in numbers:
+            work = self._working.pop((campaign, number), None)
+            if work is not None:
+                work.future.cancel()
+                self._lose([(campaign, number)], journal, session.ledger, session.noted)
+        if numbers:
+            self._bench.cut(campaign)
+        if numbers or held is not None:
+            _log.info("Campaign %.12s: called back.", campaign, extra=noting(Event.CALLED_BACK, None, campaign))
 
     def _end_overdue(self, sums: Sums, journal: Journal) -> None:
         """End what the server has let wait for too long, also while there is no connection."""

@@ -49,6 +49,7 @@ class Event(StrEnum):
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     DROPPED = "dropped"
+    CALLED_BACK = "called_back"
     ABSTAINED = "abstained"
     SHUT = "shut"
     ANSWERED = "answered"

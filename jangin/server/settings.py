@@ -1,6 +1,7 @@
 """The server's state folder and its `server.yaml`.
 
-    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  jangin.sqlite  checkpoints/<hash>/  address  lock
+    server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  jangin.sqlite  checkpoints/<hash>/  address
+    lock  worker.lock
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
 unknown keys are errors.
@@ -9,6 +10,7 @@ unknown keys are errors.
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,9 +30,10 @@ from jangin.trust.envelope import MAX_AHEAD
 from jangin.trust.keys import identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
-__all__ = ["ServerSettings", "StateFolder", "given", "write_whole"]
+__all__ = ["ServerSettings", "StateFolder", "given", "whole", "write_whole"]
 
 _CERTIFICATE_LIFE = timedelta(days=730)
+_LOCK_LOOK_SECONDS = 0.05
 
 
 class ServerSettings(Document):
@@ -124,6 +127,25 @@ class StateFolder:
         finally:
             lock.release()
 
+    @contextmanager
+    def led_alone(self, stop: threading.Event) -> Iterator[bool]:
+        """Be the one process that leads campaigns of this folder; one before it may still be about to end.
+
+        Yields:
+            Whether it is; False where `stop` came first.
+        """
+        lock = FileLock(self.path / "worker.lock", blocking=False, fallback_to_soft=False)
+        while not stop.is_set():
+            try:
+                lock.acquire()
+                break
+            except Timeout:
+                stop.wait(_LOCK_LOOK_SECONDS)
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+
     @classmethod
     def make(
         cls, path: Path, settings: ServerSettings, root: str, staff: bytes, names: Sequence[str], now: datetime
@@ -193,10 +215,16 @@ def given(path: Path, name: str) -> bytes:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that after a crash it holds all of `data`, or what it held before."""
+    with whole(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to become the file `path`: when the block ends it is on the disk, and in its place."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
+    yield part
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)

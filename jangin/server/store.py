@@ -141,6 +141,7 @@ class State(StrEnum):
     PROPOSED = "proposed"
     APPROVED = "approved"
     RUNNING = "running"
+    PAUSED = "paused"
     FINISHED = "finished"
     ABORTED = "aborted"
 
