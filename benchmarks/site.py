@@ -27,10 +27,10 @@ from federation import LEFT_OUT, PROCESS, SECONDS_A_ROUND, no_op, records
 
 from jangin.client import consent, desk
 from jangin.client.settings import PrivacyLimits
-from jangin.server import campaigns
+from jangin.server import campaigns, life
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
-from jangin.server.store import State, Store
+from jangin.server.store import Store
 from jangin.training.price import price
 from jangin.trust.keys import Identity
 from jangin.trust.staff import Role
@@ -52,7 +52,7 @@ class Site:
     def tasks(self, limit_seconds: float) -> list[float]:
         """Run the campaign; what the server recorded of each round: from its order to its checkpoint."""
         campaigns.start(self.store, self.members, self.campaign, datetime.now(UTC))
-        over = (State.FINISHED, State.ABORTED)
+        over = life.ENDED
         stock.until(lambda: self.store.campaign(self.campaign).state in over, limit_seconds, [self.daemon])
         return [entry.seconds for entry in self.store.rounds(self.campaign) if entry.round]
 

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from jangin.codec.document import parse
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server import campaigns
+from jangin.server.life import ENDED, WITH_MODEL
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.server.store import Store
@@ -96,12 +97,12 @@ def walk(folder: Path) -> None:
         aside("the operator starts the campaign")
 
         def finished() -> bool:
-            return campaigns.status(store, plan).state in ("finished", "aborted")
+            return campaigns.status(store, plan).state in ENDED
 
         typed(run, folder, until=finished)
         status = campaigns.status(store, plan)
         aside(f"{status.state}: {status.round} of {status.rounds} rounds; the model is in {state.checkpoints(plan)}")
-        if status.state != "finished":
+        if status.state not in WITH_MODEL:
             sys.exit(status.reason)
 
 

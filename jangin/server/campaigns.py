@@ -1,10 +1,4 @@
-"""A campaign's life: proposed → approved → running → finished | aborted.
-
-    proposed   an operator signed the plan
-    approved   another person approved it; the invited sites are asked
-    running    enough sites approved, and an operator started it
-    finished   the final model is written
-    aborted    it cannot go on, and says why
+"""What people do with campaigns: propose, approve, start; where one may go is server/life.py.
 
 The law: what cannot run is never proposed; each signature is verified when it is made; nobody approves a plan of
 their own; a site that has not approved by its own signature is never asked.
@@ -13,20 +7,21 @@ their own; a site that has not approved by its own signature is never asked.
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from jangin.codec import cbor
-from jangin.errors import DataError, PlanError, ServerError, SiteError
-from jangin.models.lines import ModelLine, read_line
-from jangin.plan.terms import terms_of_cells
+from jangin.errors import ServerError, SiteError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.server.audit import SERVER
+from jangin.server.life import Act, State
 from jangin.server.members import Members
+from jangin.server.proposal import least_sites, refusals
 from jangin.server.selection import best_round, stopped
-from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, State, Store
-from jangin.strategies.check import check
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store, plan_of
 from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
-from jangin.trust.envelope import Kind, countersign, peek, seal
+from jangin.trust.envelope import Kind, countersign, seal
 from jangin.trust.keys import Identity
 from jangin.trust.roster import Roster
 from jangin.trust.staff import Role
@@ -35,9 +30,9 @@ __all__ = [
     "CampaignStatus",
     "approve",
     "approved_sites",
+    "consult",
     "least_sites",
     "named",
-    "plan_of",
     "propose",
     "start",
     "status",
@@ -81,36 +76,16 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
     """Sign a plan as an operator; the campaign's hash.
 
     Raises:
-        PlanError: JG-plan-003, -010..013, -020..027, -031..035, -042..044, a plan that cannot run.
-        DataError: JG-data-063..071, a model line that cannot be used.
-        PrivacyError: JG-privacy-002..005, -016, -017, -037.
-        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
-            JG-server-352, it invites sites that are not on the roster.
+        PlanError, DataError, PrivacyError, ServerError: the first of `proposal.refusals`, a plan that cannot run.
+        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already.
     """
-    check(plan.strategy, plan.privacy)
-    if plan.privacy.cells > 1:
-        raise PlanError("JG-plan-044", where="privacy.cells", cells=plan.privacy.cells)
-    line = _installed_line(plan.model_line)
-    if line.process != plan.process:
-        raise PlanError(
-            "JG-plan-003", where="process", value=plan.process, problem=f"{plan.model_line} learns {line.process}"
-        )
-    from jangin.training.mechanism import refuse_noise, refuse_vague_figures
-    from jangin.training.recipe import Recipe
-
-    recipe = Recipe.of(plan)
-    recipe.learner()
-    if recipe.mechanism is not None:
-        refuse_noise(recipe.mechanism, len(plan.sites.invite))
-        if plan.evaluate is not None:
-            metrics, sites = len(plan.evaluate.metrics), len(plan.sites.invite)
-            refuse_vague_figures(recipe.mechanism, metrics, recipe.nominal_units, sites)
-    strangers = [site for site in plan.sites.invite if site not in members.active()]
-    if strangers:
-        raise ServerError("JG-server-352", where=plan.campaign, sites=strangers)
+    for error in refusals(plan, members.active()):
+        raise error
     envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), key)
     signed = verify_proposal(envelope, members.staff(now), now)
-    store.propose(CampaignRow(signed.hash, plan.campaign, envelope, State.PROPOSED), plan.sites.invite)
+    who = signed.operator.person
+    store.draft(CampaignRow(signed.hash, plan.campaign, envelope, State.DRAFT), plan.sites.invite, who)
+    store.move(signed.hash, Act.PROPOSE, actor=who)
     _log.info("Campaign %s is proposed by %s: %s", plan.campaign, signed.operator.person, signed.hash)
     return signed.hash
 
@@ -129,8 +104,15 @@ def approve(store: Store, members: Members, campaign: str, key: Identity, now: d
             roles = f"{Role.OPERATOR}, {Role.APPROVER}"
             raise SiteError("JG-site-118", where=Kind.PLAN.noun, person=operator.person, roles=roles)
     envelope = countersign(row.envelope, Kind.PLAN, key)
-    verify_plan(envelope, staff, now)
-    store.move(campaign, State.PROPOSED, State.APPROVED, envelope=envelope)
+    signed = verify_plan(envelope, staff, now)
+    who = signed.approver.person if signed.approver else SERVER
+    store.move(campaign, Act.APPROVE, actor=who, envelope=envelope)
+
+
+def consult(store: Store, row: CampaignRow) -> None:
+    """Ask the invited sites of an approved campaign; what the server does by itself."""
+    with suppress(ServerError):  # somebody else did, or ended it
+        store.move(row.hash, Act.CONSULT)
 
 
 def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
@@ -142,13 +124,15 @@ def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
             have approved it.
     """
     row = store.campaign(campaign)
-    if row.state is State.APPROVED:
+    if row.state in (State.APPROVED, State.CONSULTING):
         verify_plan(row.envelope, members.staff(now), now)
         plan = plan_of(row)
         approved = approved_sites(store, plan, members.roster(now), now)
         if len(approved) < (least := least_sites(plan)):
             raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=least)
-    store.move(campaign, State.APPROVED, State.RUNNING)
+    if row.state is State.APPROVED:
+        consult(store, row)
+    store.move(campaign, Act.START)
 
 
 def named(store: Store, text: str) -> str:
@@ -192,39 +176,12 @@ def status(store: Store, campaign: str) -> CampaignStatus:
     )
 
 
-def plan_of(row: CampaignRow) -> TrainingPlan:
-    """The plan of a campaign; its signatures were verified when they were made."""
-    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
-
-
 def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:
     """The sites whose approval holds under this roster, in the plan's order."""
     approvals = store.approvals(plan.hash)
     return tuple(
         site for site in plan.sites.invite if site in approvals and _holds(approvals[site], roster, site, plan, now)
     )
-
-
-def least_sites(plan: TrainingPlan) -> int:
-    """Fewest sites with which a round begins; a secure sum, or that of each cell, has bounds of its own."""
-    return max(plan.sites.min_sites, sum(cell.least for cell in terms_of_cells(plan)) if plan.privacy.sums_only else 1)
-
-
-def _installed_line(name: str) -> ModelLine:
-    """The line of a plan, which is never a file.
-
-    Raises:
-        PlanError: JG-plan-003, a file, or no line that is installed.
-    """
-    problem = "a plan names a line that is installed, never a file: sites open none"
-    if not name.endswith(".yaml"):
-        try:
-            return read_line(name)
-        except DataError as error:
-            if error.code != "JG-data-062":
-                raise
-            problem = f"no line of this name is installed; the nearest: {error.coded.values['nearest']}"
-    raise PlanError("JG-plan-003", where="model_line", value=name, problem=problem)
 
 
 def _holds(approval: bytes, roster: Roster, site: str, plan: TrainingPlan, now: datetime) -> bool:

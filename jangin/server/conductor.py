@@ -24,6 +24,7 @@ from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, Reading, Unit
 from jangin.privacy.secure_sum.transcript import Manifest
 from jangin.privacy.statement import Deployment, ShownTotal, promise_of, state
 from jangin.server.checkpoints import Checkpoints
+from jangin.server.life import Act, State
 from jangin.server.rounds import Ask, Exchange, Learnt, Progress, RoundRecord, gather, rounds
 from jangin.server.selection import best_round, stopped
 from jangin.server.store import EvaluationEntry, Outcome, RoundEntry, Store
@@ -108,6 +109,8 @@ class Conductor:
         except ServerError:
             self._state(recipe)
             raise
+        if self._store.campaign(self._plan.hash).state is State.RUNNING:
+            self._store.move(self._plan.hash, Act.EVALUATE)
         # 3. The privacy statement, so that no model stands without one, and the final model.
         self._state(recipe)
         final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)

@@ -25,7 +25,10 @@ from jangin.server.api import SiteApi
 from jangin.server.channel import Runs
 from jangin.server.members import Members
 from jangin.server.memory import give_back
+from jangin.server.monitor import Counted, Outlook, watched
 from jangin.server.settings import StateFolder, write_whole
+from jangin.server.shards import led_by
+from jangin.telling.logs import Event, noting
 from jangin.trust.roster import RosterSite
 
 __all__ = ["serve"]
@@ -43,6 +46,7 @@ def serve(
     folder: Path,
     stop: threading.Event,
     *,
+    shard: str | None = None,
     ready: Callable[[str], None] = lambda address: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
@@ -51,25 +55,27 @@ def serve(
     Args:
         folder: a state folder made by `StateFolder.make`.
         stop: set from a signal handler or another thread.
+        shard: the industry whose campaigns are led here; None: all.
         ready: told `host:port` when it listens; the folder's file `address` says the same for as long.
         clock: aware times.
 
     Raises:
         ServerError: JG-server-301, no server's folder; JG-server-303, a database that cannot be used; JG-server-306,
-            another server runs on this folder.
+            another server runs on this folder; JG-server-465, an unknown shard.
         LinkError: JG-server-201, it cannot listen.
     """
     give_back()
     state = StateFolder(folder)
-    settings, store = state.settings(), state.store()
+    settings, leads, store = state.settings(), led_by(shard), state.store()
     members = Members(store, state.root)
-    api = SiteApi(store, members, idle_poll_s=settings.idle_poll_s, clock=clock)
+    api = Counted(SiteApi(store, members, idle_poll_s=settings.idle_poll_s, clock=clock, leads=leads))
     link = EmbeddedLink(state.certificate, state.key, host=settings.host, port=settings.port, site_api=api)
     door = _Door(members, link, clock)
+    outlook = Outlook(store, members, state.certificate, lambda: len(link.online()), lambda: api.answers, clock)
     try:
         with state.alone():
             door.let_in()
-            with link, _led(folder, link):
+            with link, watched(settings.monitor, outlook), _led(folder, link, shard):
                 address = f"{settings.host}:{link.port}"
                 write_whole(state.address, f"{address}\n".encode())
                 _log.info("Listening on %s.", address)
@@ -97,7 +103,8 @@ class _Door:
         try:
             active = self._active()
         except SQLAlchemyError as error:
-            _log.error("The database does not answer: %s", type(error).__name__)
+            what = noting(Event.AWAY, ServerError("JG-server-464"))
+            _log.error("The database does not answer: %s", type(error).__name__, extra=what)
             return
         if active == self._in:
             return
@@ -106,7 +113,7 @@ class _Door:
                 self._link.unregister(site)
         for site, entry in active.items():
             self._link.register(site, entry.node)
-        _log.info("%d sites may connect.", len(active))
+        _log.info("%d sites may connect.", len(active), extra=noting(Event.LET_IN))
         self._in = active
 
     def _active(self) -> Mapping[str, RosterSite]:
@@ -114,7 +121,7 @@ class _Door:
             active = self._members.roster(self._clock()).active
         except SiteError as error:
             if error.code != self._out_of_force:
-                _log.warning("No roster is in force: %s", error)
+                _log.warning("No roster is in force: %s", error, extra=noting(Event.OUT_OF_FORCE, error))
             self._out_of_force = error.code
             return {}
         self._out_of_force = ""
@@ -133,9 +140,9 @@ class _Worker(Protocol):
         ...
 
 
-def _started(folder: Path, control: socket.socket) -> _Worker:
+def _started(folder: Path, control: socket.socket, shard: str | None) -> _Worker:
     """The aggregation worker of a folder, with its end of the control line."""
-    command = [sys.executable, "-P", "-m", "jangin.server.leading", str(folder)]
+    command = [sys.executable, "-P", "-m", "jangin.server.leading", str(folder), *([shard] if shard else [])]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         command,
         stdin=control.fileno(),
@@ -145,9 +152,9 @@ def _started(folder: Path, control: socket.socket) -> _Worker:
 
 
 @contextmanager
-def _led(folder: Path, link: EmbeddedLink) -> Iterator[None]:
+def _led(folder: Path, link: EmbeddedLink, shard: str | None) -> Iterator[None]:
     """Have a worker lead the folder's campaigns meanwhile; at the end it is asked to stop, then ended."""
-    worker = _Aggregation(folder, link)
+    worker = _Aggregation(folder, link, shard)
     thread = threading.Thread(target=worker.run, name="jangin-aggregation", daemon=True)
     thread.start()
     try:
@@ -160,8 +167,8 @@ def _led(folder: Path, link: EmbeddedLink) -> Iterator[None]:
 class _Aggregation:
     """The worker as the server sees it: started, listened to, started anew."""
 
-    def __init__(self, folder: Path, link: EmbeddedLink) -> None:
-        self._folder, self._link = folder, link
+    def __init__(self, folder: Path, link: EmbeddedLink, shard: str | None = None) -> None:
+        self._folder, self._link, self._shard = folder, link, shard
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._runs: Runs | None = None
@@ -176,7 +183,8 @@ class _Aggregation:
                 return
             if time.monotonic() - began >= _STEADY_SECONDS:
                 backoff_s = _FIRST_BACKOFF_SECONDS
-            _log.error("%s", ServerError("JG-server-481", problem=problem, seconds=backoff_s))
+            error = ServerError("JG-server-481", problem=problem, seconds=backoff_s)
+            _log.error("%s", error, extra=noting(Event.WORKER_ENDED, error))
             self._over.wait(backoff_s)
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_SECONDS)
 
@@ -193,7 +201,7 @@ class _Aggregation:
         with Runs(self._link, ours) as runs:
             try:
                 with theirs:
-                    worker = _started(self._folder, theirs)
+                    worker = _started(self._folder, theirs, self._shard)
             except OSError as error:
                 return f"it cannot be started: {error.strerror or type(error).__name__}"
             with self._lock:

@@ -1,7 +1,7 @@
 """The aggregation worker: the process that leads the campaigns, each in a thread of its own.
 
-`python -m jangin.server.leading FOLDER`, with its control line to the server as standard input (channel.py). Sums,
-strategies, torch, checkpoints and the records of rounds are here; the sites' connections are not.
+`python -m jangin.server.leading FOLDER [INDUSTRY]`, with its control line to the server as standard input
+(channel.py). Sums, strategies, torch, checkpoints and the records of rounds are here; the sites' connections are not.
 
 The law: the database says what is wanted of a campaign, so that no word to this process is needed, and one that was
 killed is followed by one that goes on from the last finished round; of two workers on one folder the second waits until
@@ -26,7 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, LinkError, ServerError, SiteError
@@ -34,17 +34,22 @@ from jangin.flower_link.wire import Answer, Wire
 from jangin.plan.messages import Kind
 from jangin.plan.terms import terms_of_cells
 from jangin.plan.training_plan import TrainingPlan
-from jangin.server.campaigns import approved_sites, least_sites, plan_of
+from jangin.server.campaigns import approved_sites, consult, least_sites
 from jangin.server.channel import RemoteLink, RemoteRun
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.conductor import Asked, Conductor
+from jangin.server.database import AWAY
 from jangin.server.exchange import LinkExchange
+from jangin.server.life import Act, State
 from jangin.server.members import Members
 from jangin.server.memory import give_back
 from jangin.server.post import Messages, Post
+from jangin.server.rehearsal import Rehearsal
 from jangin.server.settings import StateFolder
-from jangin.server.store import CampaignRow, State, Store
+from jangin.server.shards import led_by
+from jangin.server.store import CampaignRow, Store, plan_of
 from jangin.server.sums import SecureSum
+from jangin.telling.logs import Event, kept, noting
 
 __all__ = ["Wanted", "lead", "wanted"]
 
@@ -69,7 +74,7 @@ class Wanted(StrEnum):
     END = "end"
 
 
-_WANTED: Final = {State.RUNNING: Wanted.GO, State.PAUSED: Wanted.HOLD}
+_WANTED: Final = {State.RUNNING: Wanted.GO, State.EVALUATING: Wanted.GO, State.PAUSED: Wanted.HOLD}
 
 
 def wanted(state: State) -> Wanted:
@@ -81,6 +86,7 @@ def lead(
     folder: Path,
     control: socket.socket,
     *,
+    shard: str | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> bool:
     """Lead the campaigns of a state folder until the other end of the control line is closed.
@@ -88,20 +94,21 @@ def lead(
     Args:
         folder: a state folder made by `StateFolder.make`.
         control: the worker's end; the caller closes it.
+        shard: the industry whose campaigns are led; None: all.
         clock: aware times.
 
     Returns:
         Whether every campaign's thread has ended: within 3 s.
 
     Raises:
-        ServerError: JG-server-303, a database that cannot be used.
+        ServerError: JG-server-303, a database that cannot be used; JG-server-465, an unknown shard.
     """
     state, stop = StateFolder(folder), threading.Event()
     threading.Thread(target=_listen, args=(control, stop), name="jangin-control", daemon=True).start()
     store = state.store()
     try:
         with state.led_alone(stop) as alone:
-            return not alone or _Leader(state, store, RemoteLink(control), stop, clock).run()
+            return not alone or _Leader(state, store, RemoteLink(control), stop, clock, led_by(shard)).run()
     finally:
         store.close()
 
@@ -185,11 +192,14 @@ class _Leader:
         link: RemoteLink,
         stop: threading.Event,
         clock: Callable[[], datetime],
+        leads: Callable[[CampaignRow], bool],
     ) -> None:
         self._state, self._store, self._link, self._stop, self._clock = state, store, link, stop, clock
+        self._leads = leads
         self._members = Members(store, state.root)
         self._led: dict[str, tuple[_Led, threading.Thread]] = {}
         self._broken: set[str] = set()
+        self._rehearsing: dict[str, threading.Thread] = {}
 
     def run(self) -> bool:
         """Look at the database until it is time to stop; whether every thread came to its end then."""
@@ -197,23 +207,35 @@ class _Leader:
             try:
                 self._look()
             except SQLAlchemyError as error:
-                _log.error("The database does not answer: %s", type(error).__name__)
+                what = noting(Event.AWAY, ServerError("JG-server-464"))
+                _log.error("The database does not answer: %s", type(error).__name__, extra=what)
             if self._stop.wait(_LOOK_SECONDS):
                 break
         until = time.monotonic() + _STOP_SECONDS
+        threads = [*(thread for _, thread in self._led.values()), *self._rehearsing.values()]
         for led, thread in self._led.values():
             led.heard.set()
             thread.join(max(until - time.monotonic(), 0.0))
-        return not any(thread.is_alive() for _, thread in self._led.values())
+        for thread in self._rehearsing.values():
+            thread.join(max(until - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in threads)
 
     def _look(self) -> None:
-        rows = {row.hash: row for state in _WANTED for row in self._store.campaigns(state)}
+        for row in filter(self._leads, self._store.campaigns(State.APPROVED)):
+            consult(self._store, row)
+        rows = {row.hash: row for row in filter(self._leads, self._store.campaigns(*_WANTED))}
         self._led = {name: (led, thread) for name, (led, thread) in self._led.items() if thread.is_alive()}
         for name, row in rows.items():
             if name not in self._led and name not in self._broken:
                 self._lead(row)
         for name, (led, _) in self._led.items():
             led.hear(wanted(rows[name].state) if name in rows else Wanted.END)
+        self._rehearsing = {name: thread for name, thread in self._rehearsing.items() if thread.is_alive()}
+        for campaign, number in self._store.open_rehearsals():
+            if campaign not in self._rehearsing and self._leads(self._store.campaign(campaign)):
+                thread = threading.Thread(target=self._rehearse, args=(campaign, number), name="rehearsal", daemon=True)
+                self._rehearsing[campaign] = thread
+                thread.start()
 
     def _lead(self, row: CampaignRow) -> None:
         led = _Led(row, wanted(row.state), self._stop)
@@ -228,22 +250,38 @@ class _Leader:
             plan = plan_of(row)
             while not self._stop.is_set():
                 try:
-                    with closing(self._link.open_run(plan.hash)) as run:
-                        self._in_run(led, plan, run)
+                    with self._store.database.leading(row.hash) as ours:
+                        if ours and self._store.campaign(row.hash).state in _WANTED:
+                            with closing(self._link.open_run(plan.hash)) as run:
+                                self._in_run(led, plan, run)
                         return
-                except OperationalError as error:
-                    _log.error("The database does not answer: %s", type(error).__name__)
+                except AWAY as error:
+                    what = noting(Event.AWAY, ServerError("JG-server-464"), row.hash)
+                    _log.error("Campaign %s waits for the database: %s", row.name, type(error).__name__, extra=what)
+                    if self._store.database.waited_for(self._stop):
+                        what = noting(Event.BACK, None, row.hash)
+                        _log.warning("The database answers again: campaign %s goes on.", row.name, extra=what)
                 except LinkError as error:
                     if error.code != _ENDED:
                         raise
-                if not self._stop.wait(_AGAIN_SECONDS):
-                    _log.warning("Campaign %s goes on in a new run.", row.name)
+                    if not self._stop.wait(_AGAIN_SECONDS):
+                        _log.warning("Campaign %s goes on in a new run.", row.name)
         except JanginError as error:
-            if self._moved(led, State.ABORTED, str(error)):
-                _log.error("Campaign %s is aborted: %s", row.name, error)
+            self._abort(led, error)
         except Exception:  # noqa: BLE001 - a bug in one campaign must not end the others
             _log.exception("Campaign %s stands still until the server is started again.", row.name)
             self._broken.add(row.hash)
+
+    def _abort(self, led: _Led, error: JanginError) -> None:
+        """End a campaign that cannot go on, once the database takes it."""
+        while not self._stop.is_set():
+            try:
+                if self._moved(led, Act.ABORT, str(error)):
+                    what = noting(Event.ABORTED, error, led.row.hash)
+                    _log.error("Campaign %s is aborted: %s", led.row.name, error, extra=what)
+                return
+            except AWAY:
+                self._store.database.waited_for(self._stop)
 
     def _in_run(self, led: _Led, plan: TrainingPlan, run: RemoteRun) -> None:
         """Go on whenever that is wanted, until the campaign is over or not wanted any more.
@@ -255,10 +293,12 @@ class _Leader:
             led.heard.clear()
             try:
                 led.require()
-                _log.info("Campaign %s runs: %s", led.row.name, led.row.hash)
+                what = noting(Event.LED, None, led.row.hash)
+                _log.info("Campaign %s runs: %s", led.row.name, led.row.hash, extra=what)
                 self._conduct(led, plan, run)
-                if self._moved(led, State.FINISHED):
-                    _log.info("Campaign %s is finished.", led.row.name)
+                if self._moved(led, Act.REGISTER):
+                    what = noting(Event.REGISTERED, None, led.row.hash)
+                    _log.info("Campaign %s has a model.", led.row.name, extra=what)
                     return
                 led.wait(_LOOK_SECONDS)  # somebody wanted it otherwise in this moment
             except LinkError as error:
@@ -304,15 +344,51 @@ class _Leader:
                 if error.code == _ENDED:
                     raise
 
-    def _moved(self, led: _Led, after: State, reason: str = "") -> bool:
-        """Whether a running campaign is in its last state now; one that somebody moved meanwhile is left to them."""
+    def _moved(self, led: _Led, act: Act, reason: str = "") -> bool:
+        """Whether a campaign that is led moved; one that somebody else moved meanwhile is left to them."""
         try:
-            self._store.move(led.row.hash, State.RUNNING, after, reason=reason)
+            self._store.move(led.row.hash, act, reason=reason)
         except ServerError as error:
             if error.code != _MOVED_ON:
                 raise
             return False
         return True
+
+    def _rehearse(self, campaign: str, number: int) -> None:
+        """One rehearsal to its end; one that the server's stop breaks off begins anew with the next worker."""
+        try:
+            plan = plan_of(self._store.campaign(campaign))
+            rehearsal = Rehearsal(plan, number, self._store, clock=time.monotonic)
+            what = noting(Event.REHEARSED, None, campaign)
+            _log.info("Campaign %s is rehearsed: %s", plan.campaign, plan.hash, extra=what)
+            try:
+                with closing(self._link.open_run(plan.hash)) as run:
+                    approved, online = self._there(plan, run)
+                    seconds = plan.sites.deadline_s
+                    rehearsal.run(approved, online, lambda some, size: LinkExchange(run, some, seconds, size))
+            except JanginError as error:
+                if error.code != _ENDED:
+                    rehearsal.fail(str(error))
+        except AWAY as error:
+            _log.error("The rehearsal of %s begins anew: %s", campaign, type(error).__name__)
+        except Exception:  # noqa: BLE001 - a bug here must not end the others
+            _log.exception("The rehearsal of campaign %s broke off.", plan.campaign)
+            rehearsal.fail("a bug; see the server's log")
+
+    def _there(self, plan: TrainingPlan, run: RemoteRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The sites that have approved, and those of them that are online, in the plan's order; all are waited for.
+
+        Raises:
+            LinkError: JG-server-204, the server stops.
+        """
+        settled = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            approved, there = self._approved(plan), run.online()
+            online = tuple(site for site in approved if site in there)
+            if len(online) == len(approved) or time.monotonic() >= settled:
+                return approved, online
+            if self._stop.wait(_COHORT_LOOK_SECONDS):
+                raise LinkError("JG-server-204", where=plan.hash)
 
     def _sum(self, plan: TrainingPlan, messages: Messages, cohort: Sequence[str]) -> SecureSum:
         """A secure sum of those of a cohort that the roster in force still has.
@@ -359,7 +435,7 @@ class _Leader:
             return ()
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, shard: str | None = None) -> int:
     """Lead with standard input as the control line; the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server's to hear, and this process ends with it
@@ -371,7 +447,9 @@ def main(folder: Path) -> int:
     logging.getLogger("flwr").handlers.clear()
     with socket.socket(fileno=os.dup(0)) as control:
         try:
-            ended = lead(folder, control)
+            days = StateFolder(folder).settings().logs.retention_days
+            with kept(folder, days, lambda: datetime.now(UTC)):
+                ended = lead(folder, control, shard=shard)
         except JanginError as error:
             _log.error("%s", error)
             return error.exit_status
@@ -382,4 +460,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

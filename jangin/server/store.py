@@ -1,149 +1,39 @@
-"""The server's database, by SQLAlchemy Core: a sqlite file by default, another database by URL.
+"""Sites and campaigns in the server's database: staff, rosters, invitations, plans, approvals, rounds.
 
-The law: it is the truth of a campaign, and each method is one transaction; what may change only once changes under a
-condition, so that two processes never both do it; sites and people's roles are known to it, workers never.
+The law: it is the truth of a campaign, and each method is one transaction that notes in the audit log what it did; what
+may change only once changes under a condition, so that two processes never both do it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    Float,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
+from jangin.codec import cbor
 from jangin.errors import ServerError
+from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.secure_sum.server import Certificate
+from jangin.server import life, tables
+from jangin.server.audit import ADOPT, SERVER, Note
+from jangin.server.database import Database
+from jangin.server.life import Act, State
+from jangin.trust.envelope import Kind, peek
 
-__all__ = ["SCHEMA", "CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "State", "Store"]
-
-SCHEMA = 2
-"""The version of these tables; a database of another is not opened."""
-
-_BUSY_SECONDS = 30.0
-
-_tables = MetaData()
-_schema = Table("schema", _tables, Column("version", Integer, primary_key=True, autoincrement=False))
-_staff = Table(
-    "staff",
-    _tables,
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("envelope", LargeBinary, nullable=False),
-)
-_rosters = Table(
-    "rosters",
-    _tables,
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("envelope", LargeBinary, nullable=False),
-)
-_invitations = Table(
-    "invitations",
-    _tables,
-    Column("number", Integer, primary_key=True),
-    Column("site", String(63), nullable=False, index=True),
-    Column("token_hash", String(64), nullable=False, unique=True),
-    Column("expires", Integer, nullable=False),
-    Column("identity", Text),
-    Column("node_key", Text),
-)
-_campaigns = Table(
-    "campaigns",
-    _tables,
-    Column("number", Integer, primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("name", String(63), nullable=False),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("reason", Text, nullable=False, default=""),
-)
-_invited = Table(
-    "invited",
-    _tables,
-    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
-    Column("site", String(63), primary_key=True, index=True),
-    Column("approval", LargeBinary),
-)
-_ledgers = Table(
-    "ledgers",
-    _tables,
-    Column("site", String(63), primary_key=True),
-    Column("entries", Integer, nullable=False),
-    Column("head", String(64), nullable=False),
-    Column("envelope", LargeBinary, nullable=False),
-)
-
-
-def _who_answered() -> Iterator[Column[Any]]:
-    """What every asking of a cohort leaves, anew for each table."""
-    for name in ("reported", "abstained", "refused", "missing"):
-        yield Column(name, JSON, nullable=False)
-    yield Column("seconds", Float, nullable=False)
-    yield Column("reason", Text, nullable=False)
-
-
-_rounds = Table(
-    "rounds",
-    _tables,
-    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
-    Column("round", Integer, primary_key=True, autoincrement=False),
-    Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("outcome", String(16), nullable=False),
-    *_who_answered(),
-    Column("released", Boolean, nullable=False),
-    Column("blamed", JSON, nullable=False),
-)
-_certificates = Table(
-    "certificates",
-    _tables,
-    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
-    Column("round", Integer, primary_key=True, autoincrement=False),
-    Column("attempt", Integer, primary_key=True, autoincrement=False),
-    Column("digest", String(64), nullable=False),
-    Column("h1", String(64), nullable=False),
-    Column("began", JSON, nullable=False),
-    Column("dealers", JSON, nullable=False),
-    Column("survivors", JSON, nullable=False),
-    Column("signatures", JSON, nullable=False),
-)
-
-_evaluations = Table(
-    "evaluations",
-    _tables,
-    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
-    Column("round", Integer, primary_key=True, autoincrement=False),
-    Column("figures", JSON, nullable=False),
-    *_who_answered(),
-)
-
-
-class State(StrEnum):
-    """Where a campaign is in its life."""
-
-    PROPOSED = "proposed"
-    APPROVED = "approved"
-    RUNNING = "running"
-    PAUSED = "paused"
-    FINISHED = "finished"
-    ABORTED = "aborted"
+__all__ = [
+    "CampaignRow",
+    "EvaluationEntry",
+    "Invitation",
+    "Outcome",
+    "RehearsalEntry",
+    "RoundEntry",
+    "Store",
+    "Tally",
+    "plan_of",
+]
 
 
 class Outcome(StrEnum):
@@ -242,38 +132,65 @@ class EvaluationEntry:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class RehearsalEntry:
+    """One rehearsal of a campaign; when it is done every invited site is in exactly one of the five.
+
+    Attributes:
+        number: from 1.
+        done: whether it is over.
+        ready: sites that would train.
+        unapproved: sites that have not approved the plan and were not asked.
+        abstained, refused, missing: as in `RoundEntry`.
+        seconds: that the second, warm asking of all who were ready took; 0 where nobody was.
+        reason: why it broke off; else empty.
+    """
+
+    number: int
+    done: bool = False
+    ready: Sequence[str] = ()
+    unapproved: Sequence[str] = ()
+    abstained: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much is kept.
+
+    Attributes:
+        campaigns: how many, by state.
+        rounds: attempts, by outcome.
+        last: of each campaign that is led, its last attempt.
+    """
+
+    campaigns: Mapping[str, int]
+    rounds: Mapping[str, int]
+    last: Mapping[str, RoundEntry]
+
+
+def plan_of(row: CampaignRow) -> TrainingPlan:
+    """The plan of a campaign; its signatures were verified when they were made."""
+    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
+
+
 class Store:
-    """The database; safe to use from several threads and processes."""
+    """What is kept of sites and campaigns; safe to use from several threads and processes."""
 
-    def __init__(self, url: str) -> None:
-        """Open it; the tables are made where there are none.
-
-        Raises:
-            ServerError: JG-server-303, not reachable, or made by another version.
-        """
-        try:
-            wait = {"timeout": _BUSY_SECONDS} if url.startswith("sqlite") else {}
-            self._engine = create_engine(url, connect_args=wait, hide_parameters=True)
-            if self._engine.dialect.name == "sqlite":
-                event.listen(self._engine, "connect", _switch)
-            _tables.create_all(self._engine)
-            with self._engine.begin() as database:
-                found = database.scalar(select(_schema.c.version))
-                if found is None:
-                    database.execute(insert(_schema).values(version=SCHEMA))
-        except SQLAlchemyError as error:
-            raise ServerError("JG-server-303", problem=type(error).__name__) from None
-        if found not in (None, SCHEMA):
-            self.close()
-            raise ServerError("JG-server-303", problem=f"its schema is {found}, not {SCHEMA}")
+    def __init__(self, database: Database) -> None:
+        """Take the database, opened."""
+        self.database = database
 
     def close(self) -> None:
-        """Let go of its connections."""
-        self._engine.dispose()
+        """Let go of the database."""
+        self.database.close()
 
     def staff(self) -> bytes:
         """The newest staff list, as its envelope; empty before the first."""
-        return self._newest(_staff)
+        return self._newest(tables.staff)
 
     def add_staff(self, version: int, envelope: bytes) -> None:
         """Keep a staff list.
@@ -281,11 +198,11 @@ class Store:
         Raises:
             ServerError: JG-server-305, there is one of this version.
         """
-        self._add(_staff, version, envelope)
+        self._add(tables.staff, version, envelope)
 
     def roster(self) -> bytes:
         """The newest roster, as its envelope; empty before the first."""
-        return self._newest(_rosters)
+        return self._newest(tables.rosters)
 
     def add_roster(self, version: int, envelope: bytes) -> None:
         """Keep a roster.
@@ -293,13 +210,14 @@ class Store:
         Raises:
             ServerError: JG-server-305, there is one of this version.
         """
-        self._add(_rosters, version, envelope)
+        self._add(tables.rosters, version, envelope)
 
     def invite(self, site: str, token_hash: str, expires: datetime) -> None:
         """Keep an invitation; the token itself is not known here."""
-        with self._engine.begin() as database:
+        with self.database.writing() as database:
             values = {"site": site, "token_hash": token_hash, "expires": int(expires.timestamp())}
-            database.execute(insert(_invitations).values(values))
+            database.execute(insert(tables.invitations).values(values))
+            database.note(Note("site", site, "invite"))
 
     def use(self, token_hash: str, site: str, identity: str, node_key: str, now: datetime) -> Invitation | None:
         """Give the keys to an invitation of this site that is unused and in time; one that was used stays as it is.
@@ -307,44 +225,67 @@ class Store:
         Returns:
             The invitation as it is then, or None where there is none, or none in time.
         """
-        one = (_invitations.c.token_hash == token_hash) & (_invitations.c.site == site)
-        unused = one & _invitations.c.identity.is_(None) & (_invitations.c.expires > int(now.timestamp()))
-        with self._engine.begin() as database:
-            database.execute(update(_invitations).where(unused).values(identity=identity, node_key=node_key))
-            row = database.execute(select(_invitations).where(one)).first()
+        one = (tables.invitations.c.token_hash == token_hash) & (tables.invitations.c.site == site)
+        unused = one & tables.invitations.c.identity.is_(None) & (tables.invitations.c.expires > int(now.timestamp()))
+        with self.database.writing() as database:
+            taken = update(tables.invitations).where(unused).values(identity=identity, node_key=node_key)
+            if database.execute(taken).rowcount:
+                database.note(
+                    Note("site", site, "enroll", f"site:{site}", {"identity": identity, "node_key": node_key})
+                )
+            row = database.execute(select(tables.invitations).where(one)).first()
         return None if row is None or row.identity is None else _invitation(row)
 
     def renew(self, site: str, identity: str, node_key: str) -> None:
         """Give the invitations that this identity used another node key."""
-        used = (_invitations.c.site == site) & (_invitations.c.identity == identity)
-        with self._engine.begin() as database:
-            database.execute(update(_invitations).where(used).values(node_key=node_key))
+        used = (tables.invitations.c.site == site) & (tables.invitations.c.identity == identity)
+        with self.database.writing() as database:
+            if database.execute(update(tables.invitations).where(used).values(node_key=node_key)).rowcount:
+                database.note(Note("site", site, "renew", f"site:{site}", {"node_key": node_key}))
 
     def invitations(self) -> dict[str, Invitation]:
         """For each site its newest invitation that was used, or where none was its newest."""
-        with self._engine.connect() as database:
-            rows = [_invitation(row) for row in database.execute(select(_invitations).order_by(_invitations.c.number))]
+        with self.database.reading() as database:
+            rows = [
+                _invitation(row)
+                for row in database.execute(select(tables.invitations).order_by(tables.invitations.c.number))
+            ]
         newest = {row.site: row for row in rows}
         return newest | {row.site: row for row in rows if row.identity is not None}
 
-    def propose(self, campaign: CampaignRow, invited: Sequence[str]) -> None:
-        """Keep a new campaign and whom it invites.
+    def draft(self, campaign: CampaignRow, invited: Sequence[str], actor: str, document: bytes = b"") -> None:
+        """Keep a new campaign, and whom it invites.
 
         Raises:
             ServerError: JG-server-331, it is there already.
         """
+        values = {**vars(campaign), "state": life.after(campaign.hash, None, Act.DRAFT)}
         try:
-            with self._engine.begin() as database:
-                database.execute(insert(_campaigns).values(**vars(campaign)))
-                database.execute(insert(_invited), [{"campaign": campaign.hash, "site": site} for site in invited])
+            with self.database.writing() as database:
+                database.execute(insert(tables.campaigns).values(**values))
+                rows = [{"campaign": campaign.hash, "site": site} for site in invited]
+                database.execute(insert(tables.invited), rows)
+                database.note(_moved(campaign.hash, Act.DRAFT, actor, campaign.name, document))
         except IntegrityError:
             raise ServerError("JG-server-331", where=campaign.hash) from None
 
-    def campaigns(self, state: State | None = None) -> list[CampaignRow]:
-        """Campaigns in the order in which they were proposed; all, or those in one state."""
-        query = select(_campaigns).order_by(_campaigns.c.number)
-        with self._engine.connect() as database:
-            return [_campaign(row) for row in database.execute(query if state is None else _in(query, state))]
+    def adopt(self) -> list[str]:
+        """Note where each campaign is that was there before the audit log; their hashes, none the second time."""
+        of = tables.campaigns.c
+        with self.database.writing() as database:
+            known = {link.entry.subject for link in self.database.audit() if link.entry.what == "campaign"}
+            rows = database.execute(select(of.hash, of.name, of.state).order_by(of.number)).all()
+            strangers = [row for row in rows if row.hash not in known]
+            for row in strangers:
+                detail = {"name": row.name, "state": row.state}
+                database.note(Note("campaign", row.hash, ADOPT, detail=detail))
+        return [row.hash for row in strangers]
+
+    def campaigns(self, *states: State) -> list[CampaignRow]:
+        """Campaigns in the order in which they were written down; all, or those in some states."""
+        query = select(tables.campaigns).order_by(tables.campaigns.c.number)
+        with self.database.reading() as database:
+            return [_campaign(row) for row in database.execute(_in(query, states) if states else query)]
 
     def campaign(self, campaign: str) -> CampaignRow:
         """One campaign.
@@ -352,32 +293,52 @@ class Store:
         Raises:
             ServerError: JG-server-330, no such campaign.
         """
-        with self._engine.connect() as database:
-            row = database.execute(select(_campaigns).where(_campaigns.c.hash == campaign)).first()
+        with self.database.reading() as database:
+            row = database.execute(select(tables.campaigns).where(tables.campaigns.c.hash == campaign)).first()
         if row is None:
             raise ServerError("JG-server-330", where=campaign)
         return _campaign(row)
 
     def campaigns_of(self, site: str) -> list[tuple[CampaignRow, bool]]:
         """The campaigns that invite a site, in order, and whether it has approved each."""
-        query = select(_campaigns, _invited.c.approval.is_not(None).label("approved")).join(_invited)
-        query = query.where(_invited.c.site == site).order_by(_campaigns.c.number)
-        with self._engine.connect() as database:
+        query = select(tables.campaigns, tables.invited.c.approval.is_not(None).label("approved")).join(tables.invited)
+        query = query.where(tables.invited.c.site == site).order_by(tables.campaigns.c.number)
+        with self.database.reading() as database:
             return [(_campaign(row), bool(row.approved)) for row in database.execute(query)]
 
-    def move(self, campaign: str, before: State, after: State, *, envelope: bytes = b"", reason: str = "") -> None:
-        """One step of a campaign's life, with the plan as it is signed now.
+    def move(
+        self,
+        campaign: str,
+        act: Act,
+        *,
+        actor: str = SERVER,
+        envelope: bytes = b"",
+        reason: str = "",
+        document: bytes = b"",
+    ) -> State:
+        """One step of a campaign's life; where it led.
+
+        Args:
+            campaign: its hash.
+            act: what moves it.
+            actor: whose act it is.
+            envelope: the plan as it is signed now, where that changes.
+            reason: for people.
+            document: the signed command.
 
         Raises:
-            ServerError: JG-server-332, it is not in the state `before` (any more); JG-server-330, no such campaign.
+            ServerError: JG-server-332, not possible where it is (now); JG-server-330, no such campaign.
         """
-        values: dict[str, object] = {"state": after, "reason": reason} | ({"envelope": envelope} if envelope else {})
-        there = (_campaigns.c.hash == campaign) & (_campaigns.c.state == before)
-        with self._engine.begin() as database:
-            moved = database.execute(update(_campaigns).where(there).values(values)).rowcount
-        if not moved:
-            found = self.campaign(campaign).state
-            raise ServerError("JG-server-332", where=campaign, found=str(found), before=str(before), after=str(after))
+        of, values = tables.campaigns.c, {"envelope": envelope} if envelope else {}
+        while True:  # again where somebody else moved it meanwhile
+            row = self.campaign(campaign)
+            after = life.after(campaign, row.state, act)
+            there = (of.hash == campaign) & (of.state == row.state)
+            moved = update(tables.campaigns).where(there).values(state=after, reason=reason, **values)
+            with self.database.writing() as database:
+                if database.execute(moved).rowcount:
+                    database.note(_moved(campaign, act, actor, row.name, document, reason))
+                    return after
 
     def approve(self, campaign: str, site: str, approval: bytes) -> None:
         """Keep an invited site's approval; a later one takes the place of an earlier one.
@@ -385,16 +346,19 @@ class Store:
         Raises:
             ServerError: JG-server-317, the campaign is not there or does not invite the site.
         """
-        there = (_invited.c.campaign == campaign) & (_invited.c.site == site)
-        with self._engine.begin() as database:
-            if not database.execute(update(_invited).where(there).values(approval=approval)).rowcount:
+        there = (tables.invited.c.campaign == campaign) & (tables.invited.c.site == site)
+        with self.database.writing() as database:
+            if not database.execute(update(tables.invited).where(there).values(approval=approval)).rowcount:
                 raise ServerError("JG-server-317", where=site, campaign=campaign)
+            database.note(Note("campaign", campaign, "consent", f"site:{site}", document=approval))
 
     def approvals(self, campaign: str) -> dict[str, bytes]:
         """The approvals of a campaign, as their envelopes, by site."""
-        query = select(_invited.c.site, _invited.c.approval).where(_invited.c.campaign == campaign)
-        with self._engine.connect() as database:
-            found = database.execute(query.where(_invited.c.approval.is_not(None)).order_by(_invited.c.site))
+        query = select(tables.invited.c.site, tables.invited.c.approval).where(tables.invited.c.campaign == campaign)
+        with self.database.reading() as database:
+            found = database.execute(
+                query.where(tables.invited.c.approval.is_not(None)).order_by(tables.invited.c.site)
+            )
             return {row.site: row.approval for row in found}
 
     def commit(self, site: str, entries: int, head: str, envelope: bytes) -> bool:
@@ -403,29 +367,68 @@ class Store:
         Returns:
             Whether it goes on from the one before: more entries, or the same ones. If not, nothing is kept.
         """
-        held = _ledgers.c
+        held = tables.ledgers.c
         ahead = (held.site == site) & ((held.entries < entries) | ((held.entries == entries) & (held.head == head)))
         values = {"entries": entries, "head": head, "envelope": envelope}
         try:
-            with self._engine.begin() as database:
-                if database.execute(update(_ledgers).where(ahead).values(values)).rowcount:
+            with self.database.writing() as database:
+                if database.execute(update(tables.ledgers).where(ahead).values(values)).rowcount:
                     return True
-                database.execute(insert(_ledgers).values(site=site, **values))
+                database.execute(insert(tables.ledgers).values(site=site, **values))
                 return True
         except IntegrityError:
             return False
 
     def commitment(self, site: str) -> bytes | None:
         """A site's newest commitment to its ledger, as its envelope; None before the first."""
-        with self._engine.connect() as database:
-            envelope: bytes | None = database.scalar(select(_ledgers.c.envelope).where(_ledgers.c.site == site))
+        with self.database.reading() as database:
+            envelope: bytes | None = database.scalar(
+                select(tables.ledgers.c.envelope).where(tables.ledgers.c.site == site)
+            )
             return envelope
 
     def active(self) -> set[str]:
-        """The sites that have approved a running campaign."""
-        query = _in(select(_invited.c.site).join(_campaigns), State.RUNNING).where(_invited.c.approval.is_not(None))
-        with self._engine.connect() as database:
+        """The sites that have approved a campaign that is led or rehearsed."""
+        rehearsed = select(tables.rehearsals.c.campaign).where(tables.rehearsals.c.done.is_(False))
+        query = select(tables.invited.c.site).join(tables.campaigns).where(tables.invited.c.approval.is_not(None))
+        query = query.where(tables.campaigns.c.state.in_(life.LED) | tables.campaigns.c.hash.in_(rehearsed))
+        with self.database.reading() as database:
             return set(database.scalars(query.distinct()))
+
+    def ask_rehearsal(self, campaign: str, actor: str = SERVER, document: bytes = b"") -> int:
+        """Ask for a rehearsal; the number of the one that is not over, or of a new one."""
+        of = tables.rehearsals.c
+        with self.database.writing() as database:
+            last = database.execute(
+                select(of.number, of.done).where(of.campaign == campaign).order_by(of.number.desc()).limit(1)
+            ).first()
+            if last is not None and not last.done:
+                return int(last.number)
+            number = 1 if last is None else last.number + 1
+            database.execute(insert(tables.rehearsals).values(campaign=campaign, **vars(RehearsalEntry(number))))
+            database.note(Note("campaign", campaign, "rehearse", actor, {"number": int(number)}, document))
+        return int(number)
+
+    def record_rehearsal(self, campaign: str, entry: RehearsalEntry) -> None:
+        """Keep where a rehearsal stands; one that is over stays as it is."""
+        of = tables.rehearsals.c
+        there = (of.campaign == campaign) & (of.number == entry.number) & of.done.is_(False)
+        with self.database.writing() as database:
+            database.execute(update(tables.rehearsals).where(there).values(**vars(entry)))
+
+    def rehearsals(self, campaign: str) -> list[RehearsalEntry]:
+        """All rehearsals of a campaign, in order."""
+        query = select(*(column for column in tables.rehearsals.c if column is not tables.rehearsals.c.campaign))
+        query = query.where(tables.rehearsals.c.campaign == campaign).order_by(tables.rehearsals.c.number)
+        with self.database.reading() as database:
+            return [RehearsalEntry(**row._asdict()) for row in database.execute(query)]
+
+    def open_rehearsals(self) -> list[tuple[str, int]]:
+        """Campaign and number of each rehearsal that is not over."""
+        of = tables.rehearsals.c
+        query = select(of.campaign, of.number).where(of.done.is_(False))
+        with self.database.reading() as database:
+            return [(row.campaign, row.number) for row in database.execute(query)]
 
     def record(self, campaign: str, entry: RoundEntry) -> None:
         """Keep where an attempt at a round stands: how it ended, or that it began; one that has ended stays as it is.
@@ -433,31 +436,45 @@ class Store:
         Raises:
             IntegrityError: it has ended.
         """
-        of = _rounds.c
+        of = tables.rounds.c
         there = (of.campaign == campaign) & (of.round == entry.round) & (of.attempt == entry.attempt)
-        begun = update(_rounds).where(there & (of.outcome == Outcome.BEGUN)).values(**vars(entry))
-        with self._engine.begin() as database:
+        begun = update(tables.rounds).where(there & (of.outcome == Outcome.BEGUN)).values(**vars(entry))
+        with self.database.writing() as database:
             if not database.execute(begun).rowcount:
-                database.execute(insert(_rounds).values(campaign=campaign, **vars(entry)))
+                database.execute(insert(tables.rounds).values(campaign=campaign, **vars(entry)))
+            if entry.outcome is not Outcome.BEGUN:
+                database.note(_round(campaign, entry))
 
     def rounds(self, campaign: str) -> list[RoundEntry]:
         """All attempts at a campaign's rounds, in order."""
-        query = select(*(column for column in _rounds.c if column is not _rounds.c.campaign))
-        query = query.where(_rounds.c.campaign == campaign).order_by(_rounds.c.round, _rounds.c.attempt)
-        with self._engine.connect() as database:
-            rows = [row._asdict() for row in database.execute(query)]
-        return [RoundEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+        of = tables.rounds.c
+        query = select(tables.rounds).where(of.campaign == campaign).order_by(of.round, of.attempt)
+        with self.database.reading() as database:
+            return [_entry(row) for row in database.execute(query).mappings()]
+
+    def tally(self) -> Tally:
+        """How much is kept of campaigns and rounds."""
+        of, state = tables.rounds.c, tables.campaigns.c.state
+        led, last = _in(select(tables.campaigns.c.hash), life.LED), dict[str, RoundEntry]()
+        newest = select(tables.rounds).order_by(of.round.desc(), of.attempt.desc()).limit(1)
+        with self.database.reading() as database:
+            campaigns = database.execute(select(state, func.count()).group_by(state)).all()
+            rounds = database.execute(select(of.outcome, func.count()).group_by(of.outcome)).all()
+            for campaign in database.scalars(led).all():
+                for row in database.execute(newest.where(of.campaign == campaign)).mappings():
+                    last[campaign] = _entry(row)
+        return Tally(_counted(campaigns), _counted(rounds), last)
 
     def record_evaluation(self, campaign: str, entry: EvaluationEntry) -> None:
         """Keep what came of an evaluation; of each round there is one."""
-        with self._engine.begin() as database:
-            database.execute(insert(_evaluations).values(campaign=campaign, **vars(entry)))
+        with self.database.writing() as database:
+            database.execute(insert(tables.evaluations).values(campaign=campaign, **vars(entry)))
 
     def evaluations(self, campaign: str) -> list[EvaluationEntry]:
         """A campaign's evaluations, by round."""
-        query = select(*(column for column in _evaluations.c if column is not _evaluations.c.campaign))
-        query = query.where(_evaluations.c.campaign == campaign).order_by(_evaluations.c.round)
-        with self._engine.connect() as database:
+        query = select(*(column for column in tables.evaluations.c if column is not tables.evaluations.c.campaign))
+        query = query.where(tables.evaluations.c.campaign == campaign).order_by(tables.evaluations.c.round)
+        with self.database.reading() as database:
             return [EvaluationEntry(**row._asdict()) for row in database.execute(query)]
 
     def certify(self, campaign: str, number: int, attempt: int, certificate: Certificate) -> None:
@@ -470,47 +487,59 @@ class Store:
             "survivors": certificate.survivors,
             "signatures": {site: signature.hex() for site, signature in certificate.signatures.items()},
         }
-        with self._engine.begin() as database:
-            database.execute(insert(_certificates).values(campaign=campaign, round=number, attempt=attempt, **values))
+        with self.database.writing() as database:
+            database.execute(
+                insert(tables.certificates).values(campaign=campaign, round=number, attempt=attempt, **values)
+            )
 
     def certificates(self, campaign: str) -> dict[tuple[int, int], Certificate]:
         """What the sites signed of a campaign's secure sums, by round and attempt, in order."""
-        of = _certificates.c
-        query = select(_certificates).where(of.campaign == campaign).order_by(of.round, of.attempt)
-        with self._engine.connect() as database:
+        of = tables.certificates.c
+        query = select(tables.certificates).where(of.campaign == campaign).order_by(of.round, of.attempt)
+        with self.database.reading() as database:
             return {(row.round, row.attempt): _certificate(row) for row in database.execute(query)}
 
     def last_certified(self, campaign: str) -> bytes:
         """The digest that the sites of a campaign's last secure sum signed, 32 bytes; empty before the first."""
-        of = _certificates.c
+        of = tables.certificates.c
         query = select(of.digest).where(of.campaign == campaign).order_by(of.round.desc(), of.attempt.desc())
-        with self._engine.connect() as database:
+        with self.database.reading() as database:
             return bytes.fromhex(database.scalar(query.limit(1)) or "")
 
     def _newest(self, table: Table) -> bytes:
-        with self._engine.connect() as database:
+        with self.database.reading() as database:
             return database.scalar(select(table.c.envelope).order_by(table.c.version.desc()).limit(1)) or b""
 
     def _add(self, table: Table, version: int, envelope: bytes) -> None:
-        try:
-            with self._engine.begin() as database:
-                newest = database.scalar(select(func.max(table.c.version)))
-                if newest is None or newest < version:
-                    database.execute(insert(table).values(version=version, envelope=envelope))
-                    return
-        except IntegrityError:
-            pass
-        raise ServerError("JG-server-305", where=table.name, version=version)
+        with self.database.writing() as database:
+            database.note(Note(table.name, str(version), "sign", document=envelope))  # from here on nobody else writes
+            newest = database.execute(select(func.coalesce(func.max(table.c.version), 0))).scalar_one()
+            if newest >= version:
+                raise ServerError("JG-server-305", where=table.name, version=version)
+            database.execute(insert(table).values(version=version, envelope=envelope))
 
 
-def _switch(connection: Any, _: object) -> None:
-    """A reader never waits for a writer, and a commit is on disk."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+def _in(query: Any, states: Collection[State]) -> Any:
+    return query.where(tables.campaigns.c.state.in_(states))
 
 
-def _in(query: Any, state: State) -> Any:
-    return query.where(_campaigns.c.state == state)
+def _moved(campaign: str, act: Act, actor: str, name: str, document: bytes, reason: str = "") -> Note:
+    detail = {"name": name} | ({"reason": reason} if reason else {})
+    return Note("campaign", campaign, str(act), actor, detail, document)
+
+
+def _round(campaign: str, entry: RoundEntry) -> Note:
+    """What the audit log tells of an attempt that has ended."""
+    detail: dict[str, int | str | Sequence[str]] = {
+        "round": entry.round,
+        "attempt": entry.attempt,
+        "outcome": str(entry.outcome),
+        "reported": sorted(entry.reported),
+        "abstained": sorted(entry.abstained),
+        "refused": sorted(entry.refused),
+        "missing": sorted(entry.missing),
+    }
+    return Note("campaign", campaign, "round", detail=detail)
 
 
 def _invitation(row: Any) -> Invitation:
@@ -519,6 +548,15 @@ def _invitation(row: Any) -> Invitation:
 
 def _campaign(row: Any) -> CampaignRow:
     return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason)
+
+
+def _counted(rows: Iterable[Any]) -> dict[str, int]:
+    return {str(word): int(count) for word, count in rows}
+
+
+def _entry(row: Any) -> RoundEntry:
+    values = {name: value for name, value in row.items() if name != "campaign"}
+    return RoundEntry(**{**values, "outcome": Outcome(row["outcome"])})
 
 
 def _certificate(row: Any) -> Certificate:

@@ -30,6 +30,7 @@ from jangin.privacy.releases import Cost, GaussianRelease, Reading, Unit
 from jangin.privacy.renyi import filter_budget, filter_order, renyi
 from jangin.server import campaigns
 from jangin.server.campaigns import CampaignStatus
+from jangin.server.life import ENDED, WITH_MODEL
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
 from jangin.training.price import price
@@ -45,7 +46,7 @@ FEWEST_SUMMED = 4
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-_ENDED = {"finished", "aborted"}
+
 _MOST_FILLED = 0.999
 _STAFF = {
     "operator": (Role.OPERATOR,),
@@ -139,12 +140,12 @@ def run_on_loopback(
         def over() -> bool:
             status = campaigns.status(store, campaign)
             progress(status.round, status.rounds)
-            return status.state in _ENDED
+            return status.state in ENDED
 
         if not _wait(over, [server, *daemons], deadline - time.monotonic(), still_wanted, demand=False):
             raise SimulationError("JG-sim-011", where="demo", state="running", reason=f"{limit_seconds:g} s are over")
         status = campaigns.status(store, campaign)
-        if status.state != "finished":
+        if status.state not in WITH_MODEL:
             raise SimulationError("JG-sim-011", where="demo", state=status.state, reason=status.reason)
         return Ran(
             folder=state.checkpoints(campaign),

@@ -55,7 +55,7 @@ def test_two_campaigns_run_at_once_over_the_same_sites_and_only_the_server_liste
         federation.start(campaign)
     for made in plans:
         status = federation.ended(made.hash)
-        assert (status.state, status.round, status.reason) == ("finished", 4, "")
+        assert (status.state, status.round, status.reason) == ("candidate", 4, "")
         assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in status.attempts)
         made_of_its_records(federation, made)
     assert len({federation.learnt(campaign).shape for campaign in hashes}) == 2
@@ -82,7 +82,7 @@ def test_a_server_killed_in_mid_round_counts_no_update_twice_and_no_site_trains_
     assert [entry.round for entry in federation.store.rounds(campaign)] == [0]
     federation.listening()
     status = federation.ended(campaign)
-    assert (status.state, status.round) == ("finished", 3)
+    assert (status.state, status.round) == ("candidate", 3)
     assert [(entry.round, entry.attempt) for entry in status.attempts] == [(number, 1) for number in range(4)]
     assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in status.attempts)
     made_of_its_records(federation, made)
@@ -129,7 +129,7 @@ def test_a_server_gone_for_two_minutes_is_waited_for_with_a_line_each_way_and_th
     wait(lambda: time.monotonic() >= back)
     federation.listening()
     status = federation.ended(campaign)
-    assert (status.state, status.round) == ("finished", 3)
+    assert (status.state, status.round) == ("candidate", 3)
     assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in status.attempts)
     assert [daemon.pid for daemon in daemons] == pids
     assert all(daemon.alive for daemon in daemons)
@@ -151,7 +151,7 @@ def test_a_site_whose_connection_gets_a_new_key_while_it_trains_goes_on_and_the_
         federation.members.confirm([], [federation.keys["operator"], federation.keys["independent"]], desk.now_utc())
         wait(lambda: "The connection has its new key." in daemon.said[before:])
     status = federation.ended(campaign)
-    assert (status.state, status.round) == ("finished", 3)
+    assert (status.state, status.round) == ("candidate", 3)
     assert sorted(status.attempts[-1].reported) == ["site-0", "site-1"]
     assert (daemon.pid, daemon.alive) == (pid, True)
     assert site.node_key().public_text != old
@@ -168,10 +168,10 @@ def test_a_site_killed_in_training_is_named_when_the_round_closes_at_its_deadlin
     with federation.stuck(campaign, "dying"):
         daemon.kill()
     wait(lambda: not worker.exists() or ") Z " in worker.read_text())  # it ends with its daemon
-    assert federation.ended(campaign).state == "finished"
+    assert federation.ended(campaign).state == "candidate"
     shown = federation.shown(campaign)
     (last,) = [entry for entry in shown["attempts"] if entry["round"] == 1]
-    assert (shown["state"], shown["round"], last["outcome"]) == ("finished", 1, "finished")
+    assert (shown["state"], shown["round"], last["outcome"]) == ("candidate", 1, "finished")
     assert "dying" in last["missing"]
     assert set(last["reported"]) <= {"site-0", "site-1"}
     assert last["seconds"] >= 4
@@ -191,7 +191,7 @@ def test_an_answer_after_the_deadline_is_named_and_not_counted_and_the_site_is_t
     assert "late" in entry.missing
     assert set(entry.reported) <= {"site-0", "site-1"}
     status = federation.ended(campaign)
-    assert (status.state, status.round) == ("finished", 5)
+    assert (status.state, status.round) == ("candidate", 5)
     assert "late" in status.attempts[-1].reported
     assert "JG-site-209" in daemon.said
     assert (1, "lost", "") in federation.journal("late", campaign)
@@ -232,7 +232,7 @@ def test_a_site_that_sends_garbage_is_named_with_its_code_and_the_rounds_go_on(
         status = federation.ended(federation.start(federation.agree(made)))
         done.set()
         liar.join(10)
-    assert (status.state, status.round) == ("finished", 4)
+    assert (status.state, status.round) == ("candidate", 4)
     for entry in status.attempts:
         assert (sorted(entry.reported), entry.refused) == (["site-0", "site-1"], {"liar": "JG-server-340"})
         assert (entry.abstained, entry.missing, entry.attempt) == ({}, [], 1)

@@ -92,7 +92,7 @@ def test_a_site_killed_after_a_step_costs_nothing_but_itself_and_the_campaign_go
     monkeypatch.setattr(leading, "SecureSum", Killing)
     left = SITES[:3]
     made, status = lead(f"killed-after-{step}", (*left, victim))
-    assert (status.state, status.reason) == ("finished", "")
+    assert (status.state, status.reason) == ("candidate", "")
     assert not summing_federation.daemons[victim].alive
     scaling, entry = status.attempts
     assert tuple(scaling.reported) == (victim, *left)
@@ -241,7 +241,7 @@ def test_a_second_list_of_survivors_gets_one_signature_and_nobody_reveals_for_it
     shown: list[tuple[int, str]] = []
     monkeypatch.setattr(sums, "ServerSum", Asking)
     made, status = lead("two-lists")
-    assert (status.state, signed) == ("finished", [VICTIM])
+    assert (status.state, signed) == ("candidate", [VICTIM])
     certificate = summing_federation.store.certificates(made.hash)[1, 1]
     assert sorted(certificate.signatures) == list(SITES[1:])
     assert sorted(site for number, site in shown if number == 1) == list(SITES[1:])

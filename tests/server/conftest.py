@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from postgres import Postgres, postgres
 
 from jangin.codec import cbor
 from jangin.codec.document import assign, parse
@@ -26,6 +27,23 @@ from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
 from jangin.trust.requests import signed_bytes
 from jangin.trust.staff import Role
+
+
+@pytest.fixture(scope="session")
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this test process."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jangin.sqlite'}"
+    server: Postgres = request.getfixturevalue("own_postgres")
+    return server.database()
+
 
 PEOPLE = {
     "operator": (Role.OPERATOR,),
@@ -137,8 +155,11 @@ class Api:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0)) as made:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world on sqlite, or on PostgreSQL where a test's parameter says so."""
+    wants = getattr(request, "param", "sqlite")
+    url = request.getfixturevalue("own_postgres").database() if wants == "postgresql" else None
+    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0), url) as made:
         yield made
 
 
@@ -150,11 +171,11 @@ def the_world_at(tmp_path: Path) -> Iterator[Callable[[datetime], World]]:
 
 
 @contextmanager
-def world_at(tmp_path: Path, now: datetime) -> Iterator[World]:
+def world_at(tmp_path: Path, now: datetime, database: str | None = None) -> Iterator[World]:
     staff = make_staff(tmp_path / "staff", PEOPLE, now - timedelta(days=1), timedelta(days=365))
     keys = {person: Identity.load(tmp_path / "staff" / f"{person}.key") for person in PEOPLE}
     root = (tmp_path / "staff" / "root.pub").read_text().strip()
-    settings = ServerSettings(port=0, idle_poll_s=0.05)
+    settings = ServerSettings(port=0, idle_poll_s=0.05, database=database)
     state = StateFolder.make(tmp_path / "server", settings, root, staff, ["127.0.0.1"], now)
     store = state.store()
     yield World(tmp_path, state, store, Members(store, root), keys, now)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from jangin.codec import cbor
 from jangin.errors import SiteError
 from jangin.server import campaigns
-from jangin.server.store import State
+from jangin.server.life import State
 from jangin.trust.envelope import Kind, seal
 
 
@@ -24,7 +24,7 @@ def approved(world: Any, plan: Any) -> str:
 
 
 def altered(world: Any, campaign: str, envelope: bytes) -> None:
-    with world.store._engine.begin() as database:
+    with world.store.database.writing() as database:
         database.execute(
             text("UPDATE campaigns SET envelope = :envelope WHERE hash = :hash"),
             {"envelope": envelope, "hash": campaign},

@@ -8,7 +8,8 @@ import pytest
 
 from jangin.errors import JanginError, PlanError, ServerError, SiteError
 from jangin.server import campaigns
-from jangin.server.store import CampaignRow, Outcome, RoundEntry, State
+from jangin.server.life import State
+from jangin.server.store import CampaignRow, Outcome, RoundEntry
 
 INSTALLED = files("jangin.configs").joinpath("lines", "national-bof-blow.yaml")
 
@@ -73,7 +74,7 @@ def test_steps_have_one_order(life: Any) -> None:
     life.propose()
     with pytest.raises(ServerError, match="JG-server-331"):
         life.propose()
-    with pytest.raises(ServerError, match=r"JG-server-332 .*is proposed; only one that is approved can become running"):
+    with pytest.raises(ServerError, match=r"JG-server-332 .*is proposed; start is possible from: consulting"):
         life.start()
     life.approve()
     with pytest.raises(ServerError, match="JG-server-332"):
@@ -160,7 +161,7 @@ def test_what_cannot_run_is_never_proposed(world: Any, life: Any, changes: dict[
 def test_a_hash_is_named_by_eight_of_its_first_digits_or_more(world: Any) -> None:
     hashes = ["a" * 64, "a" * 12 + "b" * 52, "c" * 64]
     for number, one in enumerate(hashes):
-        world.store.propose(CampaignRow(one, f"campaign-{number}", b"", State.PROPOSED), ["site-0"])
+        world.store.draft(CampaignRow(one, f"campaign-{number}", b"", State.DRAFT), ["site-0"], "operator")
     assert campaigns.named(world.store, "c" * 8) == campaigns.named(world.store, "c" * 64) == hashes[2]
     assert [campaigns.named(world.store, one[:13]) for one in hashes] == hashes
     with pytest.raises(ServerError, match=r"JG-server-354 aaaaaaaa: 2 campaigns"):

@@ -4,12 +4,16 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +24,15 @@ import yaml
 from safetensors.numpy import load_file
 
 from jangin.errors import LinkError
-from jangin.flower_link.site import SiteLink
+from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Reply, read_order, reply_body
 from jangin.server import campaigns
 from jangin.server import daemon as server
-from jangin.server.store import Outcome, State
+from jangin.server.audit import exported, verify
+from jangin.server.backup import backup, restore
+from jangin.server.life import State
+from jangin.server.store import Outcome
 from jangin.training.recipe import Recipe
 
 PROGRAM = "from jangin.cli.server import server; server()"
@@ -36,7 +43,7 @@ STEP = {"site-0": 1.0, "site-1": 2.0}
 class FakeSite:
     """A site that adds its own constant to every parameter; a thread that connects again and again.
 
-    `holds` says whether an order is left without a reply, as by a site that works for long.
+    `holds` says whether an order has no reply yet, as by a site that works for long.
     """
 
     keys: Any
@@ -60,16 +67,19 @@ class FakeSite:
                 self.done.wait(0.1)
 
     def serve(self, link: SiteLink) -> None:
+        taken: list[Incoming] = []
         while not self.done.is_set():
             incoming = link.receive()
+            if incoming is not None and incoming.wire.kind == Kind.STOP:
+                self.called_back.append(incoming.wire.campaign)
+            elif incoming is not None:
+                taken.append(incoming)
+            for one in [one for one in taken if not self.holds(one.wire)]:
+                taken.remove(one)
+                link.reply(one, self.answer(one.wire))
+                self.answered.append((one.wire.campaign, one.wire.kind, one.wire.round))
             if incoming is None:
                 self.done.wait(0.02)
-            elif incoming.wire.kind == Kind.STOP:
-                self.called_back.append(incoming.wire.campaign)
-            elif not self.holds(incoming.wire):
-                link.reply(incoming, self.answer(incoming.wire))
-                wire = incoming.wire
-                self.answered.append((wire.campaign, wire.kind, wire.round))
 
     def answer(self, wire: Wire) -> Wire:
         order, _ = read_order(wire.kind, wire.round, wire.body, wire.vector)
@@ -112,7 +122,8 @@ class Daemon:
 def daemon(world: Any) -> Iterator[Daemon]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    (world.state.path / "server.yaml").write_text(yaml.safe_dump({"port": port, "idle_poll_s": 0.05}))
+    settings = world.state.settings().model_copy(update={"port": port})
+    (world.state.path / "server.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     daemon = Daemon(world.state.path)
     yield daemon
     if daemon.process is not None and daemon.process.poll() is None:
@@ -207,7 +218,7 @@ def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twi
     for campaign in (long, short):
         campaigns.start(world.store, world.members, campaign, world.now)
     eventually(lambda: (long, "train", 3) in fast.answered)
-    eventually(lambda: world.store.campaign(short).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(short).state is State.CANDIDATE)
     assert keys[0].ask(address, authority, "ack") == {"next_poll_s": 0.2}
     assert finished(world, long) == [0, 1, 2]
     worker = daemon.worker()
@@ -217,7 +228,7 @@ def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twi
     # 4. It comes back on its own and goes on from round 3.
     slow.holds = lambda wire: False
     assert daemon.start() == address
-    eventually(lambda: world.store.campaign(long).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(long).state is State.CANDIDATE)
     for campaign, count in ((long, 5), (short, 3)):
         assert finished(world, campaign) == list(range(count + 1))
         entries = world.store.rounds(campaign)
@@ -245,7 +256,7 @@ def test_a_campaign_that_stands_in_a_round_does_not_hold_up_the_stop_and_goes_on
     assert world.store.campaign(campaign).state is State.RUNNING
     slow.holds = lambda wire: False
     daemon.start()
-    eventually(lambda: world.store.campaign(campaign).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(campaign).state is State.CANDIDATE)
     assert [(entry.round, entry.attempt) for entry in world.store.rounds(campaign)] == [(0, 1), (1, 1), (2, 1)]
 
 
@@ -261,7 +272,7 @@ def test_a_worker_killed_at_any_moment_is_followed_by_another_and_the_sites_stay
     eventually(lambda: len(fast.answered) + len(slow.answered) >= moment)
     worker = daemon.worker()
     os.kill(worker, signal.SIGKILL)
-    eventually(lambda: world.store.campaign(made.hash).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
     assert daemon.worker() not in (0, worker)
     assert finished(world, made.hash) == list(range(made.strategy.rounds + 1))
     assert all((entry.attempt, sorted(entry.reported)) == (1, list(STEP)) for entry in world.store.rounds(made.hash))
@@ -286,7 +297,7 @@ def test_a_campaign_that_was_paused_and_then_lost_its_worker_goes_on_where_it_wa
     world.store.move(made.hash, State.RUNNING, State.PAUSED)
     eventually(lambda: all(site.called_back == [made.hash] for site in sites))
     other = running(world, plan, keys, campaign="other", **{"strategy.rounds": 1})
-    eventually(lambda: world.store.campaign(other.hash).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(other.hash).state is State.CANDIDATE)
     assert [entry.round for entry in world.store.rounds(made.hash)] == [0]
     # 2. Resumed, and killed in mid-round: each time from the last finished round on, at the first attempt.
     world.store.move(made.hash, State.PAUSED, State.RUNNING)
@@ -294,7 +305,7 @@ def test_a_campaign_that_was_paused_and_then_lost_its_worker_goes_on_where_it_wa
     worker = daemon.worker()
     os.kill(worker, signal.SIGKILL)
     slow.holds = lambda wire: False
-    eventually(lambda: world.store.campaign(made.hash).state is State.FINISHED)
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
     assert [(entry.round, entry.attempt) for entry in world.store.rounds(made.hash)] == [(0, 1), (1, 1), (2, 1)]
     made_of_each_round_once(world, made)
     # 3. Stopped for good: it is called back as well, and stays as it was ended.
@@ -376,3 +387,97 @@ def test_a_worker_that_ends_or_cannot_be_started_is_said_with_its_code_and_tried
     assert said[1] == "JG-server-481 The aggregation worker ended: exit status -9"
     waits = [float(record.getMessage().split("anew in ")[1].split(" s")[0]) for record in caplog.records[:4]]
     assert waits == [0.01, 0.02, 0.04, 0.04]
+
+
+def agreed(world: Any, made: Any) -> list[Any]:
+    """A plan that everybody has said yes to; its sites."""
+    keys = world.sites(2)
+    campaign = world.propose(made)
+    campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+    for site in keys:
+        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    campaigns.start(world.store, world.members, campaign, world.now)
+    return keys
+
+
+def whole(world: Any, made: Any) -> None:
+    """Each round once, at its first attempt, by both sites; a model of exactly that; a log that holds."""
+    entries = world.store.rounds(made.hash)
+    assert [(entry.round, entry.attempt) for entry in entries] == [(n, 1) for n in range(made.strategy.rounds + 1)]
+    assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in entries)
+    model = Recipe.of(made).learner().model
+    expected = model.read()[model.layout.shared] + np.float32(made.strategy.rounds * 1.5)
+    file = world.state.checkpoints(made.hash) / "final.safetensors"
+    np.testing.assert_allclose(load_file(file)["parameters"], expected, rtol=1e-6)
+    database, key = world.store.database, world.state.audit_key
+    report = verify(exported(database.audit(), *database.audit_head(), world.now, key), key.public)
+    assert report.campaigns[made.hash] is State.CANDIDATE
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("world", ["postgresql"], indirect=True)
+def test_a_postgresql_that_is_killed_in_mid_round_is_waited_for_and_no_round_comes_twice(
+    world: Any, own_postgres: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    made = plan(**{"sites.invite": ["site-0", "site-1"], "strategy.rounds": 3})
+    keys, authority, address = agreed(world, made), world.state.authority, daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 2
+    eventually(lambda: (made.hash, "train", 2) in fast.answered)
+    own_postgres.kill()
+    assert keys[0].ask(address, authority, "campaigns")["code"] == "JG-server-464"
+    slow.holds = lambda wire: False
+    eventually(lambda: (made.hash, "train", 2) in slow.answered)
+    own_postgres.start()
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    assert "code" not in keys[0].ask(address, authority, "campaigns")
+    whole(world, made)
+    status, said = daemon.end(signal.SIGTERM)
+    assert (status, "Traceback" in said) == (0, False)
+    assert said.count("waits for the database") == said.count("goes on.")
+
+
+@pytest.mark.soak
+def test_an_sqlite_file_that_is_locked_for_30_s_is_waited_for(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    made = plan(**{"sites.invite": ["site-0", "site-1"], "strategy.rounds": 3, "sites.round_deadline": "2m"})
+    keys, authority, address = agreed(world, made), world.state.authority, daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 2
+    eventually(lambda: (made.hash, "train", 2) in fast.answered)
+    with closing(sqlite3.connect(world.state.path / "jangin.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        slow.holds = lambda wire: False
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            assert "code" not in keys[0].ask(address, authority, "campaigns")  # who reads does not wait
+            threading.Event().wait(0.5)
+        other.execute("ROLLBACK")
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    whole(world, made)
+
+
+@pytest.mark.kill
+def test_a_server_that_is_lost_in_mid_campaign_goes_on_from_its_backup(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any, tmp_path: Path
+) -> None:
+    made = plan(**{"sites.invite": ["site-0", "site-1"], "strategy.rounds": 4})
+    keys, address = agreed(world, made), daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 3
+    eventually(lambda: (made.hash, "train", 3) in fast.answered)
+    backup(world.state.path, tmp_path / "one.backup", world.now)  # while it runs
+    daemon.end(signal.SIGKILL)
+    world.store.close()
+    shutil.rmtree(world.state.path)
+    restore(tmp_path / "one.backup", world.state.path, world.now)
+    world.store = world.state.store()
+    assert finished(world, made.hash) == [0, 1, 2]
+    slow.holds = lambda wire: False
+    assert daemon.start() == address
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    whole(world, made)
+    asked = [number for _, kind, number in fast.answered if kind == "train"]
+    assert asked == [1, 2, 3, 3, 4]  # a site answers its last round again, and none before it
+    assert "restore" in [link.entry.act for link in world.store.database.audit()]

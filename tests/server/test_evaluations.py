@@ -13,8 +13,9 @@ from jangin.plan.messages import Kind, Order, Reply
 from jangin.server import campaigns
 from jangin.server.checkpoints import Checkpoints
 from jangin.server.conductor import MOST_ATTEMPTS, Conductor
+from jangin.server.life import State
 from jangin.server.selection import best_round, stopped
-from jangin.server.store import EvaluationEntry, State
+from jangin.server.store import EvaluationEntry
 from jangin.training.mechanism import mechanism
 from jangin.trust.envelope import Kind as Envelope
 from jangin.trust.envelope import peek
