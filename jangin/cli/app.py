@@ -13,6 +13,7 @@ from jangin.cli.consent import consent
 from jangin.cli.data import data
 from jangin.cli.models import model
 from jangin.cli.privacy import privacy
+from jangin.cli.rehearsing import check, rehearse
 from jangin.cli.report import report
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
@@ -44,6 +45,8 @@ app.add_typer(consent, name="consent")
 app.add_typer(worker, name="worker")
 app.add_typer(server, name="server")
 app.add_typer(roster, name="roster")
+campaign.command("check")(check)
+campaign.command("rehearse")(rehearse)
 app.add_typer(campaign, name="campaign")
 app.add_typer(model, name="model")
 app.add_typer(report, name="report")

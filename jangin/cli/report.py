@@ -66,6 +66,7 @@ def measure(
     """Keep a factory figure that was measured after a campaign, signed by an evaluator."""
     from jangin.codec.document import parse
     from jangin.server import campaigns, kpi
+    from jangin.server.store import plan_of
     from jangin.trust.envelope import Kind, seal
     from jangin.trust.keys import Identity
     from jangin.trust.measurements import Measurement
@@ -73,7 +74,7 @@ def measure(
     talk, now = Talk(form, lang or default_lang()), datetime.now(UTC)
     with opened(folder) as (_, store, members):
         row = store.campaign(campaigns.named(store, wanted))
-        named = campaigns.plan_of(row).kpi
+        named = plan_of(row).kpi
         fields = {"issued": now.replace(microsecond=0), "campaign": row.hash, "figure": named.name if named else "none"}
         document = parse({**fields, "value": value, "note": note}, Measurement, "campaign measure")
         envelope = seal(Kind.MEASUREMENT, document.payload, Identity.load(key))

@@ -21,10 +21,10 @@ from typing import Final
 
 from jangin.client.api import ModelOffer, SiteApi
 from jangin.client.desk import Clock, now_utc, open_api
-from jangin.client.logs import Event, noting
 from jangin.client.state import Database, SiteFolder, read_given, write_whole
 from jangin.errors import DataError, JanginError, SiteError
 from jangin.records.manifest import file_digest
+from jangin.telling.logs import Event, noting
 from jangin.trust.chain import Trust
 from jangin.trust.models import FILES, ModelFile, ModelVersion, peek_model, verify_release, verify_withdrawal
 from jangin.trust.staff import Staff

@@ -12,8 +12,7 @@ from sqlalchemy import insert, select
 from jangin.errors import ServerError
 from jangin.server import tables
 from jangin.server.audit import Note
-from jangin.server.campaigns import plan_of
-from jangin.server.store import Store
+from jangin.server.store import Store, plan_of
 from jangin.trust.envelope import Kind, parsed, peek
 from jangin.trust.measurements import Measurement, verify_measurement
 from jangin.trust.staff import Staff

@@ -33,12 +33,11 @@ from jangin.privacy.statement import PrivacyLoss, Statement, read_statement
 from jangin.records.manifest import file_digest
 from jangin.server import tables
 from jangin.server.audit import Note
-from jangin.server.campaigns import plan_of
 from jangin.server.database import Writing
 from jangin.server.life import Act, State
 from jangin.server.selection import best_round
 from jangin.server.settings import StateFolder, write_whole
-from jangin.server.store import Outcome, Store
+from jangin.server.store import Outcome, Store, plan_of
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.models import (
     FILES,

@@ -14,12 +14,11 @@ from jangin.codec.document import Document
 from jangin.plan.training_plan import Kpi, TrainingPlan
 from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY
 from jangin.privacy.statement import Statement, read_statement
-from jangin.server.campaigns import plan_of
 from jangin.server.kpi import measurements
 from jangin.server.life import Act, State
 from jangin.server.registry import Registered, Registry
 from jangin.server.settings import StateFolder
-from jangin.server.store import EvaluationEntry, Outcome, RoundEntry, Store
+from jangin.server.store import EvaluationEntry, Outcome, RoundEntry, Store, plan_of
 
 __all__ = ["CampaignReport", "Step", "report"]
 

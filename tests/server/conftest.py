@@ -219,8 +219,11 @@ class Api:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0)) as made:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world on sqlite, or on PostgreSQL where a test's parameter says so."""
+    wants = getattr(request, "param", "sqlite")
+    url = request.getfixturevalue("own_postgres").database() if wants == "postgresql" else None
+    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0), url) as made:
         yield made
 
 
