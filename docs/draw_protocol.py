@@ -20,14 +20,16 @@ ORDERS = {
     Kind.TRAIN: "shared parameters, a control (`scaffold`), the learnt scaling, whether to hold; or a manifest as well",
     Kind.COLLECT: "nothing but a deadline; to four sites at a time, where updates are large",
     Kind.EVALUATE: "the parameters after one of the plan's evaluated rounds, the learnt scaling; or a manifest as well",
+    Kind.REHEARSE: "the first parameters, as `train` has them; before a campaign starts, twice to those who are ready",
     Kind.SHARE: "secure sum: everybody's adverts, U1",
     Kind.MASK: "secure sum: what each dealer, U2, sealed for this site",
     Kind.CERTIFY: "secure sum: who has sent a masked vector, U3",
     Kind.UNMASK: "secure sum: the signatures over U2 and U3",
+    Kind.STOP: "nothing; what is in work for the campaign is dropped, uncharged where nothing of it was kept",
 }
 REPLIES = {
     Content.MOMENTS: "clipped sums for a common scaling, or of losses on the hold-out, noised under privacy",
-    Content.UPDATE: "one flat float32 vector, noised under privacy",
+    Content.UPDATE: "one flat float32 vector, noised under privacy; to `rehearse` of made-up rows alone",
     Content.HELD: "the update is ready, here",
     Content.SUM: "the answer to a step of a secure sum, and nothing beside it",
     Content.CODE: "a polite refusal: what may be known outside, or just local",
@@ -129,7 +131,7 @@ def tables() -> dict[str, str]:
     order = ["| order | carries | may be answered with |", "|---|---|---|"]
     for kind, contents in ANSWERS.items():
         allowed = ", ".join(f"`{content}`" for content in sorted(contents, key=list(Content).index))
-        order.append(f"| `{kind}` | {ORDERS[kind]} | {allowed} |")
+        order.append(f"| `{kind}` | {ORDERS[kind]} | {allowed or '-'} |")
     reply = ["| reply | is |", "|---|---|", *(f"| `{content}` | {words} |" for content, words in REPLIES.items())]
     moves = ["| from | to |", "|---|---|"]
     for start, ends in MOVES.items():

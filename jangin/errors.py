@@ -69,7 +69,7 @@ EXITS: Final = (
     Exit(
         4,
         "not allowed: a signature, a role or a key that does not count, or a server that refused",
-        r"JG-site-(102|11[2-4678]|12[1-46]|203|301|315|440)|JG-server-(10[1-3]|40[0-7]|416|420)",
+        r"JG-site-(102|11[2-4678]|12[1-46]|203|301|315|440|45[1-35])|JG-server-(10[1-3]|40[0-7]|416|420|44[26])",
     ),
     Exit(5, "a bug", r"JG-sim-900"),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jangin.cli.options import FormatOption, LangOption, SetsOption, assignments
+from jangin.cli.safekeeping import backup, restore, upgrade
 from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
 from jangin.errors import CodedText
 
@@ -58,7 +59,7 @@ def staff(
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Make a root and three people's keys in one place: for first steps, never in earnest."""
+    """Make a root and four people's keys in one place: for first steps, never in earnest."""
     from jangin.server.members import make_staff
     from jangin.trust.staff import Role
 
@@ -67,6 +68,7 @@ def staff(
         "operator": (Role.OPERATOR,),
         "approver": (Role.APPROVER,),
         "independent": (Role.INDEPENDENT_BODY,),
+        "evaluator": (Role.EVALUATOR,),
     }
     make_staff(folder, people, datetime.now(UTC), _STAFF_LIFE)
     files = sorted(str(file) for file in folder.iterdir())
@@ -80,8 +82,8 @@ def staff(
 @server.command("init")
 def init(
     folder: StateArgument,
-    staff_list: Annotated[Path, typer.Option("--staff", help="The staff list that the root signed.")],
-    root: Annotated[Path, typer.Option(help="The root's public key.")],
+    staff_list: Annotated[Path | None, typer.Option("--staff", help="The staff list that the root signed.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The root's public key.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any that is free.")] = 8443,
     operators_port: Annotated[
@@ -91,35 +93,62 @@ def init(
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A name or address by which sites reach it; repeat as needed.")
     ] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="An empty database of PostgreSQL's, without its password.")
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another server, whose database, staff and root this one shares.")
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
     """Make a server's state folder with its own TLS authority."""
+    from jangin.server.database import refuse_password
     from jangin.server.settings import Listener, ServerSettings, StateFolder, given
 
     talk = Talk(form, lang or default_lang())
     people = Listener(port=(8444 if port else 0) if operators_port is None else operators_port)
-    settings, names = (
-        ServerSettings(host=host, port=port, operators=people),
-        list(dict.fromkeys([*(name or []), host, "localhost"])),
-    )
-    line, listed = given(root, "--root").decode("ascii", "replace").strip(), given(staff_list, "--staff")
-    made = StateFolder.make(folder, settings, line, listed, names, datetime.now(UTC))
+    names, other = list(dict.fromkeys([*(name or []), host, "localhost"])), beside and StateFolder(beside)
+    refuse_password(database)
+    if other:
+        if staff_list or root or database:
+            raise typer.BadParameter("what --beside brings along is not given again", param_hint="--beside")
+        made = StateFolder.make_beside(folder, other, host, port, names, datetime.now(UTC))
+    else:
+        if staff_list is None or root is None:
+            raise typer.BadParameter("needed where there is no --beside", param_hint="--staff, --root")
+        settings = ServerSettings(host=host, port=port, operators=people, database=database)
+        line, listed = given(root, "--root").decode("ascii", "replace").strip(), given(staff_list, "--staff")
+        made = StateFolder.make(folder, settings, line, listed, names, datetime.now(UTC))
     paths = {"folder": str(made.path), "authority": str(made.authority)}
     talk.answer("\n".join(paths.values()), **paths, names=names)
 
 
 @server.command("run")
-def run(folder: StateArgument, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+def run(
+    folder: StateArgument,
+    shard: Annotated[
+        str | None, typer.Option(metavar="INDUSTRY", help="Lead the campaigns of this industry's processes only.")
+    ] = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
     """Run the server until it is asked to stop (Ctrl-C, SIGTERM)."""
     from jangin.server.daemon import serve
+    from jangin.server.settings import StateFolder
+    from jangin.telling.logs import kept
 
     talk = Talk(form, lang or default_lang())
     log_to_stderr()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    serve(folder, stop, ready=lambda address: talk.answer(address, address=address))
+    with kept(folder, StateFolder(folder).settings().logs.retention_days, lambda: datetime.now(UTC)):
+        serve(folder, stop, shard=shard, ready=lambda address: talk.answer(address, address=address))
+
+
+for act in (backup, restore, upgrade):
+    server.command()(act)
 
 
 @roster.command("invite")

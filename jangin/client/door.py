@@ -2,8 +2,8 @@
 
 The law: what is not one of the forms below does not leave, and what leaves is made of the bytes that were looked at; a
 refusal tells nothing of what was refused; each message that carries anything has its line in the egress log before it
-leaves. Requests without content (campaigns, pace), like the polls and heartbeats of Flower's connection, say only that
-the site is there and are not logged.
+leaves. Requests without content (campaigns, pace, models), like the polls and heartbeats of Flower's connection, say
+only that the site is there and are not logged.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ from jangin.privacy.secure_sum.transcript import DIGEST_BYTES
 from jangin.trust.approvals import peek_approval
 from jangin.trust.commitments import peek_commitment
 from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
+from jangin.trust.models import LINE, MOST_FILE_BYTES, FileName
 from jangin.trust.roster import SITE_ID
 
 __all__ = ["FORMS", "LOCAL", "PUBLIC_CODES", "Door", "outward"]
@@ -148,6 +149,23 @@ class Commitment(Form):
         return self
 
 
+class ModelPiece(Form):
+    """Which piece of which released model this site wants next."""
+
+    line: Annotated[str, Field(pattern=LINE)]
+    version: Annotated[int, Field(ge=1, lt=2**31)]
+    file: FileName
+    offset: Annotated[int, Field(ge=0, le=MOST_FILE_BYTES)]
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says which model was asked for."""
+        return {
+            "en": f"Asked the server for {self.file} of the released model {self.line}@{self.version}.",
+            "ko": f"배포된 모델 {self.line}@{self.version}의 {self.file} 파일을 서버에 요청함.",
+        }
+
+
 class _Answering(Form):
     """What every answer to an order has: a body, what rides beside it, and only codes that may be known outside."""
 
@@ -192,8 +210,21 @@ class Answer(_Answering):
         reply, name, number = self._reply, self.campaign[:12], self.round
         count = 0 if reply.vector is None else len(reply.vector)
         match reply.content:
+            case Content.CODE if self.kind is Kind.REHEARSE:
+                return {
+                    "en": f"Rehearsal of campaign {name}: this site is not ready ({reply.abstained}); "
+                    "nothing was charged.",
+                    "ko": f"캠페인 {name} 예행연습: 이 사업장은 준비되지 않음 ({reply.abstained}). 차감된 것은 없음.",
+                }
             case Content.CODE:
                 return self._abstention(reply.abstained)
+            case Content.UPDATE if self.kind is Kind.REHEARSE:
+                return {
+                    "en": f"Rehearsal of campaign {name}: sent an update of made-up rows, {count} numbers; "
+                    "no record is in it, and nothing was charged.",
+                    "ko": f"캠페인 {name} 예행연습: 지어낸 자료로 만든 업데이트(숫자 {count}개)를 보냄. "
+                    "기록은 들어 있지 않고 차감된 것도 없음.",
+                }
             case Content.HELD:
                 return {
                     "en": f"Told the server that the update of round {number} of campaign {name} is ready here.",
@@ -317,10 +348,13 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "ack": Presence,
     "commit": Commitment,
     "renew": Renewal,
+    "models": Presence,
+    "model": ModelPiece,
     "scale": Answer,
     "train": Answer,
     "collect": Answer,
     "evaluate": Answer,
+    "rehearse": Answer,
     **{step.value: SumAnswer for step in Step},
 }
 """All that may leave, by what it is."""

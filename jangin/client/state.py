@@ -6,6 +6,7 @@
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
     own/            parameters that stay here, encrypted under keys/storage, a file a campaign
     consent/        grants and revocations, signed         consent.sqlite     their index (consent.py)
+    models/         released models that were pulled (models.py)
     extra-ca.crt    of a proxy that inspects TLS, where there is one
 
 The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk
@@ -312,6 +313,12 @@ class Journal(Database):
     def begun(self, since: datetime) -> int:
         """How many trainings were begun since then, of all campaigns."""
         rows = self._do("SELECT count(*) FROM tasks WHERE state = 'training' AND time >= ?", _text(since))
+        count: int = rows[0][0]
+        return count
+
+    def rehearsed(self, since: datetime) -> int:
+        """How many rehearsals were answered since then, of all campaigns, refusals with them."""
+        rows = self._do("SELECT count(*) FROM egress WHERE kind = 'rehearse' AND time >= ?", _text(since))
         count: int = rows[0][0]
         return count
 

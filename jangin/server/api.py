@@ -15,8 +15,9 @@ every request here may safely be done twice.
 |---|---|
 | 400 | 310 not of this form |
 | 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
-| 403 | 101..103 and 315..319: not for this site; JG-site-410, another version |
+| 403 | 101..103 and 315..319: not for this site; 440..448: no such model for it; JG-site-410, another version |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
+| 503 | 464 the database is away |
 """
 
 import asyncio
@@ -34,9 +35,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, ServerError, SiteError
+from jangin.server.database import AWAY
 from jangin.server.life import told
 from jangin.server.members import Members
-from jangin.server.store import Store
+from jangin.server.registry import Registry
+from jangin.server.store import CampaignRow, Store
 from jangin.trust.approvals import Approval, verify_approval
 from jangin.trust.commitments import verify_commitment
 from jangin.trust.envelope import Kind, peek
@@ -45,13 +48,14 @@ from jangin.trust.requests import signed_bytes
 from jangin.trust.roster import SITE_ID, Roster
 from jangin.version import PROTOCOL
 
-__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi"]
+__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "MOST_MODELS", "SiteApi"]
 
 MAX_SKEW_SECONDS = 300
 MOST_BODY_BYTES = 65_536
+MOST_MODELS = 1000
 
 _FIRST_PROTOCOL = "1"
-_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack)")
+_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack|models|model)")
 _POLLS_A_SECOND = 60
 _LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
 _POLLING = timedelta(seconds=120)
@@ -115,9 +119,27 @@ class _Request:
 class SiteApi:
     """The ASGI application; `answer` is all of it without a socket."""
 
-    def __init__(self, store: Store, members: Members, *, idle_poll_s: float, clock: Callable[[], datetime]) -> None:
-        """Take what it answers from; `clock` gives aware times, `idle_poll_s` the shortest wait of an idle site."""
-        self._store, self._members = store, members
+    def __init__(
+        self,
+        store: Store,
+        members: Members,
+        registry: Registry,
+        *,
+        idle_poll_s: float,
+        clock: Callable[[], datetime],
+        leads: Callable[[CampaignRow], bool] = lambda row: True,
+    ) -> None:
+        """Take what it answers from.
+
+        Args:
+            store: the database.
+            members: staff and rosters in it.
+            registry: models in it.
+            idle_poll_s: the shortest wait of an idle site.
+            clock: aware times.
+            leads: which campaigns sites hear of here.
+        """
+        self._store, self._members, self._registry, self._leads = store, members, registry, leads
         self._idle_poll_s, self._clock = idle_poll_s, clock
         self._lock = threading.Lock()
         self._nonces: set[tuple[str, str]] = set()
@@ -158,6 +180,8 @@ class SiteApi:
             site = headers.get("x-jangin-site", "")
             _log.info("Refused %s of %.63r: %s", path, site, refused.code)
             return _STATUS.get(refused.code[-3:], 403), _refusal(refused)
+        except AWAY:  # of which `serve` says why
+            return 503, _refusal(ServerError("JG-server-464"))
 
     def _answered(self, request: _Request, now: datetime) -> dict[str, object]:
         seconds = int(request.time) - int(now.timestamp())
@@ -183,6 +207,12 @@ class SiteApi:
             case "ack":
                 _fields(request.value)
                 return self._ack(request.site, now)
+            case "models":
+                _fields(request.value)
+                return self._models(request.site)
+            case "model":
+                line, version, file, offset = _fields(request.value, line=str, version=int, file=str, offset=int)
+                return {"piece": self._registry.piece(request.site, line, version, file, offset)}
             case _:
                 raise _malformed("no such path")
 
@@ -202,7 +232,7 @@ class SiteApi:
         campaigns = [
             {"plan": campaign.envelope, "state": state, "approved": approved}
             for campaign, approved in self._store.campaigns_of(site)
-            if (state := told(campaign.state)) is not None
+            if (state := told(campaign.state)) is not None and self._leads(campaign)
         ]
         commitment = self._store.commitment(site)
         return {"staff": staff, "roster": roster, "campaigns": campaigns, "commitment": commitment}
@@ -249,6 +279,14 @@ class SiteApi:
         if site in active:
             return {"next_poll_s": min(max(len(active) / _POLLS_A_SECOND, _LEAST_POLL_S), _MOST_POLL_S)}
         return {"next_poll_s": max(self._idle_poll_s, polling / _POLLS_A_SECOND)}
+
+    def _models(self, site: str) -> dict[str, object]:
+        """The staff list, and what was ever released to a site: the newest versions, where they are too many."""
+        models = [
+            {"manifest": one.release, "aliases": [str(alias) for alias in one.aliases], "withdrawal": one.withdrawal}
+            for one in self._registry.offers(site)
+        ]
+        return {"staff": self._members.documents()[0], "models": models[-MOST_MODELS:]}
 
     def _roster(self, site: str, now: datetime) -> Roster:
         """The roster in force, if it has the site as active."""

@@ -13,18 +13,16 @@ from datetime import datetime
 
 from jangin.codec import cbor
 from jangin.codec.document import parse
-from jangin.errors import DataError, PlanError, ServerError, SiteError
-from jangin.models.lines import ModelLine, read_line
-from jangin.plan.terms import terms_of_cells
+from jangin.errors import ServerError, SiteError
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server.audit import SERVER
 from jangin.server.life import Act, State
 from jangin.server.members import Members
+from jangin.server.proposal import least_sites, refusals
 from jangin.server.selection import best_round, stopped
-from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store
-from jangin.strategies.check import check
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store, plan_of
 from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
-from jangin.trust.envelope import Kind, countersign, peek, seal
+from jangin.trust.envelope import Kind, countersign, seal
 from jangin.trust.keys import Identity
 from jangin.trust.roster import Roster
 from jangin.trust.staff import Role, Staff
@@ -38,7 +36,6 @@ __all__ = [
     "draft",
     "least_sites",
     "named",
-    "plan_of",
     "propose",
     "proposers",
     "refuse",
@@ -108,28 +105,10 @@ def refuse(plan: TrainingPlan) -> None:
     """Refuse a plan that cannot run, as far as the plan itself tells. It loads torch.
 
     Raises:
-        PlanError: JG-plan-003, -010..013, -020..027, -031..035, -042..044, a plan that cannot run.
-        DataError: JG-data-063..071, a model line that cannot be used.
-        PrivacyError: JG-privacy-002..005, -016, -017, -037.
+        PlanError, DataError, PrivacyError, ServerError: the first of `proposal.refusals`.
     """
-    check(plan.strategy, plan.privacy)
-    if plan.privacy.cells > 1:
-        raise PlanError("JG-plan-044", where="privacy.cells", cells=plan.privacy.cells)
-    line = _installed_line(plan.model_line)
-    if line.process != plan.process:
-        raise PlanError(
-            "JG-plan-003", where="process", value=plan.process, problem=f"{plan.model_line} learns {line.process}"
-        )
-    from jangin.training.mechanism import refuse_noise, refuse_vague_figures
-    from jangin.training.recipe import Recipe
-
-    recipe = Recipe.of(plan)
-    recipe.learner()
-    if recipe.mechanism is not None:
-        refuse_noise(recipe.mechanism, len(plan.sites.invite))
-        if plan.evaluate is not None:
-            metrics, sites = len(plan.evaluate.metrics), len(plan.sites.invite)
-            refuse_vague_figures(recipe.mechanism, metrics, recipe.nominal_units, sites)
+    for error in refusals(plan, None):
+        raise error
 
 
 def submit(
@@ -310,11 +289,6 @@ def status(store: Store, campaign: str) -> CampaignStatus:
     )
 
 
-def plan_of(row: CampaignRow) -> TrainingPlan:
-    """The plan of a campaign; its signatures were verified when they were made."""
-    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
-
-
 def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:
     """The sites whose approval holds under this roster, in the plan's order."""
     approvals = store.approvals(plan.hash)
@@ -323,31 +297,9 @@ def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: dateti
     )
 
 
-def least_sites(plan: TrainingPlan) -> int:
-    """Fewest sites with which a round begins; a secure sum, or that of each cell, has bounds of its own."""
-    return max(plan.sites.min_sites, sum(cell.least for cell in terms_of_cells(plan)) if plan.privacy.sums_only else 1)
-
-
 def _payload(plan: TrainingPlan) -> bytes:
     """What is signed of a plan."""
     return cbor.encode(plan.model_dump(mode="json"))
-
-
-def _installed_line(name: str) -> ModelLine:
-    """The line of a plan, which is never a file.
-
-    Raises:
-        PlanError: JG-plan-003, a file, or no line that is installed.
-    """
-    problem = "a plan names a line that is installed, never a file: sites open none"
-    if not name.endswith(".yaml"):
-        try:
-            return read_line(name)
-        except DataError as error:
-            if error.code != "JG-data-062":
-                raise
-            problem = f"no line of this name is installed; the nearest: {error.coded.values['nearest']}"
-    raise PlanError("JG-plan-003", where="model_line", value=name, problem=problem)
 
 
 def _holds(approval: bytes, roster: Roster, site: str, plan: TrainingPlan, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """The server's state folder and its `server.yaml`.
 
     server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  audit.key  audit.pub
-    jangin.sqlite  checkpoints/<hash>/  address  lock
+    jangin.sqlite  checkpoints/<hash>/  models/<line>/<version>/  logs/  address  lock  worker.lock
     tls/operators.pem  operators      where people may act from afar
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
@@ -11,6 +11,7 @@ unknown keys are errors.
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,19 +22,35 @@ from typing import Annotated
 import yaml
 from filelock import FileLock, Timeout
 from pydantic import Field, PositiveFloat
+from sqlalchemy import inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.codec.document import Document, read
 from jangin.errors import ServerError
-from jangin.server.database import Database
+from jangin.server.database import Database, engine
 from jangin.server.store import Store
+from jangin.telling.logs import LogsBlock
 from jangin.trust.certificates import issue, make_authority
 from jangin.trust.envelope import MAX_AHEAD
 from jangin.trust.keys import Identity, identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
-__all__ = ["Listener", "ServerSettings", "StateFolder", "given", "write_whole"]
+__all__ = ["Listener", "MonitorBlock", "ServerSettings", "StateFolder", "given", "whole", "write_whole"]
 
 _CERTIFICATE_LIFE = timedelta(days=730)
+_LOCK_LOOK_SECONDS = 0.05
+
+
+class MonitorBlock(Document):
+    """Where a monitor of the ministry's asks how the server is.
+
+    Attributes:
+        host: an address of this machine; whoever reaches it may read the figures.
+        port: for `GET /health` and `GET /metrics`; 0 for any that is free.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)]
 
 
 class Listener(Document):
@@ -57,6 +74,8 @@ class ServerSettings(Document):
         idle_poll_s: seconds between two polls of a site that has nothing to do, at least.
         operators: where people may act from afar; nowhere without it.
         database: URL of another database than the folder's own sqlite file.
+        monitor: where /health and /metrics are; None: nowhere.
+        logs: for how long the log is kept.
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -64,6 +83,8 @@ class ServerSettings(Document):
     idle_poll_s: PositiveFloat = 5.0
     operators: Listener | None = None
     database: Annotated[str | None, Field(repr=False)] = None  # may hold a password
+    monitor: MonitorBlock | None = None
+    logs: LogsBlock = LogsBlock()
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,11 @@ class StateFolder:
         """The folder of one campaign's checkpoints."""
         return self.path / "checkpoints" / campaign
 
+    @property
+    def models(self) -> Path:
+        """The folder of the registry: `<line>/<version>/`."""
+        return self.path / "models"
+
     def settings(self) -> ServerSettings:
         """What server.yaml says.
 
@@ -146,7 +172,16 @@ class StateFolder:
             ServerError: JG-server-301 as `settings`; JG-server-303, a database that cannot be used.
             SiteError: JG-site-101..103 as `audit_key`.
         """
-        return Store(Database(self.database_url, self.audit_key))
+        url = self.database_url
+        if not (self.path / "audit.key").exists():
+            raise ServerError("JG-server-303", problem="the folder has no audit.key")
+        return Store(Database(url, self.audit_key))
+
+    def audited(self) -> None:
+        """Make the key of the audit log."""
+        key = Identity.generate()
+        key.save(self.path / "audit.key")
+        (self.path / "audit.pub").write_text(f"{key.public_text}\n", encoding="ascii")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -165,9 +200,35 @@ class StateFolder:
         finally:
             lock.release()
 
+    @contextmanager
+    def led_alone(self, stop: threading.Event) -> Iterator[bool]:
+        """Be the one process that leads campaigns of this folder; one before it may still be about to end.
+
+        Yields:
+            Whether it is; False where `stop` came first.
+        """
+        lock = FileLock(self.path / "worker.lock", blocking=False, fallback_to_soft=False)
+        while not stop.is_set():
+            try:
+                lock.acquire()
+                break
+            except Timeout:
+                stop.wait(_LOCK_LOOK_SECONDS)
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+
     @classmethod
     def make(
-        cls, path: Path, settings: ServerSettings, root: str, staff: bytes, names: Sequence[str], now: datetime
+        cls,
+        path: Path,
+        settings: ServerSettings,
+        root: str,
+        staff: bytes,
+        names: Sequence[str],
+        now: datetime,
+        beside: "StateFolder | None" = None,
     ) -> "StateFolder":
         """Make a folder with its own TLS authority, whose key is thrown away when the certificate is signed.
 
@@ -178,10 +239,12 @@ class StateFolder:
             staff: the signed staff list.
             names: hosts and addresses by which sites reach the server.
             now: the start of the certificate's two years.
+            beside: another server of the same database, which has this staff list.
 
         Raises:
             ServerError: JG-server-302, something stands there already; JG-server-304, a root that is no key;
-                JG-server-303, a database that cannot be used; JG-server-351, a folder that cannot be made.
+                JG-server-303, a database that cannot be used; JG-server-351, a folder that cannot be made;
+                JG-server-462, a database that is not empty.
             SiteError: JG-site-110..119, a staff list that the root did not sign.
         """
         if os.path.lexists(path):
@@ -207,11 +270,15 @@ class StateFolder:
             (made.path / "root.pub").write_text(root + "\n", encoding="ascii")
             document = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
             (made.path / "server.yaml").write_text(document, encoding="utf-8")
-            audit = Identity.generate()
-            audit.save(made.path / "audit.key")
-            (made.path / "audit.pub").write_text(f"{audit.public_text}\n", encoding="ascii")
+            if beside is None:
+                _refuse_filled(made.database_url)
+                made.audited()
+            else:
+                beside.audit_key.save(made.path / "audit.key")
+                shutil.copyfile(beside.path / "audit.pub", made.path / "audit.pub")
             store = made.store()
-            store.add_staff(listed.version, staff)
+            if beside is None:
+                store.add_staff(listed.version, staff)
             store.close()
             made.path.rename(path)
         except BaseException as error:
@@ -220,6 +287,33 @@ class StateFolder:
                 raise _cannot(path, error) from None
             raise
         return cls(path)
+
+    @classmethod
+    def make_beside(
+        cls, path: Path, other: "StateFolder", host: str, port: int, names: Sequence[str], now: datetime
+    ) -> "StateFolder":
+        """Make a folder for another server of one database, with its own TLS authority.
+
+        Args:
+            path: a folder that is not there yet.
+            other: the server that shares database, staff, root and audit key.
+            host: the address to listen on.
+            port: 0 for any that is free.
+            names: hosts and addresses by which sites reach it.
+            now: the start of the certificate's two years.
+
+        Raises:
+            ServerError: JG-server-466, the database is a file of the other's folder; else as `make` and `store`.
+            SiteError, PlanError: as `make` and `settings`.
+        """
+        settings = other.settings()
+        if settings.database is None:
+            raise ServerError("JG-server-466", where=str(other.path))
+        store = other.store()
+        staff = store.staff()
+        store.close()
+        own = ServerSettings(host=host, port=port, idle_poll_s=settings.idle_poll_s, database=settings.database)
+        return cls.make(path, own, other.root, staff, names, now, beside=other)
 
 
 def given(path: Path, name: str) -> bytes:
@@ -237,10 +331,16 @@ def given(path: Path, name: str) -> bytes:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that after a crash it holds all of `data`, or what it held before."""
+    with whole(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to become the file `path`: when the block ends it is on the disk, and in its place."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
+    yield part
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -248,6 +348,24 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _refuse_filled(url: str) -> None:
+    """Refuse a database that has tables.
+
+    Raises:
+        ServerError: JG-server-462; JG-server-303, it cannot be used.
+    """
+    try:
+        made = engine(url)
+        try:
+            filled = bool(inspect(made).get_table_names())
+        finally:
+            made.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        raise ServerError("JG-server-303", problem=type(error).__name__) from None
+    if filled:
+        raise ServerError("JG-server-462")
 
 
 def _cannot(path: Path, error: OSError) -> ServerError:

@@ -4,7 +4,7 @@ The law: it is the truth of a campaign, and each method is one transaction that 
 may change only once changes under a condition, so that two processes never both do it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,15 +13,27 @@ from typing import Any
 from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from jangin.codec import cbor
 from jangin.errors import ServerError
+from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.secure_sum.server import Certificate
 from jangin.server import life, tables
-from jangin.server.audit import SERVER, Note
-from jangin.server.database import Database
+from jangin.server.audit import ADOPT, SERVER, Note
+from jangin.server.database import Database, Writing
 from jangin.server.life import Act, State
-from jangin.trust.envelope import MAX_AHEAD
+from jangin.trust.envelope import MAX_AHEAD, Kind, peek
 
-__all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store"]
+__all__ = [
+    "CampaignRow",
+    "EvaluationEntry",
+    "Invitation",
+    "Outcome",
+    "RehearsalEntry",
+    "RoundEntry",
+    "Store",
+    "Tally",
+    "plan_of",
+]
 
 
 class Outcome(StrEnum):
@@ -120,6 +132,51 @@ class EvaluationEntry:
     missing: Sequence[str]
     seconds: float
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class RehearsalEntry:
+    """One rehearsal of a campaign; when it is done every invited site is in exactly one of the five.
+
+    Attributes:
+        number: from 1.
+        done: whether it is over.
+        ready: sites that would train.
+        unapproved: sites that have not approved the plan and were not asked.
+        abstained, refused, missing: as in `RoundEntry`.
+        seconds: that the second, warm asking of all who were ready took; 0 where nobody was.
+        reason: why it broke off; else empty.
+    """
+
+    number: int
+    done: bool = False
+    ready: Sequence[str] = ()
+    unapproved: Sequence[str] = ()
+    abstained: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much is kept.
+
+    Attributes:
+        campaigns: how many, by state.
+        rounds: attempts, by outcome.
+        last: of each campaign that is led, its last attempt.
+    """
+
+    campaigns: Mapping[str, int]
+    rounds: Mapping[str, int]
+    last: Mapping[str, RoundEntry]
+
+
+def plan_of(row: CampaignRow) -> TrainingPlan:
+    """The plan of a campaign; its signatures were verified when they were made."""
+    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
 
 
 class Store:
@@ -226,6 +283,18 @@ class Store:
         except IntegrityError:
             raise ServerError("JG-server-331", where=campaign.hash) from None
 
+    def adopt(self) -> list[str]:
+        """Note where each campaign is that was there before the audit log; their hashes, none the second time."""
+        of = tables.campaigns.c
+        with self.database.writing() as database:
+            known = {link.entry.subject for link in self.database.audit() if link.entry.what == "campaign"}
+            rows = database.execute(select(of.hash, of.name, of.state).order_by(of.number)).all()
+            strangers = [row for row in rows if row.hash not in known]
+            for row in strangers:
+                detail = {"name": row.name, "state": row.state}
+                database.note(Note("campaign", row.hash, ADOPT, detail=detail))
+        return [row.hash for row in strangers]
+
     def campaigns(self, *states: State) -> list[CampaignRow]:
         """Campaigns in the order in which they were written down; all, or those in some states."""
         query = select(tables.campaigns).order_by(tables.campaigns.c.number)
@@ -276,17 +345,47 @@ class Store:
         Raises:
             ServerError: JG-server-332, not possible where it is (now); JG-server-330, no such campaign.
         """
+        with self.database.writing() as writing:
+            return self.step(
+                writing,
+                campaign,
+                act,
+                actor=actor,
+                envelope=envelope,
+                proposer=proposer,
+                reason=reason,
+                document=document,
+            )
+
+    def step(
+        self,
+        writing: Writing,
+        campaign: str,
+        act: Act,
+        *,
+        actor: str = SERVER,
+        envelope: bytes = b"",
+        proposer: str = "",
+        reason: str = "",
+        document: bytes = b"",
+    ) -> State:
+        """As `move`, in a transaction that writes more than this.
+
+        Raises:
+            ServerError: JG-server-332 and 330 as `move`; nothing of the transaction may stay then.
+        """
+        writing.stand_in_line()  # nobody else moves it meanwhile
         of = tables.campaigns.c
         values = {name: value for name, value in (("envelope", envelope), ("proposer", proposer)) if value}
-        while True:  # again where somebody else moved it meanwhile
-            row = self.campaign(campaign)
-            after = life.after(campaign, row.state, act)
-            there = (of.hash == campaign) & (of.state == row.state)
-            moved = update(tables.campaigns).where(there).values(state=after, reason=reason, **values)
-            with self.database.writing() as database:
-                if database.execute(moved).rowcount:
-                    database.note(_moved(campaign, act, actor, row.name, document, reason))
-                    return after
+        row = writing.execute(select(tables.campaigns).where(of.hash == campaign)).first()
+        if row is None:
+            raise ServerError("JG-server-330", where=campaign)
+        after = life.after(campaign, State(row.state), act)
+        writing.execute(
+            update(tables.campaigns).where(of.hash == campaign).values(state=after, reason=reason, **values)
+        )
+        writing.note(_moved(campaign, act, actor, row.name, document, reason))
+        return after
 
     def approve(self, campaign: str, site: str, approval: bytes) -> None:
         """Keep an invited site's approval; a later one takes the place of an earlier one.
@@ -336,11 +435,47 @@ class Store:
             return envelope
 
     def active(self) -> set[str]:
-        """The sites that have approved a campaign that is led."""
-        query = _in(select(tables.invited.c.site).join(tables.campaigns), life.LED)
-        query = query.where(tables.invited.c.approval.is_not(None))
+        """The sites that have approved a campaign that is led or rehearsed."""
+        rehearsed = select(tables.rehearsals.c.campaign).where(tables.rehearsals.c.done.is_(False))
+        query = select(tables.invited.c.site).join(tables.campaigns).where(tables.invited.c.approval.is_not(None))
+        query = query.where(tables.campaigns.c.state.in_(life.LED) | tables.campaigns.c.hash.in_(rehearsed))
         with self.database.reading() as database:
             return set(database.scalars(query.distinct()))
+
+    def ask_rehearsal(self, campaign: str, actor: str = SERVER, document: bytes = b"") -> int:
+        """Ask for a rehearsal; the number of the one that is not over, or of a new one."""
+        of = tables.rehearsals.c
+        with self.database.writing() as database:
+            last = database.execute(
+                select(of.number, of.done).where(of.campaign == campaign).order_by(of.number.desc()).limit(1)
+            ).first()
+            if last is not None and not last.done:
+                return int(last.number)
+            number = 1 if last is None else last.number + 1
+            database.execute(insert(tables.rehearsals).values(campaign=campaign, **vars(RehearsalEntry(number))))
+            database.note(Note("campaign", campaign, "rehearse", actor, {"number": int(number)}, document))
+        return int(number)
+
+    def record_rehearsal(self, campaign: str, entry: RehearsalEntry) -> None:
+        """Keep where a rehearsal stands; one that is over stays as it is."""
+        of = tables.rehearsals.c
+        there = (of.campaign == campaign) & (of.number == entry.number) & of.done.is_(False)
+        with self.database.writing() as database:
+            database.execute(update(tables.rehearsals).where(there).values(**vars(entry)))
+
+    def rehearsals(self, campaign: str) -> list[RehearsalEntry]:
+        """All rehearsals of a campaign, in order."""
+        query = select(*(column for column in tables.rehearsals.c if column is not tables.rehearsals.c.campaign))
+        query = query.where(tables.rehearsals.c.campaign == campaign).order_by(tables.rehearsals.c.number)
+        with self.database.reading() as database:
+            return [RehearsalEntry(**row._asdict()) for row in database.execute(query)]
+
+    def open_rehearsals(self) -> list[tuple[str, int]]:
+        """Campaign and number of each rehearsal that is not over."""
+        of = tables.rehearsals.c
+        query = select(of.campaign, of.number).where(of.done.is_(False))
+        with self.database.reading() as database:
+            return [(row.campaign, row.number) for row in database.execute(query)]
 
     def record(self, campaign: str, entry: RoundEntry) -> None:
         """Keep where an attempt at a round stands: how it ended, or that it began; one that has ended stays as it is.
@@ -359,13 +494,23 @@ class Store:
 
     def rounds(self, campaign: str) -> list[RoundEntry]:
         """All attempts at a campaign's rounds, in order."""
-        query = select(*(column for column in tables.rounds.c if column is not tables.rounds.c.campaign))
-        query = query.where(tables.rounds.c.campaign == campaign).order_by(
-            tables.rounds.c.round, tables.rounds.c.attempt
-        )
+        of = tables.rounds.c
+        query = select(tables.rounds).where(of.campaign == campaign).order_by(of.round, of.attempt)
         with self.database.reading() as database:
-            rows = [row._asdict() for row in database.execute(query)]
-        return [RoundEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+            return [_entry(row) for row in database.execute(query).mappings()]
+
+    def tally(self) -> Tally:
+        """How much is kept of campaigns and rounds."""
+        of, state = tables.rounds.c, tables.campaigns.c.state
+        led, last = _in(select(tables.campaigns.c.hash), life.LED), dict[str, RoundEntry]()
+        newest = select(tables.rounds).order_by(of.round.desc(), of.attempt.desc()).limit(1)
+        with self.database.reading() as database:
+            campaigns = database.execute(select(state, func.count()).group_by(state)).all()
+            rounds = database.execute(select(of.outcome, func.count()).group_by(of.outcome)).all()
+            for campaign in database.scalars(led).all():
+                for row in database.execute(newest.where(of.campaign == campaign)).mappings():
+                    last[campaign] = _entry(row)
+        return Tally(_counted(campaigns), _counted(rounds), last)
 
     def record_evaluation(self, campaign: str, entry: EvaluationEntry) -> None:
         """Keep what came of an evaluation; of each round there is one."""
@@ -452,6 +597,15 @@ def _invitation(row: Any) -> Invitation:
 
 def _campaign(row: Any) -> CampaignRow:
     return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason, row.proposer)
+
+
+def _counted(rows: Iterable[Any]) -> dict[str, int]:
+    return {str(word): int(count) for word, count in rows}
+
+
+def _entry(row: Any) -> RoundEntry:
+    values = {name: value for name, value in row.items() if name != "campaign"}
+    return RoundEntry(**{**values, "outcome": Outcome(row["outcome"])})
 
 
 def _certificate(row: Any) -> Certificate:

@@ -7,11 +7,24 @@ The law: sites, people's roles and documents have a place here, workers have non
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 __all__ = ["METADATA", "REVISIONS", "VERSION"]
 
-VERSION: Final = "0003"
+VERSION: Final = "0004"
 """The newest migration; a database at another is not opened."""
 
 METADATA = MetaData()
@@ -112,6 +125,17 @@ evaluations = Table(
     *_who_answered(),
 )
 
+rehearsals = Table(
+    "rehearsals",
+    METADATA,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("done", Boolean, nullable=False, index=True),
+    Column("ready", JSON, nullable=False),
+    Column("unapproved", JSON, nullable=False),
+    *(column for column in _who_answered() if column.name != "reported"),
+)
+
 audit = Table(
     "audit",
     METADATA,
@@ -133,4 +157,30 @@ commands = Table(
     Column("person", String(63), nullable=False),
     Column("act", String(31), nullable=False),
     Column("expires", Integer, nullable=False, index=True),
+)
+models = Table(
+    "models",
+    METADATA,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("line", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("release", LargeBinary),
+    Column("withdrawal", LargeBinary),
+    UniqueConstraint("line", "version"),
+)
+aliases = Table(
+    "aliases",
+    METADATA,
+    Column("line", String(63), primary_key=True),
+    Column("alias", String(16), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+measurements = Table(
+    "measurements",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("campaign", ForeignKey("campaigns.hash"), nullable=False, index=True),
+    Column("person", String(63), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
 )

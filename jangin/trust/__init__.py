@@ -9,6 +9,8 @@
     commands       what a person asks of a server, signed
     commitments    what a site says its ledger has come to
     consents       what a master let a site use, and that he took it back
+    models         what a version of a model is, its release, its withdrawal
+    measurements   a factory figure measured after a campaign
     requests       what the signature of a site's request covers
     chain          a site's whole view: root → staff → roster → plan
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,25 @@ def test_moments_abstentions_and_what_is_held_leave_with_one_line_each(door: Doo
     assert "ready here" in journal.egress(10)[3].says["en"]
 
 
+def test_a_rehearsal_says_that_nothing_was_charged_and_has_no_room_for_moments(door: Door, journal: Journal) -> None:
+    door.answer(order("rehearse"), body(UPDATE), UPDATE)
+    door.answer(order("rehearse"), body(code="local"), None)
+    for content, vector in ((body(np.arange(3.0)), None), (body(), None), (body(code="JG-site-460"), None)):
+        with pytest.raises(SiteError, match="JG-site-330"):
+            door.answer(order("rehearse"), content, vector)
+    sent, refused = journal.egress(10)
+    assert all("nothing was charged" in line.says["en"] for line in (sent, refused))
+    assert all("차감된 것" in line.says["ko"] for line in (sent, refused))
+    assert "made-up rows, 4 numbers" in sent.says["en"]
+    assert (journal.rehearsed(NOW), journal.rehearsed(NOW + timedelta(seconds=1))) == (2, 0)
+
+
 def test_every_request_that_carries_something_has_its_line(door: Door, journal: Journal) -> None:
     keys = {"identity": Identity.generate().public_text, "node_key": NodeKey.generate().public_text}
     sent = door.request("enroll", {"token": "t0ken", **keys})
     assert cbor.decode(sent) == {"token": "t0ken", **keys}
     assert cbor.decode(door.request("approve", {"approval": APPROVAL})) == {"approval": APPROVAL}
-    for what in ("campaigns", "ack"):
+    for what in ("campaigns", "ack", "models"):
         assert door.request(what, {}) == cbor.encode({})
     assert [line.kind for line in journal.egress(10)] == ["enroll", "approve"]
     assert all("t0ken" not in line.says["en"] + line.says["ko"] for line in journal.egress(10))
@@ -260,12 +273,15 @@ WELL_FORMED: dict[str, dict[str, Any]] = {
     "campaigns": {},
     "ack": {},
     "renew": {"node_key": KEYS["node_key"]},
+    "models": {},
+    "model": {"line": "national-bof-blow", "version": 1, "file": "scaling.json", "offset": 0},
     "approve": {"approval": APPROVAL},
     "commit": {"commitment": COMMITMENT},
     "scale": {**PLACE, "body": body(np.ones(3)), "vector": None},
     "train": {**PLACE, "body": body(UPDATE), "vector": UPDATE.tobytes()},
     "collect": {**PLACE, "body": body(UPDATE), "vector": UPDATE.tobytes()},
     "evaluate": {**PLACE, "body": body(np.ones(3)), "vector": None},
+    "rehearse": {**PLACE, "body": body(UPDATE), "vector": UPDATE.tobytes()},
     "advertise": summed(Form.TRAIN, said(ADVERT)),
     "share": summed(Form.SHARE, said(DEALING)),
     "mask": summed(Form.MASK, said(b"", WORDS)),
