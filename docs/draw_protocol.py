@@ -25,6 +25,7 @@ ORDERS = {
     Kind.MASK: "secure sum: what each dealer, U2, sealed for this site",
     Kind.CERTIFY: "secure sum: who has sent a masked vector, U3",
     Kind.UNMASK: "secure sum: the signatures over U2 and U3",
+    Kind.STOP: "nothing; what is in work for the campaign is dropped, uncharged where nothing of it was kept",
 }
 REPLIES = {
     Content.MOMENTS: "clipped sums for a common scaling, or of losses on the hold-out, noised under privacy",
@@ -130,7 +131,7 @@ def tables() -> dict[str, str]:
     order = ["| order | carries | may be answered with |", "|---|---|---|"]
     for kind, contents in ANSWERS.items():
         allowed = ", ".join(f"`{content}`" for content in sorted(contents, key=list(Content).index))
-        order.append(f"| `{kind}` | {ORDERS[kind]} | {allowed} |")
+        order.append(f"| `{kind}` | {ORDERS[kind]} | {allowed or '-'} |")
     reply = ["| reply | is |", "|---|---|", *(f"| `{content}` | {words} |" for content, words in REPLIES.items())]
     moves = ["| from | to |", "|---|---|"]
     for start, ends in MOVES.items():

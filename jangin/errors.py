@@ -65,11 +65,11 @@ EXITS: Final = (
     Exit(0, "done", ""),
     Exit(1, "findings, or refused: records, keys, a privacy promise, a state that does not fit", r"JG-.*"),
     Exit(2, "wrong usage, or a document that cannot be carried out", r"JG-plan-.*|JG-site-388"),
-    Exit(3, "cannot reach the server, or what answers is not it", r"JG-site-(20[127]|400)"),
+    Exit(3, "cannot reach the server, or what answers is not it", r"JG-site-(20[127]|400)|JG-server-410"),
     Exit(
         4,
         "not allowed: a signature, a role or a key that does not count, or a server that refused",
-        r"JG-site-(102|11[2-4678]|12[1-46]|203|301|315|440)|JG-server-10[1-3]",
+        r"JG-site-(102|11[2-4678]|12[1-46]|203|301|315|440|45[1-35])|JG-server-(10[1-3]|40[0-7]|416|420|44[26])",
     ),
     Exit(5, "a bug", r"JG-sim-900"),
 )

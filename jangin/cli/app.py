@@ -11,8 +11,11 @@ import typer
 
 from jangin.cli.consent import consent
 from jangin.cli.data import data
+from jangin.cli.models import model
+from jangin.cli.operators import audit, process
 from jangin.cli.privacy import privacy
 from jangin.cli.rehearsing import check, rehearse
+from jangin.cli.report import report
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
 from jangin.cli.site import site
@@ -46,6 +49,10 @@ app.add_typer(roster, name="roster")
 campaign.command("check")(check)
 campaign.command("rehearse")(rehearse)
 app.add_typer(campaign, name="campaign")
+app.add_typer(audit, name="audit")
+app.add_typer(process, name="process")
+app.add_typer(model, name="model")
+app.add_typer(report, name="report")
 app.add_typer(privacy, name="privacy")
 
 

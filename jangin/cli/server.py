@@ -1,9 +1,7 @@
-"""`jangin server`, `jangin roster` and `jangin campaign`: an operator's acts on the server's own machine."""
+"""`jangin server`, `jangin roster` and `jangin campaign`: what people do, beside the server or from afar."""
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,19 +16,39 @@ from jangin.errors import CodedText
 
 if TYPE_CHECKING:
     from jangin.server.campaigns import CampaignStatus
-    from jangin.server.members import Members
-    from jangin.server.store import RoundEntry, Store
+    from jangin.server.desk import Proposal
+    from jangin.server.office import Answer
+    from jangin.server.roles import Right
+    from jangin.server.store import RoundEntry
+    from jangin.trust.keys import Identity
 
-__all__ = ["FolderArgument", "HashArgument", "campaign", "roster", "server"]
+__all__ = [
+    "FolderArgument",
+    "HashArgument",
+    "KeysOption",
+    "SignOption",
+    "StateArgument",
+    "campaign",
+    "move",
+    "roster",
+    "server",
+    "signer",
+]
 
 server = typer.Typer(help="The national server.", no_args_is_help=True)
 roster = typer.Typer(help="Which sites belong.", no_args_is_help=True)
 campaign = typer.Typer(help="Training campaigns, from the proposal to the model.", no_args_is_help=True)
 
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The server's state folder.")]
+StateArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The server's state folder.")]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The server's state folder, or an operator's own, to act from afar.")
+]
 HashArgument = Annotated[str, typer.Argument(metavar="HASH", help="The campaign's hash, or the first 8 digits.")]
 KeysOption = Annotated[list[Path], typer.Option("--key", help="A private key file; repeat where two people sign.")]
 KeyOption = Annotated[Path, typer.Option("--key", help="The private key file of whoever signs.")]
+SignOption = Annotated[
+    Path | None, typer.Option("--key", help="The private key file of whoever asks; not needed on the server's machine.")
+]
 
 _STAFF_LIFE = timedelta(days=365)
 
@@ -41,7 +59,7 @@ def staff(
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Make a root and three people's keys in one place: for first steps, never in earnest."""
+    """Make a root and four people's keys in one place: for first steps, never in earnest."""
     from jangin.server.members import make_staff
     from jangin.trust.staff import Role
 
@@ -50,6 +68,7 @@ def staff(
         "operator": (Role.OPERATOR,),
         "approver": (Role.APPROVER,),
         "independent": (Role.INDEPENDENT_BODY,),
+        "evaluator": (Role.EVALUATOR,),
     }
     make_staff(folder, people, datetime.now(UTC), _STAFF_LIFE)
     files = sorted(str(file) for file in folder.iterdir())
@@ -62,11 +81,15 @@ def staff(
 
 @server.command("init")
 def init(
-    folder: FolderArgument,
+    folder: StateArgument,
     staff_list: Annotated[Path | None, typer.Option("--staff", help="The staff list that the root signed.")] = None,
     root: Annotated[Path | None, typer.Option(help="The root's public key.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any that is free.")] = 8443,
+    operators_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Where people may act from afar, on 127.0.0.1; 8444, or 0 beside port 0."),
+    ] = None,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A name or address by which sites reach it; repeat as needed.")
     ] = None,
@@ -81,9 +104,10 @@ def init(
 ) -> None:
     """Make a server's state folder with its own TLS authority."""
     from jangin.server.database import refuse_password
-    from jangin.server.settings import ServerSettings, StateFolder, given
+    from jangin.server.settings import Listener, ServerSettings, StateFolder, given
 
     talk = Talk(form, lang or default_lang())
+    people = Listener(port=(8444 if port else 0) if operators_port is None else operators_port)
     names, other = list(dict.fromkeys([*(name or []), host, "localhost"])), beside and StateFolder(beside)
     refuse_password(database)
     if other:
@@ -93,7 +117,7 @@ def init(
     else:
         if staff_list is None or root is None:
             raise typer.BadParameter("needed where there is no --beside", param_hint="--staff, --root")
-        settings = ServerSettings(host=host, port=port, database=database)
+        settings = ServerSettings(host=host, port=port, operators=people, database=database)
         line, listed = given(root, "--root").decode("ascii", "replace").strip(), given(staff_list, "--staff")
         made = StateFolder.make(folder, settings, line, listed, names, datetime.now(UTC))
     paths = {"folder": str(made.path), "authority": str(made.authority)}
@@ -102,7 +126,7 @@ def init(
 
 @server.command("run")
 def run(
-    folder: FolderArgument,
+    folder: StateArgument,
     shard: Annotated[
         str | None, typer.Option(metavar="INDUSTRY", help="Lead the campaigns of this industry's processes only.")
     ] = None,
@@ -131,14 +155,18 @@ for act in (backup, restore, upgrade):
 def invite(
     folder: FolderArgument,
     site: Annotated[str, typer.Argument(help="The site's id.")],
+    key: SignOption = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
     """Print a token with which one site may enrol once, within a week."""
+    from jangin.server import desk
+    from jangin.server.roles import Right
+
     talk = Talk(form, lang or default_lang())
-    with _opened(folder) as (_, who):
-        before = next((member.status for member in who.members() if member.site == site), None)
-        token = who.invite(site, datetime.now(UTC))
+    with desk.opened(folder) as at:
+        before = next((member.status for member in desk.members(at) if member.site == site), None)
+        token = at.act(Right.INVITE, site, key=signer(key))["token"]
     talk.answer(token, site=site, token=token)
     if before is not None:
         talk.warn(CodedText("JG-server-353", where=site, status=talk.word(before, _STATUSES[before])))
@@ -147,9 +175,11 @@ def invite(
 @roster.command("list")
 def members(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """Every site, what it may do, and its fingerprint."""
+    from jangin.server import desk
+
     talk = Talk(form, lang or default_lang())
-    with _opened(folder) as (_, who):
-        found = who.members()
+    with desk.opened(folder) as at:
+        found = desk.members(at)
     rows = [
         (member.site, talk.word(member.status, _STATUSES[member.status]), member.fingerprint or "-") for member in found
     ]
@@ -157,27 +187,6 @@ def members(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: Lang
     talk.answer(table(head, rows) if rows else "", sites=[asdict(member) for member in found])
     if not rows:
         talk.say("no site was invited yet", "아직 초대한 사업장 없음")
-
-
-@roster.command("confirm")
-def confirm(
-    folder: FolderArgument,
-    keys: KeysOption,
-    sites: Annotated[list[str] | None, typer.Argument(metavar="SITE...", help="None: only renew the roster.")] = None,
-    form: FormatOption = Format.TEXT,
-    lang: LangOption = None,
-) -> None:
-    """Sign the next roster with these sites, whose fingerprints were compared by telephone, and with renewed keys."""
-    from jangin.trust.keys import Identity
-
-    talk, named = Talk(form, lang or default_lang()), sites or []
-    with _opened(folder) as (_, who):
-        prints = who.fingerprints(named)
-        for site, shown in prints.items():
-            talk.say(f"{site}  {shown}", f"{site}  {shown}")
-        signed = who.confirm(named, [Identity.load(key) for key in keys], datetime.now(UTC))
-    until = signed.valid_until.isoformat()
-    talk.answer(f"{signed.version}  {until}", version=signed.version, valid_until=until, fingerprints=prints)
 
 
 @campaign.command("new")
@@ -217,13 +226,15 @@ def propose(
 ) -> None:
     """Sign a plan as an operator; prints its hash."""
     from jangin.plan.training_plan import read_plan
-    from jangin.server import campaigns
+    from jangin.server import desk
+    from jangin.server.roles import Right
     from jangin.trust.keys import Identity
 
     talk = Talk(form, lang or default_lang())
-    with _opened(folder) as (store, who):
-        proposed = campaigns.propose(store, who, read_plan(plan), Identity.load(key), datetime.now(UTC))
-    talk.answer(f"{proposed}  proposed", campaign=proposed, state="proposed")
+    with desk.opened(folder) as at:
+        read, own = read_plan(plan), Identity.load(key)
+        done = at.act(Right.PROPOSE, read.hash, key=own, attachment=desk.sign_plan(read, own))
+    _answer(talk, done)
 
 
 @campaign.command("approve")
@@ -234,29 +245,70 @@ def approve(
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
-    """Sign a proposed plan as another person."""
-    from jangin.server import campaigns
+    """Show a proposed plan, and sign it as another person."""
+    from jangin.server import desk
+    from jangin.server.roles import Right
     from jangin.trust.keys import Identity
 
-    talk = Talk(form, lang or default_lang())
-    with _opened(folder) as (store, who):
-        wanted = campaigns.named(store, wanted)
-        campaigns.approve(store, who, wanted, Identity.load(key), datetime.now(UTC))
-    talk.answer(f"{wanted}  approved", campaign=wanted, state="approved")
+    talk, now = Talk(form, lang or default_lang()), datetime.now(UTC)
+    with desk.opened(folder) as at:
+        wanted = at.ask("named", campaign=wanted)["campaign"]
+        own, proposed = Identity.load(key), desk.proposal(at, wanted, now)
+        _show(talk, proposed)
+        envelope = desk.sign_approval(at, proposed, own, now)
+        done = at.act(Right.APPROVE, wanted, key=own, attachment=envelope)
+    _answer(talk, done)
 
 
 @campaign.command("start")
 def start(
-    folder: FolderArgument, wanted: HashArgument, form: FormatOption = Format.TEXT, lang: LangOption = None
+    folder: FolderArgument,
+    wanted: HashArgument,
+    key: SignOption = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
 ) -> None:
     """Let an approved campaign run; a running server begins within a moment."""
-    from jangin.server import campaigns
+    from jangin.server.roles import Right
 
-    talk = Talk(form, lang or default_lang())
-    with _opened(folder) as (store, who):
-        wanted = campaigns.named(store, wanted)
-        campaigns.start(store, who, wanted, datetime.now(UTC))
-    talk.answer(f"{wanted}  running", campaign=wanted, state="running")
+    move(Right.START, folder, wanted, key, Talk(form, lang or default_lang()))
+
+
+def move(right: "Right", folder: Path, wanted: str, key: Path | None, talk: Talk, **arguments: str) -> None:
+    """One step of a campaign's life that needs nothing but its hash; says where it led."""
+    from jangin.server import desk
+
+    with desk.opened(folder) as at:
+        wanted = at.ask("named", campaign=wanted)["campaign"]
+        done = at.act(right, wanted, key=signer(key), arguments=arguments)
+    _answer(talk, done)
+
+
+def signer(key: Path | None) -> "Identity | None":
+    """The key of whoever signs; none on the server's own machine, where an act may go without."""
+    from jangin.trust.keys import Identity
+
+    return None if key is None else Identity.load(key)
+
+
+def _answer(talk: Talk, done: "Answer") -> None:
+    talk.answer(f"{done['campaign']}  {done['state']}", campaign=done["campaign"], state=done["state"])
+
+
+def _show(talk: Talk, proposed: "Proposal") -> None:
+    """What is about to be signed, on stderr."""
+    plan = proposed.plan
+    sites, rounds, purposes = (
+        len(plan.sites.invite),
+        plan.strategy.rounds,
+        ", ".join(map(str, plan.governance.purposes)),
+    )
+    talk.say(
+        f"{plan.campaign}, proposed by {proposed.operator}: {plan.model_line} ({plan.process}), {sites} sites, "
+        f"{rounds} rounds, epsilon {plan.privacy.epsilon}; for {purposes}",
+        f"{plan.campaign}, 제안자 {proposed.operator}: {plan.model_line} ({plan.process}), 사업장 {sites}곳, "
+        f"라운드 {rounds}회, epsilon {plan.privacy.epsilon}; 목적: {purposes}",
+    )
 
 
 @campaign.command("status")
@@ -267,12 +319,12 @@ def status(
     lang: LangOption = None,
 ) -> None:
     """Where campaigns stand: rounds, who took part, who abstained and why, who was missing."""
-    from jangin.server import campaigns
+    from jangin.server import desk
 
     talk = Talk(form, lang or default_lang())
-    with _opened(folder) as (store, _):
-        hashes = [row.hash for row in store.campaigns()] if wanted is None else [campaigns.named(store, wanted)]
-        found = [campaigns.status(store, one) for one in hashes]
+    with desk.opened(folder) as at:
+        one_of = "" if wanted is None else at.ask("named", campaign=wanted)["campaign"]
+        found = desk.statuses(at, one_of)
     models = [_model(folder, one) for one in found]
     if wanted is None:
         head = talk.word("hash, campaign, state, rounds", "해시, 캠페인, 상태, 라운드").split(", ")
@@ -312,11 +364,14 @@ _STATUSES = {
 
 
 def _model(folder: Path, campaign: "CampaignStatus") -> str | None:
-    """Where the final model is, once there is one."""
+    """Where the final model is, once there is one, on the server's own machine."""
     from jangin.server.life import WITH_MODEL
+    from jangin.server.passes import PassFolder
     from jangin.server.settings import StateFolder
 
-    return str(StateFolder(folder).checkpoints(campaign.hash)) if campaign.state in WITH_MODEL else None
+    if PassFolder.is_one(folder) or campaign.state not in WITH_MODEL:
+        return None
+    return str(StateFolder(folder).checkpoints(campaign.hash))
 
 
 def _state(campaign: "CampaignStatus", talk: Talk) -> str:
@@ -379,17 +434,3 @@ def _attempt(entry: "RoundEntry", talk: Talk) -> tuple[str, ...]:
         absent or "-",
         ", ".join(entry.missing) or "-",
     )
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[tuple["Store", "Members"]]:
-    """A server's database and members."""
-    from jangin.server.members import Members
-    from jangin.server.settings import StateFolder
-
-    state = StateFolder(folder)
-    store = state.store()
-    try:
-        yield store, Members(store, state.root)
-    finally:
-        store.close()

@@ -144,7 +144,7 @@ def status(
     lang: LangOption = None,
 ) -> None:
     """How the site stands: its keys, its tasks, and what left it last."""
-    from jangin.client import desk, local
+    from jangin.client import desk, local, models
     from jangin.client.limits import paused
 
     talk = Talk(form, lang or default_lang())
@@ -198,7 +198,12 @@ def status(
         ]
         blocks.insert(1, _block(talk.said("site", "sums"), talk.said("site", "sums-columns"), rows, False, talk))
     key = {"renewal": _time(stands.renewal), "renewing": stands.renewing}
-    talk.answer("\n\n".join(blocks), **head, **key, paused=held is not None, tasks=tasks, egress=egress, sums=sums)
+    taken = models.withdrawn(folder)
+    gone = [{"model": one.name, "reason": one.reason} for one in taken]
+    known = {"tasks": tasks, "egress": egress, "sums": sums, "withdrawn": gone}
+    talk.answer("\n\n".join(blocks), **head, **key, paused=held is not None, **known)
+    for one in taken:
+        talk.tell("site", "withdrawn", model=one.name, reason=one.reason)
     if stands.renewing:
         talk.tell("site", "renewing")
     if held is not None:

@@ -31,6 +31,7 @@ _STEPS: dict[str, dict[str, str]] = {
     "validate": {"en": "validating", "ko": "검사"},
     "read": {"en": "reading records", "ko": "기록 읽기"},
     "round": {"en": "rounds", "ko": "라운드"},
+    "pull": {"en": "bytes", "ko": "바이트"},
     "baselines": {"en": "baselines", "ko": "비교 모델"},
 }
 

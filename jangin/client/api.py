@@ -1,4 +1,4 @@
-"""The site API as a site uses it: enrolment, campaigns, approvals and pace, over TLS with the federation's own roots.
+"""The site API as a site uses it: enrolment, campaigns, approvals, pace, models; over TLS, with our own roots.
 
 Each request is `POST /v1/jangin/<what>` with a canonical CBOR map that came through the door, and is signed:
 
@@ -28,7 +28,15 @@ from jangin.trust.keys import Identity
 from jangin.trust.requests import signed_bytes
 from jangin.version import PROTOCOL
 
-__all__ = ["MOST_ANSWER_BYTES", "CampaignOffer", "EnrolmentAnswer", "Offer", "SiteApi"]
+__all__ = [
+    "MOST_ANSWER_BYTES",
+    "CampaignOffer",
+    "EnrolmentAnswer",
+    "ModelOffer",
+    "ModelOffers",
+    "Offer",
+    "SiteApi",
+]
 
 MOST_ANSWER_BYTES: Final = 2**26
 
@@ -85,6 +93,31 @@ class Offer(_Answer):
     roster: bytes
     campaigns: Annotated[list[CampaignOffer], Field(max_length=1000)]
     commitment: bytes | None
+
+
+class ModelOffer(_Answer):
+    """A version of a model that was released to this site; signed documents, which nobody has verified yet.
+
+    Attributes:
+        manifest: its manifest's envelope, by whoever released it.
+        aliases: what the server says points at it.
+        withdrawal: the envelope by which it was withdrawn; None where it was not.
+    """
+
+    manifest: bytes
+    aliases: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{1,16}$")]], Field(max_length=10)]
+    withdrawal: bytes | None
+
+
+class ModelOffers(_Answer):
+    """What was released to this site, and the staff list by which that is to be judged."""
+
+    staff: bytes
+    models: Annotated[list[ModelOffer], Field(max_length=1000)]
+
+
+class _Piece(_Answer):
+    piece: Annotated[bytes, Field(min_length=1, max_length=2**22)]
 
 
 class _Approved(_Answer):
@@ -205,6 +238,23 @@ class SiteApi:
             LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
         """
         return self._ask("ack", {}, _Pace).next_poll_s
+
+    def models(self) -> ModelOffers:
+        """What was released to this site.
+
+        Raises:
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
+        """
+        return self._ask("models", {}, ModelOffers)
+
+    def model(self, line: str, version: int, file: str, offset: int) -> bytes:
+        """A piece of a file of a model, from a byte on: 1 to 4 MiB, as many as the server gives at a time.
+
+        Raises:
+            LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
+        """
+        fields = {"line": line, "version": version, "file": file, "offset": offset}
+        return self._ask("model", fields, _Piece).piece
 
     def _ask(self, what: str, fields: Mapping[str, object], form: type[A]) -> A:
         body, path = self._door.request(what, fields), _PATH + what

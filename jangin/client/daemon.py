@@ -2,11 +2,11 @@
 
 One pass of its loop: send what is ready, take one order, say that the site is there when that is due, rest as long as
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
-journalled as lost; an unreachable server, or a disk without room, is waited for without end, with one line in the log a
-change of state; what the disk did not take does not leave, and what failed once stays failed. Where a plan adds up in
-secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not. A rehearsal
-moves no task, charges nothing and keeps nothing. A refusal at the gate for a reason that stays here leaves in one form
-and at one time: neither tells which reason it was.
+journalled as lost, at the next poll where the server calls it back; an unreachable server, or a disk without room, is
+waited for without end, with one line in the log a change of state; what the disk did not take does not leave, and what
+failed once stays failed. Where a plan adds up in secret nothing that was trained is on the disk: a second asking is
+answered by the open sum, or not. A rehearsal moves no task, charges nothing and keeps nothing. A refusal at the gate
+for a reason that stays here leaves in one form and at one time: neither tells which reason it was.
 """
 
 import logging
@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from jangin.client import renewal
+from jangin.client import models, renewal
 from jangin.client.api import SiteApi
 from jangin.client.beside import attended
 from jangin.client.consent import coverage, use_of
@@ -133,6 +133,7 @@ class Daemon:
         self._distrust: JanginError | None = None
         self._committed: Head | None = None
         self._turned = False
+        self._withdrawn: set[str] = set()
         self._working: dict[tuple[str, int], _Work] = {}
         self._rehearsing: dict[str, _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
@@ -290,6 +291,9 @@ class Daemon:
             session: what is open.
             asked: for an order for which the busy hook was asked; None where it has to be asked first.
         """
+        if incoming.wire.kind == Kind.STOP:
+            self._call_back(incoming.wire.campaign, session)
+            return
         if incoming.wire.kind in STEPS:
             self._step(incoming, session)
             return
@@ -564,6 +568,29 @@ class Daemon:
         if Task.LOST in MOVES[journal.task(campaign, held.round)]:
             journal.move(campaign, held.round, Task.LOST, self._clock())
 
+    def _call_back(self, campaign: str, session: "_Session") -> None:
+        """Drop what is in work for a campaign, the worker's step too: nobody waits for it, and nothing is answered.
+
+        What was charged comes back where nothing of it was kept, and so nothing left; what was kept stays kept.
+        """
+        journal, sums = session.journal, session.sums
+        for key, asked in list(self._asked.items()):
+            if key[0] == campaign:
+                asked.answer.cancel()
+                del self._asked[key]
+        numbers = [number for name, number in self._working if name == campaign]
+        held = sums.manifest(campaign)
+        self._end_sum(campaign, sums, journal)
+        for number in numbers:
+            work = self._working.pop((campaign, number), None)
+            if work is not None:
+                work.future.cancel()
+                self._lose([(campaign, number)], journal, session.ledger, session.noted)
+        if numbers:
+            self._bench.cut(campaign)
+        if numbers or held is not None:
+            _log.info("Campaign %.12s: called back.", campaign, extra=noting(Event.CALLED_BACK, None, campaign))
+
     def _end_overdue(self, sums: Sums, journal: Journal) -> None:
         """End what the server has let wait for too long, also while there is no connection."""
         for campaign in sums.overdue():
@@ -679,6 +706,20 @@ class Daemon:
             self._distrust = error
         else:
             self._renew(session.api)
+            self._look_at_models(session.api)
+
+    def _look_at_models(self, api: SiteApi) -> None:
+        """Where models were pulled: learn, and say once, which of them may not be used any more."""
+        if not models.any_pulled(self._folder.path):
+            return
+        try:
+            models.look(self._folder, api, self._clock())
+            for one in models.withdrawn(self._folder.path):
+                if one.name not in self._withdrawn:
+                    self._withdrawn.add(one.name)
+                    _log.warning("Model %s is withdrawn: %s", one.name, one.reason, extra=noting(Event.WITHDRAWN))
+        except SiteError as error:
+            _log.warning("No word of released models: %s", error, extra=noting(Event.REFUSED_MODEL, error))
 
     def _renew(self, api: SiteApi) -> None:
         """Take up the connection's new key once the roster lists it; hand one in where that is due, once a day."""

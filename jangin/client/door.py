@@ -2,8 +2,8 @@
 
 The law: what is not one of the forms below does not leave, and what leaves is made of the bytes that were looked at; a
 refusal tells nothing of what was refused; each message that carries anything has its line in the egress log before it
-leaves. Requests without content (campaigns, pace), like the polls and heartbeats of Flower's connection, say only that
-the site is there and are not logged.
+leaves. Requests without content (campaigns, pace, models), like the polls and heartbeats of Flower's connection, say
+only that the site is there and are not logged.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ from jangin.privacy.secure_sum.transcript import DIGEST_BYTES
 from jangin.trust.approvals import peek_approval
 from jangin.trust.commitments import peek_commitment
 from jangin.trust.envelope import Hash, IdentityText, NodeKeyText
+from jangin.trust.models import LINE, MOST_FILE_BYTES, FileName
 from jangin.trust.roster import SITE_ID
 
 __all__ = ["FORMS", "LOCAL", "PUBLIC_CODES", "Door", "outward"]
@@ -146,6 +147,23 @@ class Commitment(Form):
         except SiteError as error:
             raise ValueError(error.code) from None
         return self
+
+
+class ModelPiece(Form):
+    """Which piece of which released model this site wants next."""
+
+    line: Annotated[str, Field(pattern=LINE)]
+    version: Annotated[int, Field(ge=1, lt=2**31)]
+    file: FileName
+    offset: Annotated[int, Field(ge=0, le=MOST_FILE_BYTES)]
+
+    @property
+    def says(self) -> Mapping[Language, str]:
+        """Says which model was asked for."""
+        return {
+            "en": f"Asked the server for {self.file} of the released model {self.line}@{self.version}.",
+            "ko": f"배포된 모델 {self.line}@{self.version}의 {self.file} 파일을 서버에 요청함.",
+        }
 
 
 class _Answering(Form):
@@ -330,6 +348,8 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "ack": Presence,
     "commit": Commitment,
     "renew": Renewal,
+    "models": Presence,
+    "model": ModelPiece,
     "scale": Answer,
     "train": Answer,
     "collect": Answer,

@@ -6,6 +6,7 @@
     ledger.sqlite   what every recording has spent ledger.head        what the ledger had come to, in a second place
     own/            parameters that stay here, encrypted under keys/storage, a file a campaign
     consent/        grants and revocations, signed         consent.sqlite     their index (consent.py)
+    models/         released models that were pulled (models.py)
     extra-ca.crt    of a proxy that inspects TLS, where there is one
 
 The law: a task moves as `MOVES` says and in no other way; files appear whole or not at all; a reply is on the disk

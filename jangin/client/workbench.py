@@ -103,7 +103,7 @@ class Contribution:
 
 
 class Workbench:
-    """The one worker of a site; `work` belongs to one thread, `stop` to any."""
+    """The one worker of a site; `work` belongs to one thread, `cut` and `stop` to any."""
 
     def __init__(self, threads: int, memory_bytes: int | None = None) -> None:
         """Start nothing yet.
@@ -116,6 +116,7 @@ class Workbench:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._stopped = False
+        self._at = ""
 
     @property
     def pid(self) -> int | None:
@@ -127,10 +128,15 @@ class Workbench:
         """Have one order carried out. A worker that failed is let go, and what it kept of that order with it.
 
         Raises:
-            SiteError: JG-site-306, the order does not fit the plan's model; JG-site-322, the worker failed, died or
-                took too long; JG-site-387, it held more memory than it may.
+            SiteError: JG-site-306, the order does not fit the plan's model; JG-site-322, the worker failed, died, was
+                cut short or took too long; JG-site-387, it held more memory than it may.
         """
-        match self._answer(_request(job), timeout_s):
+        self._turn_to(job.campaign)
+        try:
+            answer = self._answer(_request(job), timeout_s)
+        finally:
+            self._turn_to("")
+        match answer:
             case {"words": bytes(raw), "own": bytes() | None as own} if job.summed and len(raw) % _WORD_BYTES == 0:
                 return Contribution(np.frombuffer(raw, "<u4"), own)
             case {"body": bytes(body), "vector": bytes() | None as raw, "own": bytes() | None as own} if not job.summed:
@@ -169,6 +175,12 @@ class Workbench:
         self.rest()
         raise SiteError("JG-site-369", problem=problem)
 
+    def cut(self, campaign: str) -> None:
+        """End the worker in the middle of an order of this campaign, and in no other's; any thread may."""
+        with self._lock:
+            if self._at == campaign and self._process is not None:
+                self._process.kill()
+
     def rest(self) -> None:
         """Let the worker go until there is work again."""
         process = self._process
@@ -180,6 +192,10 @@ class Workbench:
         with self._lock:
             self._stopped = True
         self.rest()
+
+    def _turn_to(self, campaign: str) -> None:
+        with self._lock:
+            self._at = campaign
 
     def _answer(self, request: Mapping[str, object], timeout_s: float) -> Any:
         """What the worker answers to one request; {failed} where none starts or one ended, {heavy} for its memory."""

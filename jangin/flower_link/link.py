@@ -24,7 +24,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import uvicorn
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -82,7 +82,7 @@ from jangin.flower_link.bounds import CALLER, Bounds, Caller, Turnstile
 from jangin.flower_link.line import PROTOCOL_HEADER
 from jangin.flower_link.listener import CONNECTION, Listener
 from jangin.flower_link.site import NODE_HEADER
-from jangin.flower_link.wire import MOST_BODY_BYTES, Wire, inflate, pack, parts
+from jangin.flower_link.wire import MOST_BODY_BYTES, MOST_BYTES, Answer, Taken, Wire, pack, parts, read
 from jangin.version import PROTOCOL
 
 __all__ = ["MOST_REQUEST_BYTES", "SITE_API", "Answer", "Asgi", "EmbeddedLink", "Run"]
@@ -94,6 +94,7 @@ SITE_API: Final = "/v1/jangin/"
 MOST_REQUEST_BYTES: Final = MOST_BODY_BYTES + 2**20
 
 _MOST_SMALL_BYTES: Final = 2**20  # of a request that carries no part of a message
+_MOST_TAKEN_BYTES: Final = 2**25  # at one look; what else has come is there at the next
 _FLEET: Final = "/v1/fleet/"
 _PUSH_OBJECT: Final = f"{_FLEET}push-object"
 _ACTIVATE: Final = f"{_FLEET}activate-node"
@@ -103,21 +104,12 @@ _SIGNATURE_HEADER: Final = FLEET_HTTP_SIGNATURE_HEADER.lower().encode()
 _TIME_HEADER: Final = TIMESTAMP_HEADER.lower().encode()
 _CONTENT_TAG: Final = bytes([PullObjectResponse.DESCRIPTOR.fields_by_name["object_content"].number << 3 | 2])
 _SLICE_BYTES: Final = 2**18
-_LARGE_BYTES: Final = 2**24
 _BEAT_SECONDS = 10.0
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 1
 _STOP_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
-
-
-class Answer(NamedTuple):
-    """What came back for one message: the site's, or why none can come any more."""
-
-    message: str
-    site: str
-    content: Wire | LinkError
 
 
 class Run:
@@ -195,35 +187,40 @@ class Run:
         return tree.object_id
 
     def pull(self, messages: Collection[str]) -> list[Answer]:
+        """As `take`, read."""
+        return [read(taken) for taken in self.take(messages)]
+
+    def take(self, messages: Collection[str]) -> list[Taken]:
         """What has come for these ids since the last look, each once; never waits.
 
-        Large replies come one at a look, so that they are never read side by side. One that is still arriving is left
-        for a later look; Flower drops it when nothing of it comes for 180 s, and the site may then reply again. A site
-        that is offline is no failure: it may come back.
+        A reply that is still arriving is left for a later look; Flower drops it when nothing of it comes for 180 s,
+        and the site may then reply again. A site that is offline is no failure: it may come back. Once 32 MiB are
+        taken the rest is left for the next look. A wire that is pushed after a look is packed anew.
 
         Raises:
             LinkError: JG-server-204, the run has ended.
             KeyError: an id that this run did not push, or has answered.
         """
         self._still()
+        self._packed = None
         sites = {message: self._sites[message] for message in messages}
-        answers, taken = [], 0
+        taken, left = [], _MOST_TAKEN_BYTES
         for message, site in sites.items():
-            if taken >= _LARGE_BYTES:
-                break
             with self._state.lock:
                 reply = self._state.message_ins_id_to_message_res_id.get(message)
                 asked = self._state.message_ins_store.get(message)
-            content: Wire | LinkError | None
+            contents: dict[str, bytes] | LinkError | None
             if asked is None or asked.metadata.created_at + asked.metadata.ttl <= now().timestamp():
-                content = LinkError("JG-server-205", where=site, campaign=self.campaign)
+                contents = LinkError("JG-server-205", where=site, campaign=self.campaign)
             else:
-                content = None if reply is None else self._open_reply(reply)
-            if content is not None:
+                contents = None if reply is None else self._contents(reply)
+            if contents is not None:
                 self.forget([message])
-                taken += content.vector.nbytes if isinstance(content, Wire) and content.vector is not None else 0
-                answers.append(Answer(message, site, content))
-        return answers
+                taken.append(Taken(message, site, reply or "", contents))
+                left -= 0 if isinstance(contents, LinkError) else sum(map(len, contents.values()))
+            if left <= 0:
+                break
+        return taken
 
     def forget(self, messages: Collection[str]) -> None:
         """Drop messages and whatever has come or still comes for them: a reply from now on is refused (JG-site-209)."""
@@ -252,8 +249,8 @@ class Run:
         if not self._open:
             raise LinkError("JG-server-204", where=self.campaign)
 
-    def _open_reply(self, reply: str) -> Wire | LinkError | None:
-        """A reply read whole; None while parts of it are missing."""
+    def _contents(self, reply: str) -> dict[str, bytes] | LinkError | None:
+        """A reply's objects by id; None while some are missing."""
         try:
             contents: dict[str, bytes] = {}
             for object_id in parts(self._link.store.get_object_tree(reply)):
@@ -261,11 +258,13 @@ class Run:
                 if not content:
                     return None
                 contents[object_id] = content
-            return inflate(reply, contents)
         except NoObjectInStoreError:
             return None
         except LinkError as refused:
             return refused
+        if sum(map(len, contents.values())) > MOST_BYTES:
+            return LinkError("JG-site-210", problem=f"it has more than {MOST_BYTES} bytes")
+        return contents
 
 
 class EmbeddedLink:

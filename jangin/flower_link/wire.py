@@ -9,7 +9,7 @@ message is used; neither body nor vector is ever shown.
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -20,7 +20,20 @@ from numpy.typing import NDArray
 
 from jangin.errors import LinkError
 
-__all__ = ["MOST_BODY_BYTES", "MOST_BYTES", "MOST_OBJECTS", "MOST_VALUES", "Wire", "inflate", "pack", "parts", "unpack"]
+__all__ = [
+    "MOST_BODY_BYTES",
+    "MOST_BYTES",
+    "MOST_OBJECTS",
+    "MOST_VALUES",
+    "Answer",
+    "Taken",
+    "Wire",
+    "inflate",
+    "pack",
+    "parts",
+    "read",
+    "unpack",
+]
 
 MOST_BODY_BYTES: Final = 2**24
 MOST_VALUES: Final = 2**28
@@ -72,6 +85,33 @@ class Wire:
                 raise _refused("its vector is not a flat array of float32 or uint32")
             if self.vector.size > MOST_VALUES:
                 raise _refused(f"its vector has {self.vector.size} values, more than {MOST_VALUES}")
+
+
+class Answer(NamedTuple):
+    """What came back for one message: the site's, or why none can come any more."""
+
+    message: str
+    site: str
+    content: Wire | LinkError
+
+
+class Taken(NamedTuple):
+    """What came back for one message, unread: Flower's objects by id, of which `reply` is the message itself."""
+
+    message: str
+    site: str
+    reply: str
+    contents: dict[str, bytes] | LinkError
+
+
+def read(taken: Taken) -> Answer:
+    """What a site sent, read; its contents are emptied on the way."""
+    try:
+        if isinstance(taken.contents, LinkError):
+            raise taken.contents
+        return Answer(taken.message, taken.site, inflate(taken.reply, taken.contents))
+    except LinkError as refused:
+        return Answer(taken.message, taken.site, refused)
 
 
 def pack(wire: Wire) -> RecordDict:

@@ -74,6 +74,10 @@ class ParameterLayout:
         pieces = [np.arange(e.offset, e.offset + e.size) for e in self.entries if e.shared]
         return np.concatenate(pieces) if pieces else np.empty(0, np.intp)
 
+    def of_shared(self, whole: Vector) -> Vector:
+        """The shared values of a whole vector, (size,), without an index of each; (shared values,)."""
+        return np.concatenate([whole[e.offset : e.offset + e.size] for e in self.entries if e.shared])
+
     def metadata(self) -> dict[str, str]:
         """What a safetensors file says of the shared vector in it.
 

@@ -42,6 +42,7 @@ __all__ = [
     "input_names",
     "input_range",
     "input_shape",
+    "line_names",
     "outputs",
     "read_line",
     "target_range",
@@ -167,6 +168,12 @@ class ModelLine(Document):
         return self
 
 
+def line_names() -> list[str]:
+    """The installed lines, in alphabetical order."""
+    folder = files("jangin.configs").joinpath("lines")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
 def read_line(name: str) -> ModelLine:
     """The line of that name in configs/lines, or of a file that is named by its path, `*.yaml`.
 
@@ -184,8 +191,7 @@ def read_line(name: str) -> ModelLine:
 @cache
 def _installed(name: str) -> ModelLine:
     """A line of configs/lines, read once: the package does not change under a process."""
-    folder = files("jangin.configs").joinpath("lines")
-    known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir()]
+    folder, known = files("jangin.configs").joinpath("lines"), line_names()
     if name not in known:
         raise DataError("JG-data-062", where=name, nearest=nearest(name, known))
     with as_file(folder.joinpath(f"{name}.yaml")) as path:

@@ -48,6 +48,7 @@ class Kind(StrEnum):
     MASK = "mask"
     CERTIFY = "certify"
     UNMASK = "unmask"
+    STOP = "stop"
 
 
 class Content(StrEnum):
@@ -70,9 +71,11 @@ ANSWERS: Final[Mapping[Kind, frozenset[Content]]] = {
     Kind.MASK: frozenset({Content.SUM, Content.CODE}),
     Kind.CERTIFY: frozenset({Content.SUM, Content.CODE}),
     Kind.UNMASK: frozenset({Content.SUM, Content.CODE}),
+    Kind.STOP: frozenset(),
 }
 """How each kind may be answered. HELD: the update is on the site's disk until COLLECT asks for it. SUM: a message of a
-secure sum, which is all that a site says where its plan asks for one. To REHEARSE comes an update of made-up rows."""
+secure sum, which is all that a site says where its plan asks for one. To REHEARSE comes an update of made-up rows. STOP
+calls back whatever is in work for its campaign, and nobody answers it."""
 
 
 @dataclass(frozen=True)

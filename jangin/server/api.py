@@ -16,7 +16,7 @@ believed for a second. How many may ask who have not signed is flower_link/bound
 |---|---|
 | 400 | 310 not of this form |
 | 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
-| 403 | 101..103 and 315..319: not for this site; JG-site-410, another version |
+| 403 | 101..103 and 315..319: not for this site; 440..448: no such model for it; JG-site-410, another version |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
 | 429 | 490 too many from one address, 491 too many enrolments that failed, 492 too many of one site; Retry-After |
 | 503 | 464 the database is away |
@@ -42,6 +42,7 @@ from jangin.flower_link.bounds import CALLER, Caller
 from jangin.server.database import AWAY
 from jangin.server.life import told
 from jangin.server.members import Members
+from jangin.server.registry import Registry
 from jangin.server.store import CampaignRow, Store
 from jangin.trust.approvals import Approval, verify_approval
 from jangin.trust.commitments import verify_commitment
@@ -51,13 +52,14 @@ from jangin.trust.requests import signed_bytes
 from jangin.trust.roster import SITE_ID, Roster, Status
 from jangin.version import PROTOCOL
 
-__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "SiteApi"]
+__all__ = ["MAX_SKEW_SECONDS", "MOST_BODY_BYTES", "MOST_MODELS", "SiteApi"]
 
 MAX_SKEW_SECONDS = 300
 MOST_BODY_BYTES = 65_536
+MOST_MODELS = 1000
 
 _FIRST_PROTOCOL = "1"
-_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack)")
+_PATH = re.compile(r"/v1/jangin/(enroll|campaigns|approve|commit|renew|ack|models|model)")
 _POLLS_A_SECOND = 60
 _LEAST_POLL_S, _MOST_POLL_S = 0.2, 30.0
 _POLLING = timedelta(seconds=120)
@@ -130,6 +132,7 @@ class SiteApi:
         self,
         store: Store,
         members: Members,
+        registry: Registry,
         *,
         idle_poll_s: float,
         clock: Callable[[], datetime],
@@ -140,13 +143,14 @@ class SiteApi:
 
         Args:
             store: the database.
-            members: staff and roster in it.
+            members: staff and rosters in it.
+            registry: models in it.
             idle_poll_s: the shortest wait of an idle site.
             clock: aware times.
             believed_s: for so long what the database said of the roster and of what runs is not asked again.
             leads: which campaigns sites hear of here.
         """
-        self._store, self._members, self._leads = store, members, leads
+        self._store, self._members, self._registry, self._leads = store, members, registry, leads
         self._idle_poll_s, self._clock = idle_poll_s, clock
         self._lock = threading.Lock()
         self._nonces: dict[str, dict[str, datetime]] = {}
@@ -238,6 +242,12 @@ class SiteApi:
             case "ack":
                 _fields(request.value)
                 return self._ack(request.site, now)
+            case "models":
+                _fields(request.value)
+                return self._models(request.site)
+            case "model":
+                line, version, file, offset = _fields(request.value, line=str, version=int, file=str, offset=int)
+                return {"piece": self._registry.piece(request.site, line, version, file, offset)}
             case _:
                 raise _malformed("no such path")
 
@@ -306,6 +316,14 @@ class SiteApi:
         if site in active:
             return {"next_poll_s": min(max(len(active) / _POLLS_A_SECOND, _LEAST_POLL_S), _MOST_POLL_S)}
         return {"next_poll_s": max(self._idle_poll_s, polling / _POLLS_A_SECOND)}
+
+    def _models(self, site: str) -> dict[str, object]:
+        """The staff list, and what was ever released to a site: the newest versions, where they are too many."""
+        models = [
+            {"manifest": one.release, "aliases": [str(alias) for alias in one.aliases], "withdrawal": one.withdrawal}
+            for one in self._registry.offers(site)
+        ]
+        return {"staff": self._members.documents()[0], "models": models[-MOST_MODELS:]}
 
     def _roster(self, site: str) -> Roster:
         """The roster in force, if it has the site as active."""

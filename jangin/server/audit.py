@@ -27,7 +27,19 @@ from jangin.server.life import LIFE, Act, State
 from jangin.trust.envelope import Hash, Moment
 from jangin.trust.keys import Identity, fingerprint, public_text
 
-__all__ = ["ADOPT", "FIRST_HEAD", "SERVER", "Entry", "Link", "Note", "Report", "exported", "link", "verify"]
+__all__ = [
+    "ADOPT",
+    "FIRST_HEAD",
+    "SERVER",
+    "Entry",
+    "Link",
+    "Note",
+    "Report",
+    "exported",
+    "exported_entry",
+    "link",
+    "verify",
+]
 
 SERVER: Final = "server"
 """Who does what nobody asked for by name."""
@@ -177,7 +189,12 @@ def exported(links: Iterable[Link], entries: int, head: str, moment: datetime, k
     )
     yield _line(statement.model_dump(mode="json"))
     for one in links:
-        yield _line({"entry": one.entry.model_dump(mode="json"), "signature": one.signature.hex()})
+        yield exported_entry(one)
+
+
+def exported_entry(one: Link) -> str:
+    """One entry's line of an export."""
+    return _line({"entry": one.entry.model_dump(mode="json"), "signature": one.signature.hex()})
 
 
 def verify(lines: Iterable[str], key: Ed25519PublicKey, known: Sequence[str] = ()) -> Report:

@@ -38,12 +38,11 @@ from jangin.codec.document import Document, read
 from jangin.errors import ServerError
 from jangin.server import migrations, tables
 from jangin.server.audit import Note, exported, verify
-from jangin.server.campaigns import plan_of
 from jangin.server.database import Database, engine, found, still
 from jangin.server.life import LED, State
 from jangin.server.selection import best_round
 from jangin.server.settings import ServerSettings, StateFolder, given
-from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, Store
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, Store, plan_of
 from jangin.trust.envelope import Hash, Moment
 from jangin.trust.keys import Identity, fingerprint, identity_from_text
 from jangin.version import __version__

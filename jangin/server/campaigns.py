@@ -1,4 +1,4 @@
-"""What people do with campaigns: propose, approve, start; where one may go is server/life.py.
+"""What people do with campaigns: draft, propose, approve, start; where one may go is server/life.py.
 
 The law: what cannot run is never proposed; each signature is verified when it is made; nobody approves a plan of
 their own; a site that has not approved by its own signature is never asked.
@@ -6,39 +6,43 @@ their own; a site that has not approved by its own signature is never asked.
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from jangin.codec import cbor
+from jangin.codec.document import parse
 from jangin.errors import ServerError, SiteError
 from jangin.plan.training_plan import TrainingPlan
-from jangin.records.process import process_names, read_process
 from jangin.server.audit import SERVER
 from jangin.server.life import Act, State
 from jangin.server.members import Members
 from jangin.server.proposal import least_sites, refusals
 from jangin.server.selection import best_round, stopped
-from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store
+from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store, plan_of
 from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
-from jangin.trust.envelope import Kind, countersign, peek, seal
+from jangin.trust.envelope import Kind, countersign, seal
 from jangin.trust.keys import Identity
 from jangin.trust.roster import Roster
-from jangin.trust.staff import Role
+from jangin.trust.staff import Role, Staff
 
 __all__ = [
     "CampaignStatus",
+    "accept",
     "approve",
     "approved_sites",
     "consult",
+    "draft",
     "least_sites",
-    "led_by",
     "named",
-    "plan_of",
     "propose",
+    "proposers",
+    "refuse",
+    "refuse_own",
     "start",
     "status",
+    "submit",
 ]
 
 
@@ -75,22 +79,74 @@ class CampaignStatus:
     stopped: str
 
 
+def draft(store: Store, plan: TrainingPlan, actor: str, document: bytes = b"") -> str:
+    """Write a plan down that nobody has signed yet; the campaign's hash.
+
+    Raises:
+        ServerError: JG-server-331, it is there already.
+    """
+    envelope = seal(Kind.PLAN, _payload(plan))
+    store.draft(CampaignRow(plan.hash, plan.campaign, envelope, State.DRAFT), plan.sites.invite, actor, document)
+    return plan.hash
+
+
 def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, now: datetime) -> str:
     """Sign a plan as an operator; the campaign's hash.
 
     Raises:
-        PlanError, DataError, PrivacyError, ServerError: the first of `proposal.refusals`, a plan that cannot run.
-        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already.
+        PlanError, DataError, PrivacyError: as `refuse`.
+        SiteError, ServerError: as `submit`.
     """
-    for error in refusals(plan, members.active()):
+    refuse(plan)
+    return submit(store, members, seal(Kind.PLAN, _payload(plan), key), now)
+
+
+def refuse(plan: TrainingPlan) -> None:
+    """Refuse a plan that cannot run, as far as the plan itself tells. It loads torch.
+
+    Raises:
+        PlanError, DataError, PrivacyError, ServerError: the first of `proposal.refusals`.
+    """
+    for error in refusals(plan, None):
         raise error
-    envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), key)
+
+
+def submit(
+    store: Store, members: Members, envelope: bytes, now: datetime, *, actor: str = "", document: bytes = b""
+) -> str:
+    """Take a plan that an operator signed and that can run; the campaign's hash.
+
+    Args:
+        store: the server's.
+        members: the server's.
+        envelope: the plan, signed by its operator.
+        now: aware.
+        actor: who brings it, where that is known: it has to be the one who signed it.
+        document: the command by which it came, for the audit log.
+
+    Raises:
+        PlanError: JG-plan-001..003, no plan.
+        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it was proposed already;
+            JG-server-352, it invites sites that are not on the roster; JG-server-405, brought by another person.
+    """
     signed = verify_proposal(envelope, members.staff(now), now)
-    who = signed.operator.person
-    store.draft(CampaignRow(signed.hash, plan.campaign, envelope, State.DRAFT), plan.sites.invite, who)
-    store.move(signed.hash, Act.PROPOSE, actor=who)
-    _log.info("Campaign %s is proposed by %s: %s", plan.campaign, signed.operator.person, signed.hash)
-    return signed.hash
+    plan, who = parse(cbor.decode(signed.payload), TrainingPlan, Kind.PLAN.noun), signed.operator.person
+    if _payload(plan) != signed.payload:
+        raise SiteError("JG-site-115", where=Kind.PLAN.noun, problem="not the canonical form of this document")
+    if actor not in ("", who):
+        raise ServerError("JG-server-405", where=Kind.PLAN.noun, found=who, expected=actor)
+    strangers = [site for site in plan.sites.invite if site not in members.active()]
+    if strangers:
+        raise ServerError("JG-server-352", where=plan.campaign, sites=strangers)
+    try:
+        drafted = store.campaign(plan.hash).state is State.DRAFT
+    except ServerError:
+        drafted = False
+    if not drafted:
+        store.draft(CampaignRow(plan.hash, plan.campaign, envelope, State.DRAFT), plan.sites.invite, who, document)
+    store.move(plan.hash, Act.PROPOSE, actor=who, envelope=envelope, proposer=who, document=document)
+    _log.info("Campaign %s is proposed by %s: %s", plan.campaign, who, plan.hash)
+    return plan.hash
 
 
 def approve(store: Store, members: Members, campaign: str, key: Identity, now: datetime) -> None:
@@ -102,14 +158,66 @@ def approve(store: Store, members: Members, campaign: str, key: Identity, now: d
     """
     row, staff = store.campaign(campaign), members.staff(now)
     if row.state is State.PROPOSED:
-        operator = verify_proposal(row.envelope, staff, now).operator
-        if operator.key == key.public_text:
-            roles = f"{Role.OPERATOR}, {Role.APPROVER}"
-            raise SiteError("JG-site-118", where=Kind.PLAN.noun, person=operator.person, roles=roles)
-    envelope = countersign(row.envelope, Kind.PLAN, key)
+        refuse_own(row.envelope, staff, key, now)
+    accept(store, members, campaign, countersign(row.envelope, Kind.PLAN, key), now)
+
+
+def refuse_own(proposal: bytes, staff: Staff, key: Identity, now: datetime) -> None:
+    """Refuse to approve a plan by the key that proposed it, before anything is signed.
+
+    Raises:
+        SiteError: JG-site-118, the same key; JG-site-110..117, no proposal that counts.
+    """
+    operator = verify_proposal(proposal, staff, now).operator
+    if operator.key == key.public_text:
+        roles = f"{Role.OPERATOR}, {Role.APPROVER}"
+        raise SiteError("JG-site-118", where=Kind.PLAN.noun, person=operator.person, roles=roles)
+
+
+def accept(
+    store: Store,
+    members: Members,
+    campaign: str,
+    envelope: bytes,
+    now: datetime,
+    *,
+    actor: str = "",
+    document: bytes = b"",
+) -> None:
+    """Take another person's signature under a proposed plan.
+
+    Args:
+        store: the server's.
+        members: the server's.
+        campaign: its hash.
+        envelope: the plan as it was proposed, with that signature.
+        now: aware.
+        actor: who brings it, where that is known: it has to be the one who signed it.
+        document: the command by which it came, for the audit log.
+
+    Raises:
+        SiteError: JG-site-110..118, it may not approve.
+        ServerError: JG-server-330, no such campaign; JG-server-332, it is not proposed; JG-server-405, another plan,
+            or one whose proposal was signed by somebody else.
+    """
+    row, staff = store.campaign(campaign), members.staff(now)
     signed = verify_plan(envelope, staff, now)
-    who = signed.approver.person if signed.approver else SERVER
-    store.move(campaign, Act.APPROVE, actor=who, envelope=envelope)
+    if signed.hash != campaign:
+        raise ServerError("JG-server-405", where=Kind.PLAN.noun, found=signed.hash, expected=campaign)
+    people = {key.person: key.roles for key in staff.signers(envelope, Kind.PLAN, now)[1]}
+    if row.proposer and row.proposer not in people:
+        raise ServerError("JG-server-405", where=Kind.PLAN.noun, found=sorted(people), expected=row.proposer)
+    able = sorted(who for who, roles in people.items() if who != row.proposer and Role.APPROVER in roles)
+    if actor and actor not in able:
+        raise ServerError("JG-server-405", where=Kind.PLAN.noun, found=able, expected=actor)
+    store.move(campaign, Act.APPROVE, actor=actor or able[0], envelope=envelope, document=document)
+
+
+def proposers(row: CampaignRow, staff: Staff, now: datetime) -> frozenset[str]:
+    """Who counts as the one who proposed a campaign: of one that is older than the record of it, all who signed."""
+    if row.proposer or row.state is State.DRAFT:
+        return frozenset({row.proposer} - {""})
+    return frozenset(key.person for key in staff.signers(row.envelope, Kind.PLAN, now)[1])
 
 
 def consult(store: Store, row: CampaignRow) -> None:
@@ -118,8 +226,10 @@ def consult(store: Store, row: CampaignRow) -> None:
         store.move(row.hash, Act.CONSULT)
 
 
-def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
-    """Let an approved campaign run; the server begins within a moment.
+def start(
+    store: Store, members: Members, campaign: str, now: datetime, *, actor: str = SERVER, document: bytes = b""
+) -> None:
+    """Let an approved campaign run; the server begins within a moment. `actor`, `document`: for the audit log.
 
     Raises:
         SiteError: JG-site-110..125, signatures or a roster that are not in force (any more).
@@ -135,7 +245,7 @@ def start(store: Store, members: Members, campaign: str, now: datetime) -> None:
             raise ServerError("JG-server-333", where=row.name, approved=list(approved), least=least)
     if row.state is State.APPROVED:
         consult(store, row)
-    store.move(campaign, Act.START)
+    store.move(campaign, Act.START, actor=actor, document=document)
 
 
 def named(store: Store, text: str) -> str:
@@ -179,31 +289,17 @@ def status(store: Store, campaign: str) -> CampaignStatus:
     )
 
 
-def plan_of(row: CampaignRow) -> TrainingPlan:
-    """The plan of a campaign; its signatures were verified when they were made."""
-    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
-
-
-def led_by(shard: str | None) -> Callable[[CampaignRow], bool]:
-    """Which campaigns a server leads, and tells its sites of: those of an industry's processes; None: all.
-
-    Raises:
-        ServerError: JG-server-465, no process has this industry.
-    """
-    if shard is None:
-        return lambda row: True
-    industries = {name: read_process(name).industry for name in process_names()}
-    if shard not in industries.values():
-        raise ServerError("JG-server-465", where=shard, known=", ".join(sorted(set(industries.values()))))
-    return lambda row: industries.get(plan_of(row).process) == shard
-
-
 def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:
     """The sites whose approval holds under this roster, in the plan's order."""
     approvals = store.approvals(plan.hash)
     return tuple(
         site for site in plan.sites.invite if site in approvals and _holds(approvals[site], roster, site, plan, now)
     )
+
+
+def _payload(plan: TrainingPlan) -> bytes:
+    """What is signed of a plan."""
+    return cbor.encode(plan.model_dump(mode="json"))
 
 
 def _holds(approval: bytes, roster: Roster, site: str, plan: TrainingPlan, now: datetime) -> bool:

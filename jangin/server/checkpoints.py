@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load, save_file
 
 from jangin.errors import ServerError
 from jangin.models.layout import ParameterLayout
 from jangin.privacy.page import page
 from jangin.privacy.statement import Statement
 from jangin.server.rounds import Learnt, Progress
-from jangin.server.settings import write_whole
+from jangin.server.settings import whole, write_whole
 from jangin.strategies import Strategy
 from jangin.strategies.base import Vector
 
@@ -87,5 +87,6 @@ class Checkpoints:
 
     def _write(self, name: str, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        whole = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
-        write_whole(self._folder / name, save(whole, metadata))
+        dense = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+        with whole(self._folder / name) as part:
+            save_file(dense, part, metadata)

@@ -101,7 +101,8 @@ class Conductor:
         recipe, strategy = Recipe.of(self._plan), build(self._plan.strategy)
         with _drawing:
             model = recipe.initial()
-        start = model.read()[model.layout.shared]
+        layout, start = model.layout, model.layout.of_shared(model.vector.numpy())
+        del model  # it has room for gradients
         # 2. Learning; where it ends early, what sites gave is spent and said.
         try:
             progress, scaling = self._learn(recipe, strategy, start)
@@ -116,7 +117,7 @@ class Conductor:
         best = self._best()
         if best is not None:
             progress, _ = self._checkpoints.load(best, strategy, start)
-        self._checkpoints.finish(progress.parameters, model.layout, final.as_dict())
+        self._checkpoints.finish(progress.parameters, layout, final.as_dict())
 
     def _learn(self, recipe: Recipe, strategy: Strategy[Any], start: Vector) -> Stand:
         """From the last finished round through the last."""

@@ -1,48 +1,45 @@
-"""The national server in one process: the SuperLink, the site API, and a thread for each running campaign.
+"""The national server: SuperLink, both APIs and the roster's keys in one process, which starts another that leads.
 
-The law: the database says what runs, so that an operator's act needs no word to the server, and a server that was
-killed goes on by itself; only active sites of the roster in force may connect; whoever asks it to stop is heard
-within a moment, and nothing half-written stays.
+The law: this process sums nothing and imports no torch, so that a poll waits for no campaign and no campaign takes the
+sites' connections with it; only active sites of the roster in force may connect; the worker is started anew whenever it
+ends, and whoever asks the server to stop is heard within a moment, by both.
 """
 
-import hashlib
 import logging
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from jangin.errors import JanginError, LinkError, ServerError, SiteError
-from jangin.flower_link.link import EmbeddedLink, Run
-from jangin.plan.terms import terms_of_cells
-from jangin.plan.training_plan import TrainingPlan
+from jangin.errors import ServerError, SiteError
+from jangin.flower_link.link import EmbeddedLink
 from jangin.server.api import SiteApi
-from jangin.server.campaigns import approved_sites, consult, least_sites, led_by, plan_of
-from jangin.server.checkpoints import Checkpoints
-from jangin.server.conductor import Asked, Conductor
-from jangin.server.database import AWAY
-from jangin.server.exchange import LinkExchange
-from jangin.server.life import LED, Act, State
+from jangin.server.channel import Runs
 from jangin.server.members import Members
+from jangin.server.memory import give_back
 from jangin.server.monitor import Counted, Outlook, watched
-from jangin.server.post import Post
-from jangin.server.rehearsal import Rehearsal
+from jangin.server.operators import listening
+from jangin.server.registry import Registry
 from jangin.server.settings import StateFolder, write_whole
-from jangin.server.store import CampaignRow, Store
-from jangin.server.sums import SecureSum
+from jangin.server.shards import led_by
 from jangin.telling.logs import Event, noting
 from jangin.trust.roster import RosterSite
 
 __all__ = ["serve"]
 
 _LOOK_SECONDS = 0.5
-_COHORT_LOOK_SECONDS = 0.25
-_PAUSE_SECONDS = 10.0
-_SETTLE_SECONDS = 10.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 60.0
+_STEADY_SECONDS = 60.0  # a worker that lived for so long is not in a row with the ones before
 
 _log = logging.getLogger(__name__)
 
@@ -66,83 +63,53 @@ def serve(
 
     Raises:
         ServerError: JG-server-301, no server's folder; JG-server-303, a database that cannot be used; JG-server-306,
-            another server runs on this folder; JG-server-465, an unknown shard.
+            another server runs on this folder; JG-server-414, it cannot listen for people; JG-server-465, an unknown
+            shard.
         LinkError: JG-server-201, it cannot listen.
     """
+    give_back()
     state = StateFolder(folder)
     settings, leads, store = state.settings(), led_by(shard), state.store()
     members = Members(store, state.root)
-    api = Counted(SiteApi(store, members, idle_poll_s=settings.idle_poll_s, clock=clock, leads=leads))
+    registry = Registry(store, state)
+    api = Counted(SiteApi(store, members, registry, idle_poll_s=settings.idle_poll_s, clock=clock, leads=leads))
     link = EmbeddedLink(state.certificate, state.key, host=settings.host, port=settings.port, site_api=api)
-    server = _Server(state, store, members, link, stop, clock, leads)
+    door = _Door(members, link, clock)
     outlook = Outlook(store, members, state.certificate, lambda: len(link.online()), lambda: api.answers, clock)
     try:
         with state.alone():
-            server.let_in()
-            with link, watched(settings.monitor, outlook):
+            door.let_in()
+            with link, watched(settings.monitor, outlook), listening(state, clock), _led(folder, link, shard):
                 address = f"{settings.host}:{link.port}"
                 write_whole(state.address, f"{address}\n".encode())
                 _log.info("Listening on %s.", address)
                 try:
                     ready(address)
-                    server.watch()
+                    while not stop.wait(_LOOK_SECONDS):
+                        door.let_in()
                 finally:
                     state.address.unlink(missing_ok=True)
                 _log.info("Stopping.")
-            server.join()
     finally:
         store.close()
 
 
-class _Server:
-    """What the database asks for, carried out."""
+class _Door:
+    """Which sites may connect."""
 
-    def __init__(
-        self,
-        state: StateFolder,
-        store: Store,
-        members: Members,
-        link: EmbeddedLink,
-        stop: threading.Event,
-        clock: Callable[[], datetime],
-        leads: Callable[[CampaignRow], bool],
-    ) -> None:
-        self._state, self._store, self._members, self._link = state, store, members, link
-        self._stop, self._clock, self._leads = stop, clock, leads
+    def __init__(self, members: Members, link: EmbeddedLink, clock: Callable[[], datetime]) -> None:
+        self._members, self._link, self._clock = members, link, clock
         self._in: Mapping[str, RosterSite] = {}
         self._out_of_force = ""
-        self._leading: dict[str, threading.Thread] = {}
-        self._broken: set[str] = set()
-        self._rehearsing: dict[str, threading.Thread] = {}
-
-    def watch(self) -> None:
-        """Look at the database until it is time to stop."""
-        while True:
-            try:
-                self.let_in()
-                for row in filter(self._leads, self._store.campaigns(State.APPROVED)):
-                    consult(self._store, row)
-                for row in filter(self._leads, self._store.campaigns(*LED)):
-                    if row.hash not in self._leading and row.hash not in self._broken:
-                        self._lead(row)
-                for campaign, number in self._store.open_rehearsals():
-                    if campaign not in self._rehearsing:
-                        self._begin_rehearsal(campaign, number)
-            except SQLAlchemyError as error:
-                _log.error("The database does not answer: %s", type(error).__name__)
-            self._leading = {name: thread for name, thread in self._leading.items() if thread.is_alive()}
-            self._rehearsing = {name: thread for name, thread in self._rehearsing.items() if thread.is_alive()}
-            if self._stop.wait(_LOOK_SECONDS):
-                return
-
-    def join(self) -> None:
-        """Wait for the campaigns' threads, which end when their runs are closed."""
-        for thread in [*self._leading.values(), *self._rehearsing.values()]:
-            thread.join(_STOP_SECONDS)
 
     def let_in(self) -> None:
         """Register the active sites of the roster in force, and strike the others off."""
-        active = self._active()
+        try:
+            active = self._active()
+        except SQLAlchemyError as error:
+            what = noting(Event.AWAY, ServerError("JG-server-464"))
+            _log.error("The database does not answer: %s", type(error).__name__, extra=what)
+            return
         if active == self._in:
             return
         for site, entry in self._in.items():
@@ -164,147 +131,90 @@ class _Server:
         self._out_of_force = ""
         return active
 
-    def _lead(self, row: CampaignRow) -> None:
-        thread = threading.Thread(target=self._campaign, args=(row,), name=f"campaign-{row.name}", daemon=True)
-        self._leading[row.hash] = thread
-        thread.start()
 
-    def _begin_rehearsal(self, campaign: str, number: int) -> None:
-        thread = threading.Thread(target=self._rehearse, args=(campaign, number), name="rehearsal", daemon=True)
-        self._rehearsing[campaign] = thread
-        thread.start()
+class _Worker(Protocol):
+    """What is needed of a process."""
 
-    def _rehearse(self, campaign: str, number: int) -> None:
-        """One rehearsal to its end; one that the server's stop breaks off begins anew with the next server."""
-        plan = plan_of(self._store.campaign(campaign))
-        rehearsal, run = Rehearsal(plan, number, self._store, clock=time.monotonic), self._link.open_run(plan.hash)
-        settled = time.monotonic() + _SETTLE_SECONDS
-        _log.info("Campaign %s is rehearsed: %s", plan.campaign, plan.hash)
-        try:
-            approved, online = self._there(plan)
-            while len(online) < len(approved) and time.monotonic() < settled:
-                self._wait(plan, _COHORT_LOOK_SECONDS)
-                approved, online = self._there(plan)
-            rehearsal.run(approved, online, lambda some, size: LinkExchange(run, some, plan.sites.deadline_s, size))
-        except JanginError as error:
-            if error.code != "JG-server-204":
-                rehearsal.fail(str(error))
-        except Exception:  # noqa: BLE001 - a bug here must not end the server
-            _log.exception("The rehearsal of campaign %s broke off.", plan.campaign)
-            rehearsal.fail("a bug; see the server's log")
-        finally:
-            run.close()
+    def kill(self) -> None:
+        """End it."""
+        ...
 
-    def _there(self, plan: TrainingPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The sites that have approved, and those of them that are online, in the plan's order."""
-        approved, online = self._approved(plan), self._link.online()
-        return approved, tuple(site for site in approved if site in online)
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended."""
+        ...
 
-    def _campaign(self, row: CampaignRow) -> None:
-        """One campaign to its end or the server's stop, however often the database is away meanwhile."""
-        while True:
-            try:
-                with self._store.database.leading(row.hash) as ours:
-                    if ours and self._store.campaign(row.hash).state in LED:
-                        _log.info("Campaign %s runs: %s", row.name, row.hash, extra=noting(Event.LED, None, row.hash))
-                        self._to_its_end(row)
+
+def _started(folder: Path, control: socket.socket, shard: str | None) -> _Worker:
+    """The aggregation worker of a folder, with its end of the control line."""
+    command = [sys.executable, "-P", "-m", "jangin.server.leading", str(folder), *([shard] if shard else [])]
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        command,
+        stdin=control.fileno(),
+        stdout=2,  # what a library prints is no answer of the command
+        process_group=0,  # Ctrl-C reaches it through us, in order
+    )
+
+
+@contextmanager
+def _led(folder: Path, link: EmbeddedLink, shard: str | None) -> Iterator[None]:
+    """Have a worker lead the folder's campaigns meanwhile; at the end it is asked to stop, then ended."""
+    worker = _Aggregation(folder, link, shard)
+    thread = threading.Thread(target=worker.run, name="jangin-aggregation", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.end()
+        thread.join(2 * _STOP_SECONDS)
+
+
+class _Aggregation:
+    """The worker as the server sees it: started, listened to, started anew."""
+
+    def __init__(self, folder: Path, link: EmbeddedLink, shard: str | None = None) -> None:
+        self._folder, self._link, self._shard = folder, link, shard
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._runs: Runs | None = None
+
+    def run(self) -> None:
+        """Keep one worker running until `end`."""
+        backoff_s = _FIRST_BACKOFF_SECONDS
+        while not self._over.is_set():
+            began = time.monotonic()
+            problem = self._once()
+            if self._over.is_set():
                 return
-            except AWAY as error:
-                what = noting(Event.AWAY, ServerError("JG-server-464"), row.hash)
-                _log.error("Campaign %s waits for the database: %s", row.name, type(error).__name__, extra=what)
-                if not self._store.database.waited_for(self._stop):
-                    return
-                what = noting(Event.BACK, None, row.hash)
-                _log.warning("The database answers again: campaign %s goes on.", row.name, extra=what)
+            if time.monotonic() - began >= _STEADY_SECONDS:
+                backoff_s = _FIRST_BACKOFF_SECONDS
+            error = ServerError("JG-server-481", problem=problem, seconds=backoff_s)
+            _log.error("%s", error, extra=noting(Event.WORKER_ENDED, error))
+            self._over.wait(backoff_s)
+            backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_SECONDS)
 
-    def _to_its_end(self, row: CampaignRow) -> None:
-        """The same, or to the reason why it cannot go on."""
-        try:
-            while not self._conducted(plan_of(row)):
-                if self._stop.is_set():
-                    return
-                _log.warning("Campaign %s goes on in a new run.", row.name)
-            self._store.move(row.hash, Act.REGISTER)
-            _log.info("Campaign %s has a model.", row.name, extra=noting(Event.REGISTERED, None, row.hash))
-        except JanginError as error:
-            self._store.move(row.hash, Act.ABORT, reason=str(error))
-            _log.error("Campaign %s is aborted: %s", row.name, error, extra=noting(Event.ABORTED, error, row.hash))
-        except AWAY:
-            raise
-        except Exception:  # noqa: BLE001 - a bug in one campaign must not end the others
-            _log.exception("Campaign %s stands still until the server is started again.", row.name)
-            self._broken.add(row.hash)
+    def end(self) -> None:
+        """Have the worker end, and start no other."""
+        with self._lock:
+            self._over.set()
+            if self._runs is not None:
+                self._runs.hang_up()
 
-    def _conducted(self, plan: TrainingPlan) -> bool:
-        """Whether the campaign came to its end before its run did."""
-        run = self._link.open_run(plan.hash)
-        settled = time.monotonic() + _SETTLE_SECONDS
-
-        def assemble(size: int) -> Asked:
-            cohort = self._cohort(plan, settled)
-            if plan.privacy.sums_only:
-                return self._sum(plan, run, cohort)
-            return LinkExchange(run, cohort, plan.sites.deadline_s, size)
-
-        def pause() -> None:
-            self._wait(plan, min(_PAUSE_SECONDS, plan.sites.deadline_s))
-
-        checkpoints = Checkpoints(self._state.checkpoints(plan.hash))
-        try:
-            Conductor(plan, self._store, checkpoints, assemble, clock=time.monotonic, pause=pause).run()
-        except LinkError as error:
-            if error.code == "JG-server-204":
-                return False
-            raise
-        finally:
-            run.close()
-        return True
-
-    def _sum(self, plan: TrainingPlan, run: Run, cohort: Sequence[str]) -> SecureSum:
-        """A secure sum of those of a cohort that the roster in force still has.
-
-        Raises:
-            ServerError: JG-server-341, no roster is in force any more.
-        """
-        try:
-            roster = self._members.roster(self._clock())
-        except SiteError:
-            least, missing = least_sites(plan), list(cohort)
-            raise ServerError("JG-server-341", where=plan.campaign, online=[], least=least, missing=missing) from None
-        known = roster.identities
-        identities = {site: known[site] for site in cohort if site in known}
-        digest = hashlib.sha256(roster.payload).digest()
-        (terms,) = terms_of_cells(plan)  # a plan with more than one is not proposed
-        return SecureSum(Post(run), terms, identities, digest)
-
-    def _cohort(self, plan: TrainingPlan, settled: float) -> tuple[str, ...]:
-        """The sites that have approved and are online, in the plan's order, once there are enough of them.
-
-        After a start sites come back one by one: until `settled` all who approved are waited for.
-        """
-        until, least = time.monotonic() + plan.sites.deadline_s, least_sites(plan)
-        while True:
-            approved = self._approved(plan)
-            online = self._link.online()
-            cohort = tuple(site for site in approved if site in online)
-            now = time.monotonic()
-            if len(cohort) >= least and (len(cohort) == len(approved) or now >= settled):
-                return cohort
-            if now >= until:
-                missing = [site for site in plan.sites.invite if site not in cohort]
-                raise ServerError(
-                    "JG-server-341", where=plan.campaign, online=list(cohort), least=least, missing=missing
-                )
-            self._wait(plan, _COHORT_LOOK_SECONDS)
-
-    def _wait(self, plan: TrainingPlan, seconds: float) -> None:
-        """Let some time pass; a stop of the server ends the wait, and the campaign's run with it."""
-        if self._stop.wait(seconds):
-            raise LinkError("JG-server-204", where=plan.hash)
-
-    def _approved(self, plan: TrainingPlan) -> tuple[str, ...]:
-        now = self._clock()
-        try:
-            return approved_sites(self._store, plan, self._members.roster(now), now)
-        except SiteError:  # no roster is in force, which `watch` has said
-            return ()
+    def _once(self) -> str:
+        """One worker from its start to its end; how it ended."""
+        ours, theirs = socket.socketpair()
+        with Runs(self._link, ours) as runs:
+            try:
+                with theirs:
+                    worker = _started(self._folder, theirs, self._shard)
+            except OSError as error:
+                return f"it cannot be started: {error.strerror or type(error).__name__}"
+            with self._lock:
+                self._runs = None if self._over.is_set() else runs
+            if self._runs is not None:
+                runs.serve()
+            runs.hang_up()
+            with suppress(subprocess.TimeoutExpired):
+                return f"exit status {worker.wait(_STOP_SECONDS)}"
+            worker.kill()
+            worker.wait()
+            return "it did not stop, and was ended"

@@ -55,6 +55,10 @@ class Writing:
         """Execute a statement; its result."""
         return self._connection.execute(statement, values)
 
+    def stand_in_line(self) -> None:
+        """From here on nobody else writes, until this transaction has ended: what it reads stays so."""
+        self._connection.execute(update(tables.audit_head).values(entries=tables.audit_head.c.entries))
+
     def note(self, note: Note) -> Link:
         """Append to the audit log; other writers wait until this transaction has ended."""
         heads = tables.audit_head.c
@@ -141,11 +145,12 @@ class Database:
                 stop.wait(_AGAIN_SECONDS)
         return False
 
-    def audit(self, after: int = 0) -> list[Link]:
-        """The entries of the audit log after number `after`, in order."""
+    def audit(self, after: int = 0, most: int | None = None) -> list[Link]:
+        """The entries of the audit log after number `after`, in order; `most` of them at the most."""
         of = tables.audit.c
+        query = select(tables.audit).where(of.number > after).order_by(of.number).limit(most)
         with self.reading() as connection:
-            rows = connection.execute(select(tables.audit).where(of.number > after).order_by(of.number)).all()
+            rows = connection.execute(query).all()
         return [Link.of(row.body, row.signature) for row in rows]
 
     def audit_head(self) -> tuple[int, str]:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from jangin.errors import ServerError, SiteError
+from jangin.server.audit import SERVER
 from jangin.server.settings import write_whole
 from jangin.server.store import Store
 from jangin.trust.chain import Trust
@@ -87,8 +88,18 @@ class Members:
         held = self._held()
         return frozenset() if held is None else frozenset(held.active)
 
-    def invite(self, site: str, now: datetime, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
+    def invite(
+        self,
+        site: str,
+        now: datetime,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        *,
+        actor: str = SERVER,
+        document: bytes = b"",
+    ) -> str:
         """A new token for one site, `XXXX-XXXX-XXXX-XXXX`, good for `TOKEN_LIFE`; nobody can ask for it again.
+
+        `actor` and `document` are for the audit log: whose act it is, and the signed command.
 
         Raises:
             ServerError: JG-server-320, no id for a site.
@@ -97,7 +108,7 @@ class Members:
             raise ServerError("JG-server-320", where=site)
         text = base64.b32encode(random_bytes(_TOKEN_BYTES)).decode()
         token = "-".join(text[start : start + 4] for start in range(0, len(text), 4))
-        self._store.invite(site, _token_hash(token), now + TOKEN_LIFE)
+        self._store.invite(site, _token_hash(token), now + TOKEN_LIFE, actor, document)
         return token
 
     def enroll(self, site: str, token: str, identity: str, node_key: str, now: datetime) -> bool:
@@ -157,21 +168,64 @@ class Members:
             now: the start of the roster's 30 days.
 
         Raises:
-            ServerError: JG-server-321, a site that has not enrolled; JG-server-305, somebody else signed meanwhile.
+            ServerError: JG-server-321, a site that has not enrolled; JG-server-419, by a key that was revoked;
+                JG-server-305, somebody else signed meanwhile.
             SiteError: JG-site-110..119, keys that may not sign it.
         """
-        staff, held = self.staff(now), self._held()
-        issued = now.replace(microsecond=0)
-        roster = Roster(
+        envelope = seal(Kind.ROSTER, self.next_roster(now, confirm=sites).payload, *keys)
+        return self.publish(envelope, now)
+
+    def next_roster(
+        self,
+        now: datetime,
+        *,
+        confirm: Sequence[str] = (),
+        suspend: Sequence[str] = (),
+        revoke: Sequence[str] = (),
+    ) -> Roster:
+        """The roster that is to follow, for two people to sign: the one in force with these changes.
+
+        A new node key is taken up without being named: the identity that people compared has signed it.
+
+        Args:
+            now: the start of the roster's 30 days.
+            confirm: sites that enrolled, whose fingerprints were compared; active from then on.
+            suspend: sites that may not take part for now; confirming them again lets them in.
+            revoke: sites whose keys never count again.
+
+        Raises:
+            ServerError: JG-server-321, to be confirmed without an enrolment, or changed without being on the roster;
+                JG-server-419, to be confirmed by a key that was revoked.
+            SiteError: JG-site-110..119 and 125, the staff list.
+        """
+        staff, held, issued = self.staff(now), self._held(), now.replace(microsecond=0)
+        sites = dict({} if held is None else self._renewed(held))
+        for name, entry in self._enrolled(confirm).items():
+            if name in sites and sites[name].status is Status.REVOKED and sites[name].identity == entry.identity:
+                raise ServerError("JG-server-419", where=name, fingerprint=entry.fingerprint)
+            sites[name] = entry
+        for names, status in ((suspend, Status.SUSPENDED), (revoke, Status.REVOKED)):
+            for name in names:
+                if name not in sites:
+                    raise ServerError("JG-server-321", where=name)
+                sites[name] = sites[name].model_copy(update={"status": status})
+        return Roster(
             version=1 if held is None else held.version + 1,
             issued=issued,
             staff=staff.version,
             valid_until=issued + MAX_LIFE,
-            sites={**({} if held is None else self._renewed(held)), **self._enrolled(sites)},
+            sites=sites,
         )
-        envelope = seal(Kind.ROSTER, roster.payload, *keys)
-        verify_roster(envelope, staff, now)
-        self._store.add_roster(roster.version, envelope)
+
+    def publish(self, envelope: bytes, now: datetime, actor: str = SERVER) -> Roster:
+        """Put a roster in force that two people signed and that follows the newest one.
+
+        Raises:
+            ServerError: JG-server-305, somebody else signed meanwhile.
+            SiteError: JG-site-110..123 as `verify_roster`, keys that may not sign it.
+        """
+        roster = verify_roster(envelope, self.staff(now), now)
+        self._store.add_roster(roster.version, envelope, actor)
         _log.info("Version %d of the roster is in force: %d active sites.", roster.version, len(roster.active))
         return roster
 

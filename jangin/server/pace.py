@@ -5,9 +5,8 @@ tried again or failed does not count.
 """
 
 from jangin.plan.training_plan import TrainingPlan
-from jangin.server.campaigns import plan_of
 from jangin.server.forecast import Basis, Measured, public_pace
-from jangin.server.store import Outcome, Store
+from jangin.server.store import Outcome, Store, plan_of
 
 __all__ = ["measured"]
 

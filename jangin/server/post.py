@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from jangin.errors import LinkError, ServerError
-from jangin.flower_link.link import Answer
-from jangin.flower_link.wire import Wire
+from jangin.flower_link.wire import Answer, Wire
 
 __all__ = ["MOST_TOGETHER_BYTES", "WAVE_SHARE", "Letter", "Looks", "Messages", "Post", "Returned", "answer_to"]
 
@@ -39,7 +38,7 @@ class Messages(Protocol):
         ...
 
     def pull(self, messages: Collection[str]) -> list[Answer]:
-        """What has come for these ids; never waits."""
+        """What has come for these ids, or some of it and at the next call more; never waits."""
         ...
 
     def forget(self, messages: Collection[str]) -> None:

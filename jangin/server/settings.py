@@ -1,7 +1,8 @@
 """The server's state folder and its `server.yaml`.
 
     server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  audit.key  audit.pub
-    jangin.sqlite  checkpoints/<hash>/  logs/  address  lock
+    jangin.sqlite  checkpoints/<hash>/  models/<line>/<version>/  logs/  address  lock  worker.lock
+    tls/operators.pem  operators      where people may act from afar
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
 unknown keys are errors.
@@ -10,6 +11,7 @@ unknown keys are errors.
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,9 +35,10 @@ from jangin.trust.envelope import MAX_AHEAD
 from jangin.trust.keys import Identity, identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
-__all__ = ["MonitorBlock", "ServerSettings", "StateFolder", "given", "write_whole"]
+__all__ = ["Listener", "MonitorBlock", "ServerSettings", "StateFolder", "given", "whole", "write_whole"]
 
 _CERTIFICATE_LIFE = timedelta(days=730)
+_LOCK_LOOK_SECONDS = 0.05
 
 
 class MonitorBlock(Document):
@@ -50,6 +53,18 @@ class MonitorBlock(Document):
     port: Annotated[int, Field(ge=0, le=65_535)]
 
 
+class Listener(Document):
+    """Where people may act from afar.
+
+    Attributes:
+        host: the address to listen on.
+        port: 0 for any that is free.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8444
+
+
 class ServerSettings(Document):
     """What an operator may set.
 
@@ -57,6 +72,7 @@ class ServerSettings(Document):
         host: the address to listen on.
         port: 0 for any that is free.
         idle_poll_s: seconds between two polls of a site that has nothing to do, at least.
+        operators: where people may act from afar; nowhere without it.
         database: URL of another database than the folder's own sqlite file.
         monitor: where /health and /metrics are; None: nowhere.
         logs: for how long the log is kept.
@@ -65,6 +81,7 @@ class ServerSettings(Document):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8443
     idle_poll_s: PositiveFloat = 5.0
+    operators: Listener | None = None
     database: Annotated[str | None, Field(repr=False)] = None  # may hold a password
     monitor: MonitorBlock | None = None
     logs: LogsBlock = LogsBlock()
@@ -97,6 +114,11 @@ class StateFolder:
         return self.path / "address"
 
     @property
+    def operators(self) -> Path:
+        """`host:port` of the operators' listener while it listens."""
+        return self.path / "operators"
+
+    @property
     def root(self) -> str:
         """The offline root's public key, one OpenSSH line.
 
@@ -108,6 +130,11 @@ class StateFolder:
     def checkpoints(self, campaign: str) -> Path:
         """The folder of one campaign's checkpoints."""
         return self.path / "checkpoints" / campaign
+
+    @property
+    def models(self) -> Path:
+        """The folder of the registry: `<line>/<version>/`."""
+        return self.path / "models"
 
     def settings(self) -> ServerSettings:
         """What server.yaml says.
@@ -170,6 +197,25 @@ class StateFolder:
             raise ServerError("JG-server-306", where=str(self.path)) from None
         try:
             yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def led_alone(self, stop: threading.Event) -> Iterator[bool]:
+        """Be the one process that leads campaigns of this folder; one before it may still be about to end.
+
+        Yields:
+            Whether it is; False where `stop` came first.
+        """
+        lock = FileLock(self.path / "worker.lock", blocking=False, fallback_to_soft=False)
+        while not stop.is_set():
+            try:
+                lock.acquire()
+                break
+            except Timeout:
+                stop.wait(_LOCK_LOOK_SECONDS)
+        try:
+            yield lock.is_locked
         finally:
             lock.release()
 
@@ -285,10 +331,16 @@ def given(path: Path, name: str) -> bytes:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that after a crash it holds all of `data`, or what it held before."""
+    with whole(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to become the file `path`: when the block ends it is on the disk, and in its place."""
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
+    yield part
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -10,15 +10,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from jangin.codec import cbor
 from jangin.errors import ServerError
+from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.secure_sum.server import Certificate
 from jangin.server import life, tables
 from jangin.server.audit import ADOPT, SERVER, Note
-from jangin.server.database import Database
+from jangin.server.database import Database, Writing
 from jangin.server.life import Act, State
+from jangin.trust.envelope import MAX_AHEAD, Kind, peek
 
 __all__ = [
     "CampaignRow",
@@ -29,6 +32,7 @@ __all__ = [
     "RoundEntry",
     "Store",
     "Tally",
+    "plan_of",
 ]
 
 
@@ -67,6 +71,7 @@ class CampaignRow:
         envelope: the signed plan.
         state: where it is.
         reason: why it was aborted; else empty.
+        proposer: the person who proposed it; empty before that.
     """
 
     hash: str
@@ -74,6 +79,7 @@ class CampaignRow:
     envelope: bytes = field(repr=False)
     state: State
     reason: str = ""
+    proposer: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,11 @@ class Tally:
     last: Mapping[str, RoundEntry]
 
 
+def plan_of(row: CampaignRow) -> TrainingPlan:
+    """The plan of a campaign; its signatures were verified when they were made."""
+    return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
+
+
 class Store:
     """What is kept of sites and campaigns; safe to use from several threads and processes."""
 
@@ -195,20 +206,32 @@ class Store:
         """The newest roster, as its envelope; empty before the first."""
         return self._newest(tables.rosters)
 
-    def add_roster(self, version: int, envelope: bytes) -> None:
+    def add_roster(self, version: int, envelope: bytes, actor: str = SERVER) -> None:
         """Keep a roster.
 
         Raises:
             ServerError: JG-server-305, there is one of this version.
         """
-        self._add(tables.rosters, version, envelope)
+        self._add(tables.rosters, version, envelope, actor)
 
-    def invite(self, site: str, token_hash: str, expires: datetime) -> None:
+    def take(self, nonce: str, person: str, act: str, expires: datetime, now: datetime) -> bool:
+        """Remember a command for as long as it counts; whether it is new. Those that count no more are forgotten."""
+        of = tables.commands.c
+        values = {"nonce": nonce, "person": person, "act": act, "expires": int(expires.timestamp())}
+        try:
+            with self.database.writing() as database:
+                database.execute(insert(tables.commands).values(values))
+                database.execute(delete(tables.commands).where(of.expires < int((now - MAX_AHEAD).timestamp())))
+        except IntegrityError:
+            return False
+        return True
+
+    def invite(self, site: str, token_hash: str, expires: datetime, actor: str = SERVER, document: bytes = b"") -> None:
         """Keep an invitation; the token itself is not known here."""
         with self.database.writing() as database:
             values = {"site": site, "token_hash": token_hash, "expires": int(expires.timestamp())}
             database.execute(insert(tables.invitations).values(values))
-            database.note(Note("site", site, "invite"))
+            database.note(Note("site", site, "invite", actor, document=document))
 
     def use(self, token_hash: str, site: str, identity: str, node_key: str, now: datetime) -> Invitation | None:
         """Give the keys to an invitation of this site that is unused and in time; one that was used stays as it is.
@@ -304,6 +327,7 @@ class Store:
         *,
         actor: str = SERVER,
         envelope: bytes = b"",
+        proposer: str = "",
         reason: str = "",
         document: bytes = b"",
     ) -> State:
@@ -314,22 +338,54 @@ class Store:
             act: what moves it.
             actor: whose act it is.
             envelope: the plan as it is signed now, where that changes.
+            proposer: who proposed it, where that changes.
             reason: for people.
             document: the signed command.
 
         Raises:
             ServerError: JG-server-332, not possible where it is (now); JG-server-330, no such campaign.
         """
-        of, values = tables.campaigns.c, {"envelope": envelope} if envelope else {}
-        while True:  # again where somebody else moved it meanwhile
-            row = self.campaign(campaign)
-            after = life.after(campaign, row.state, act)
-            there = (of.hash == campaign) & (of.state == row.state)
-            moved = update(tables.campaigns).where(there).values(state=after, reason=reason, **values)
-            with self.database.writing() as database:
-                if database.execute(moved).rowcount:
-                    database.note(_moved(campaign, act, actor, row.name, document, reason))
-                    return after
+        with self.database.writing() as writing:
+            return self.step(
+                writing,
+                campaign,
+                act,
+                actor=actor,
+                envelope=envelope,
+                proposer=proposer,
+                reason=reason,
+                document=document,
+            )
+
+    def step(
+        self,
+        writing: Writing,
+        campaign: str,
+        act: Act,
+        *,
+        actor: str = SERVER,
+        envelope: bytes = b"",
+        proposer: str = "",
+        reason: str = "",
+        document: bytes = b"",
+    ) -> State:
+        """As `move`, in a transaction that writes more than this.
+
+        Raises:
+            ServerError: JG-server-332 and 330 as `move`; nothing of the transaction may stay then.
+        """
+        writing.stand_in_line()  # nobody else moves it meanwhile
+        of = tables.campaigns.c
+        values = {name: value for name, value in (("envelope", envelope), ("proposer", proposer)) if value}
+        row = writing.execute(select(tables.campaigns).where(of.hash == campaign)).first()
+        if row is None:
+            raise ServerError("JG-server-330", where=campaign)
+        after = life.after(campaign, State(row.state), act)
+        writing.execute(
+            update(tables.campaigns).where(of.hash == campaign).values(state=after, reason=reason, **values)
+        )
+        writing.note(_moved(campaign, act, actor, row.name, document, reason))
+        return after
 
     def approve(self, campaign: str, site: str, approval: bytes) -> None:
         """Keep an invited site's approval; a later one takes the place of an earlier one.
@@ -501,9 +557,11 @@ class Store:
         with self.database.reading() as database:
             return database.scalar(select(table.c.envelope).order_by(table.c.version.desc()).limit(1)) or b""
 
-    def _add(self, table: Table, version: int, envelope: bytes) -> None:
+    def _add(self, table: Table, version: int, envelope: bytes, actor: str = SERVER) -> None:
         with self.database.writing() as database:
-            database.note(Note(table.name, str(version), "sign", document=envelope))  # from here on nobody else writes
+            database.note(
+                Note(table.name, str(version), "sign", actor, document=envelope)
+            )  # from here on nobody else writes
             newest = database.execute(select(func.coalesce(func.max(table.c.version), 0))).scalar_one()
             if newest >= version:
                 raise ServerError("JG-server-305", where=table.name, version=version)
@@ -538,7 +596,7 @@ def _invitation(row: Any) -> Invitation:
 
 
 def _campaign(row: Any) -> CampaignRow:
-    return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason)
+    return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason, row.proposer)
 
 
 def _counted(rows: Iterable[Any]) -> dict[str, int]:

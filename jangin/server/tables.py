@@ -7,11 +7,24 @@ The law: sites, people's roles and documents have a place here, workers have non
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 __all__ = ["METADATA", "REVISIONS", "VERSION"]
 
-VERSION: Final = "0002"
+VERSION: Final = "0004"
 """The newest migration; a database at another is not opened."""
 
 METADATA = MetaData()
@@ -51,6 +64,7 @@ campaigns = Table(
     Column("envelope", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("reason", Text, nullable=False, default=""),
+    Column("proposer", String(63), nullable=False, server_default=""),
 )
 invited = Table(
     "invited",
@@ -135,4 +149,38 @@ audit_head = Table(
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("entries", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
+)
+commands = Table(
+    "commands",
+    METADATA,
+    Column("nonce", String(32), primary_key=True),
+    Column("person", String(63), nullable=False),
+    Column("act", String(31), nullable=False),
+    Column("expires", Integer, nullable=False, index=True),
+)
+models = Table(
+    "models",
+    METADATA,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("line", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("release", LargeBinary),
+    Column("withdrawal", LargeBinary),
+    UniqueConstraint("line", "version"),
+)
+aliases = Table(
+    "aliases",
+    METADATA,
+    Column("line", String(63), primary_key=True),
+    Column("alias", String(16), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+measurements = Table(
+    "measurements",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("campaign", ForeignKey("campaigns.hash"), nullable=False, index=True),
+    Column("person", String(63), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
 )

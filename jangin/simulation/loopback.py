@@ -62,7 +62,7 @@ class Ran:
     Attributes:
         folder: the server's files of the campaign: final.safetensors and scaling.json.
         status: the rounds, who took part in each, and how long they took.
-        server_rss_mb: resident memory of the server at the end.
+        server_rss_mb: resident memory of the server and its aggregation worker at the end.
         site_rss_mb: median resident memory of the site daemons at the end; their workers are other processes.
     """
 
@@ -150,8 +150,8 @@ def run_on_loopback(
         return Ran(
             folder=state.checkpoints(campaign),
             status=status,
-            server_rss_mb=_rss_mb(server),
-            site_rss_mb=median(_rss_mb(daemon) for daemon in daemons),
+            server_rss_mb=_rss_mb(server.pid) + sum(map(_rss_mb, _started_by(server.pid))),
+            site_rss_mb=median(_rss_mb(daemon.pid) for daemon in daemons),
         )
 
 
@@ -283,13 +283,19 @@ def _command(child: subprocess.Popen[bytes]) -> str:
     return " ".join(str(part) for part in list(child.args)[2:])  # type: ignore[arg-type]
 
 
-def _rss_mb(child: subprocess.Popen[bytes]) -> float:
-    """Resident memory now, by /proc; NaN where there is none."""
+def _rss_mb(pid: int) -> float:
+    """Resident memory of a process now, by /proc; NaN where there is none."""
     try:
-        lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return float("nan")
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), float("nan"))
+
+
+def _started_by(pid: int) -> list[int]:
+    """The processes that any thread of a process started, by /proc."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def _now() -> datetime:

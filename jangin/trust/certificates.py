@@ -1,8 +1,8 @@
-"""A federation's own TLS authority and the certificates it gives to servers: for loopback, demos and closed networks.
+"""A federation's own TLS authorities and the certificates they give to servers and to people, for closed networks.
 
-X.509 version 3 (RFC 5280); the authority's key is on P-384 with SHA-384, a server's own on P-256, which signs each
-handshake some thirty times as fast. The law: a certificate names its hosts, serves for servers only, and lives no
-longer than its authority; times are arguments.
+X.509 version 3 (RFC 5280); an authority's key is on P-384 with SHA-384, a server's own and a person's on P-256, which
+signs each handshake some thirty times as fast. The law: a certificate names its hosts or its person, serves for one of
+the two ends of a connection, and lives no longer than its authority; times are arguments.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["Certificate", "issue", "make_authority"]
+__all__ = ["Certificate", "issue", "issue_person", "make_authority"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Certificate:
     """A certificate and its private key, ready to be written to files.
 
     Attributes:
-        chain: PEM; a server's own certificate. Sites pin the authority's.
+        chain: PEM; a server's or a person's own certificate. The other end pins the authority's.
         key: PEM, PKCS 8; secret: write it by `keys.write_private`.
     """
 
@@ -61,22 +61,45 @@ def issue(authority: Certificate, hosts: Sequence[str], start: datetime, end: da
     Raises:
         ValueError: no host, or a time outside the authority's own.
     """
-    issuer = x509.load_pem_x509_certificate(authority.chain)
     if not hosts:
         raise ValueError("Expected at least one host.")
+    key = generate_private_key(SECP256R1())
+    names = x509.SubjectAlternativeName([_host(host) for host in hosts])
+    return _issued(authority, key, hosts[0], ExtendedKeyUsageOID.SERVER_AUTH, start, end, names)
+
+
+def issue_person(authority: Certificate, person: str, start: datetime, end: datetime) -> Certificate:
+    """A client's certificate for one person, named by its common name, valid from `start` to `end`.
+
+    Raises:
+        ValueError: no name, or a time outside the authority's own.
+    """
+    return _issued(authority, generate_private_key(SECP256R1()), person, ExtendedKeyUsageOID.CLIENT_AUTH, start, end)
+
+
+def _issued(
+    authority: Certificate,
+    key: EllipticCurvePrivateKey,
+    name: str,
+    purpose: x509.ObjectIdentifier,
+    start: datetime,
+    end: datetime,
+    names: x509.SubjectAlternativeName | None = None,
+) -> Certificate:
+    issuer = x509.load_pem_x509_certificate(authority.chain)
     if not issuer.not_valid_before_utc <= start < end <= issuer.not_valid_after_utc:
         raise ValueError(f"Expected times within the authority's own: {start} to {end}.")
     issuer_key = load_pem_private_key(authority.key, password=None)
     if not isinstance(issuer_key, EllipticCurvePrivateKey):
         raise ValueError("Expected the key of an authority made here.")
-    key = generate_private_key(SECP256R1())
-    builder = _builder(_name(hosts[0]), issuer.subject, issuer_key, start, end, of=key)
     builder = (
-        builder.add_extension(x509.BasicConstraints(False, None), critical=True)
+        _builder(_name(name), issuer.subject, issuer_key, start, end, of=key)
+        .add_extension(x509.BasicConstraints(False, None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     )
+    if names is not None:
+        builder = builder.add_extension(names, critical=False)
     return _signed(builder, key, issuer_key)
 
 

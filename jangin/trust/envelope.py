@@ -64,6 +64,10 @@ class Kind(StrEnum):
     COMMITMENT = "application/vnd.jangin.commitment.v1+cbor"
     CONSENT = "application/vnd.jangin.consent.v1+cbor"
     REVOCATION = "application/vnd.jangin.revocation.v1+cbor"
+    COMMAND = "application/vnd.jangin.command.v1+cbor"
+    MODEL = "application/vnd.jangin.model.v1+cbor"
+    WITHDRAWAL = "application/vnd.jangin.withdrawal.v1+cbor"
+    MEASUREMENT = "application/vnd.jangin.measurement.v1+cbor"
 
     @property
     def noun(self) -> str:

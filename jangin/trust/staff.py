@@ -89,15 +89,31 @@ class Staff(Versioned):
             SiteError: JG-site-110..114 as `open_envelope`, 116 an expired key, 117 a role that nobody among the
                 signers has, 118 the same person twice.
         """
+        payload, signers = self._signers(data, kind, len(roles), now)
+        return payload, _fill(roles, signers, kind)
+
+    def signers(self, data: bytes, kind: Kind, now: datetime) -> tuple[bytes, tuple[StaffKey, ...]]:
+        """The payload of an envelope, and whose keys signed it, whatever their roles: by one at least.
+
+        Raises:
+            SiteError: JG-site-110..114 as `open_envelope`, 116 an expired key.
+        """
+        return self._signers(data, kind, 1, now)
+
+    def roles(self, person: str, now: datetime) -> frozenset[Role]:
+        """What a person may sign by any key in force; nothing where the list has no such person."""
+        return frozenset(role for key in self.keys if key.person == person and now < key.expires for role in key.roles)
+
+    def _signers(self, data: bytes, kind: Kind, least: int, now: datetime) -> tuple[bytes, tuple[StaffKey, ...]]:
         known = {key.fingerprint: key for key in self.keys}
-        opened = open_envelope(data, kind, {print_: key.public for print_, key in known.items()}, len(roles))
-        signers = [known[signer] for signer in opened.signers]
+        opened = open_envelope(data, kind, {print_: key.public for print_, key in known.items()}, least)
+        signers = tuple(known[signer] for signer in opened.signers)
         for key in signers:
             if now >= key.expires:
                 raise SiteError(
                     "JG-site-116", where=kind.noun, key=key.fingerprint, person=key.person, expires=key.expires
                 )
-        return opened.payload, _fill(roles, signers, kind)
+        return opened.payload, signers
 
 
 def verify_staff(data: bytes, root: Ed25519PublicKey, now: datetime) -> Staff:

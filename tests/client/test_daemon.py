@@ -24,6 +24,7 @@ from consents import allow
 from jangin.client import desk
 from jangin.client.settings import LimitsBlock, size_bytes
 from jangin.client.state import SiteFolder, Task
+from jangin.codec import cbor
 from jangin.flower_link.link import Answer, EmbeddedLink, Run
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Content, Kind, Order, Reply, order_body, read_reply
@@ -219,6 +220,29 @@ def test_two_campaigns_train_while_the_site_keeps_answering(
     updates = [reply_of(gather(run, message)).vector for run, message in asked]
     lengths = [len(rounds.train().vector) for rounds in (one, other)]
     assert [len(update) for update in updates if update is not None] == lengths
+
+
+@pytest.mark.kill
+def test_what_is_called_back_is_cut_short_uncharged_and_asked_again_and_what_waits_behind_it_is_trained(
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+) -> None:
+    rounds, endless = campaign(plan()), campaign(plan(campaign="endless", strategy={"local_steps": 10**9}))
+    daemons(enrolled)
+    wait(server.link.online)
+    end, stop = endless.plan.hash, Wire(Kind.STOP.value, endless.plan.hash, 0, cbor.encode({}))
+    endless.push(endless.train())
+    with enrolled.journal() as journal, enrolled.ledger() as ledger:
+        wait(lambda: journal.task(end, 1) is Task.TRAINING)
+        waiting = rounds.push(rounds.train())
+        wait(lambda: journal.task(rounds.plan.hash, 1) is Task.TRAINING)
+        endless.run.push("site-0", stop)
+        assert reply_of(gather(rounds.run, waiting)).update is not None
+        assert journal.task(end, 1) is Task.LOST
+        ledger.refresh()
+        assert (ledger.accounts[end].spent, ledger.accounts[rounds.plan.hash].spent) == (set(), {1})
+        endless.run.push("site-0", stop)  # nothing is in work
+        endless.push(endless.train())
+        wait(lambda: journal.task(end, 1) is Task.TRAINING)
 
 
 def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(

@@ -95,7 +95,7 @@ def test_every_request_that_carries_something_has_its_line(door: Door, journal: 
     sent = door.request("enroll", {"token": "t0ken", **keys})
     assert cbor.decode(sent) == {"token": "t0ken", **keys}
     assert cbor.decode(door.request("approve", {"approval": APPROVAL})) == {"approval": APPROVAL}
-    for what in ("campaigns", "ack"):
+    for what in ("campaigns", "ack", "models"):
         assert door.request(what, {}) == cbor.encode({})
     assert [line.kind for line in journal.egress(10)] == ["enroll", "approve"]
     assert all("t0ken" not in line.says["en"] + line.says["ko"] for line in journal.egress(10))
@@ -273,6 +273,8 @@ WELL_FORMED: dict[str, dict[str, Any]] = {
     "campaigns": {},
     "ack": {},
     "renew": {"node_key": KEYS["node_key"]},
+    "models": {},
+    "model": {"line": "national-bof-blow", "version": 1, "file": "scaling.json", "offset": 0},
     "approve": {"approval": APPROVAL},
     "commit": {"commitment": COMMITMENT},
     "scale": {**PLACE, "body": body(np.ones(3)), "vector": None},

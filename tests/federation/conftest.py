@@ -39,12 +39,13 @@ from jangin.records.checks import validate
 from jangin.records.dataset import Records
 from jangin.records.generate import generate
 from jangin.records.process import read_process
-from jangin.server import campaigns
+from jangin.server import campaigns, daemon
 from jangin.server.campaigns import CampaignStatus
 from jangin.server.daemon import serve
+from jangin.server.leading import lead
 from jangin.server.life import ENDED
 from jangin.server.members import Members, make_staff
-from jangin.server.settings import ServerSettings, StateFolder
+from jangin.server.settings import Listener, ServerSettings, StateFolder
 from jangin.server.store import Outcome, RoundEntry, Store
 from jangin.strategies import build
 from jangin.training.price import price
@@ -59,7 +60,12 @@ TRAINING = (*STEADY, "late", "dying")
 NAMES = (*TRAINING, "liar", "stranger")
 SUMMING = (*(f"site-{number}" for number in range(5)), *(f"dying-{number}" for number in range(3)))
 PATIENCE_SECONDS = 180.0
-PEOPLE = {"operator": (Role.OPERATOR,), "approver": (Role.APPROVER,), "independent": (Role.INDEPENDENT_BODY,)}
+PEOPLE = {
+    "operator": (Role.OPERATOR,),
+    "approver": (Role.APPROVER,),
+    "independent": (Role.INDEPENDENT_BODY,),
+    "auditor": (Role.AUDITOR,),
+}
 PLAN: dict[str, Any] = {
     "process": PROCESS,
     "model_line": "national-bof-blow",
@@ -152,14 +158,14 @@ class Running:
         finally:
             self.kill()
 
+    def workers(self) -> list[int]:
+        """The processes that it has started."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+
     def worker(self) -> int:
         """The process that it trains in, once there is one."""
-
-        def children() -> list[int]:
-            tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
-            return [int(child) for task in tasks for child in task.read_text().split()]
-
-        (worker,) = eventually(children)
+        (worker,) = eventually(self.workers)
         return int(worker)
 
 
@@ -324,7 +330,9 @@ def built(
     keys = {person: Identity.load(folder / "staff" / f"{person}.key") for person in PEOPLE}
     root = folder / "staff" / "root.pub"
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2, database=database)
+        settings = ServerSettings(
+            port=taken.getsockname()[1], idle_poll_s=0.2, operators=Listener(port=0), database=database
+        )
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
     made = [
         prepare(records)
@@ -374,9 +382,30 @@ def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feder
         yield federation
 
 
+class Beside:
+    """An aggregation worker in a thread of this process."""
+
+    def __init__(self, folder: Path, control: socket.socket) -> None:
+        self.thread = threading.Thread(target=self._lead, args=(folder, control.dup()))
+        self.thread.start()
+
+    def _lead(self, folder: Path, control: socket.socket) -> None:
+        with control:
+            lead(folder, control)
+
+    def kill(self) -> None:
+        raise AssertionError("It did not end by itself.")
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.thread.join(timeout)
+        if self.thread.is_alive():
+            raise subprocess.TimeoutExpired("lead", timeout or 0.0)
+        return 0
+
+
 @dataclass
 class Inside:
-    """A server in this process, so that a test can make it lie."""
+    """A server in this process, its aggregation worker too, so that a test can make it lie."""
 
     folder: Path
     stop: threading.Event = field(default_factory=threading.Event)
@@ -402,8 +431,10 @@ class Inside:
 def summing_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Sites whose policies let four of them add up with each other, and a server that a test can make lie."""
     folder = tmp_path_factory.mktemp("summing")
-    with built(folder, SUMMING, lambda state: Inside(state.path), DEMAND) as federation:
-        yield federation
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(daemon, "_started", Beside)
+        with built(folder, SUMMING, lambda state: Inside(state.path), DEMAND) as federation:
+            yield federation
 
 
 PLANTED = SUMMING[:4]
@@ -496,6 +527,18 @@ def federation(whole_federation: Federation) -> Federation:
 def plan() -> Callable[..., TrainingPlan]:
     """A plan under a name, with dotted keys changed."""
     return a_plan
+
+
+@pytest.fixture
+def federate() -> Any:
+    """A federation of its own, as a context."""
+    return built
+
+
+@pytest.fixture
+def running() -> type[Running]:
+    """A `jangin` process."""
+    return Running
 
 
 @pytest.fixture

@@ -17,16 +17,21 @@ from typing import Any
 import numpy as np
 import pytest
 from listening import listening
+from operating import led_from_afar, people_of, watched
 
 from jangin.client import desk
 from jangin.errors import SiteError
 from jangin.flower_link.site import SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Reply, reply_body
+from jangin.server.life import Act
+from jangin.training.price import price
 from jangin.trust.certificates import make_authority
 from jangin.trust.keys import NodeKey
 
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
+
+STEADY = ("site-0", "site-1")
 
 
 def made_of_its_records(federation: Any, plan: Any) -> None:
@@ -61,9 +66,32 @@ def test_two_campaigns_run_at_once_over_the_same_sites_and_only_the_server_liste
     begun, over = [order.index(campaign) for campaign in hashes], [order[::-1].index(campaign) for campaign in hashes]
     assert max(begun) < len(order) - max(over)  # each began before the other was over
     assert {address for address, _ in listening(federation.server.pid)} == {"127.0.0.1"}
+    assert listening(federation.server.worker()) == set()
     for name in ("site-0", "site-1"):
         daemon = federation.daemon(name)
         assert listening(daemon.pid) == listening(daemon.worker()) == set()
+
+
+def test_two_people_lead_a_campaign_from_afar_while_an_auditor_only_reads(
+    federation: Any, plan: Any, tmp_path: Path
+) -> None:
+    federation.daemon("late")
+    made = plan("from-afar", **{"sites.invite": ["site-0", "site-1", "late"]})
+    people = people_of(federation, tmp_path, ("operator", "approver", "auditor"))
+
+    def approve(site: str, campaign: str) -> None:
+        desk.approve(federation.site(site).path, campaign, price)
+
+    seen = led_from_afar(federation, made, people, tmp_path, approve, watched)
+    told = [(event["act"], event["actor"]) for event in seen if event["act"] not in ("consult", "approve")]
+    assert told == [
+        *(("consent", f"site:{site}") for site in made.sites.invite),
+        ("start", "operator"),
+        *[("round", "server")] * 3,
+        ("evaluate", "server"),
+        ("register", "server"),
+    ]
+    made_of_its_records(federation, made)
 
 
 @pytest.mark.kill
@@ -85,6 +113,30 @@ def test_a_server_killed_in_mid_round_counts_no_update_twice_and_no_site_trains_
     for site in made.sites.invite:
         states = federation.journal(site, campaign)
         assert [number for number, state, _ in states if state == "training"] == list(range(4))
+
+
+@pytest.mark.kill
+def test_a_paused_campaign_cuts_the_training_at_its_sites_and_goes_on_where_it_was(
+    federation: Any, plan: Any, wait: Any
+) -> None:
+    made = plan("paused")
+    campaign, daemon = federation.agree(made), federation.daemon("site-1")
+    with federation.stuck(campaign, "site-1"):
+        wait(lambda: (1, "sent", "") in federation.journal("site-0", campaign))
+        worker = daemon.worker()
+        federation.store.move(campaign, Act.PAUSE)
+        wait(lambda: (1, "lost", "") in federation.journal("site-1", campaign))
+        wait(lambda: worker not in daemon.workers())
+    assert federation.entries(campaign, 1) == []
+    federation.store.move(campaign, Act.RESUME)
+    status = federation.ended(campaign)
+    assert (status.state, status.round) == ("finished", 2)
+    assert [(entry.round, entry.attempt) for entry in status.attempts] == [(number, 1) for number in range(3)]
+    made_of_its_records(federation, made)
+    trained = {
+        site: [one for one, state, _ in federation.journal(site, campaign) if state == "training"] for site in STEADY
+    }
+    assert trained == {"site-0": [0, 1, 2], "site-1": [0, 1, 1, 2]}
 
 
 @pytest.mark.soak

@@ -1,6 +1,7 @@
 """Laws of secure sums with real processes: who is killed costs the sum nothing, and a server that lies gets no sum.
 
-The server runs in the test itself, where it can be made to lie; the sites are daemons that know nothing of that.
+Server and aggregation worker run in the test itself, where they can be made to lie; the sites are daemons that know
+nothing of that.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from jangin.privacy.secure_sum.messages import (
 from jangin.privacy.secure_sum.server import ServerSum
 from jangin.privacy.secure_sum.table import Step
 from jangin.privacy.secure_sum.transcript import Manifest
-from jangin.server import daemon, sums
+from jangin.server import leading, sums
 from jangin.server.post import Post
 from jangin.server.store import Outcome
 from jangin.server.sums import SecureSum
@@ -52,7 +53,7 @@ SUMS = {
 @pytest.fixture
 def lead(summing_federation: Any, plan: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, Any]]:
     """Lead a campaign to its end: its plan, and its status."""
-    monkeypatch.setattr(daemon, "_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(leading, "_PAUSE_SECONDS", 0.1)
     summing_federation.listening()
 
     def led(name: str, sites: tuple[str, ...] = SITES) -> tuple[Any, Any]:
@@ -88,7 +89,7 @@ def test_a_site_killed_after_a_step_costs_nothing_but_itself_and_the_campaign_go
             if (at, order.round) == (step, 1):
                 summing_federation.daemons[victim].kill()
 
-    monkeypatch.setattr(daemon, "SecureSum", Killing)
+    monkeypatch.setattr(leading, "SecureSum", Killing)
     left = SITES[:3]
     made, status = lead(f"killed-after-{step}", (*left, victim))
     assert (status.state, status.reason) == ("candidate", "")
@@ -183,7 +184,7 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[Any]]:
                 super()._masked(site, body, vector)
 
         monkeypatch.setattr(sums, "ServerSum", Listening)
-        monkeypatch.setattr(daemon, "Post", type("Liar", (Lying,), {"lie": staticmethod(how)}))
+        monkeypatch.setattr(leading, "Post", type("Liar", (Lying,), {"lie": staticmethod(how)}))
         return given
 
     return lie

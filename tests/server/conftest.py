@@ -11,20 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from postgres import Postgres, postgres
 
 from jangin.codec import cbor
 from jangin.codec.document import assign, parse
+from jangin.models.layout import ParameterLayout
 from jangin.plan.training_plan import TrainingPlan
+from jangin.privacy import statement
+from jangin.privacy.statement import Deployment
 from jangin.server import campaigns
 from jangin.server.api import SiteApi
+from jangin.server.audit import SERVER
+from jangin.server.checkpoints import Checkpoints
+from jangin.server.life import Act, State
 from jangin.server.members import Members, make_staff
+from jangin.server.registry import Registered, Registry
 from jangin.server.settings import ServerSettings, StateFolder
-from jangin.server.store import Store
+from jangin.server.store import CampaignRow, Outcome, RoundEntry, Store
 from jangin.trust.approvals import Approval
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
+from jangin.trust.models import Withdrawal
 from jangin.trust.requests import signed_bytes
 from jangin.trust.staff import Role
 
@@ -49,7 +58,10 @@ PEOPLE = {
     "operator": (Role.OPERATOR,),
     "approver": (Role.APPROVER,),
     "independent": (Role.INDEPENDENT_BODY,),
+    "evaluator": (Role.EVALUATOR,),
     "both": (Role.OPERATOR, Role.APPROVER, Role.INDEPENDENT_BODY),
+    "auditor": (Role.AUDITOR,),
+    "observer": (Role.LABOUR_OBSERVER,),
 }
 
 
@@ -133,8 +145,67 @@ class World:
         self.seat(*plan.sites.invite)
         return campaigns.propose(self.store, self.members, plan, self.keys[person], self.now)
 
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.store, self.state)
+
+    def learnt(self, plan: TrainingPlan, *reported: str) -> str:
+        """A campaign whose last round is finished by these sites, and whose final model is on the disk; its hash."""
+        campaign, people = plan.hash, [self.keys["operator"], self.keys["approver"]]
+        envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), *people)
+        self.store.draft(CampaignRow(campaign, plan.campaign, envelope, State.DRAFT), plan.sites.invite, "operator")
+        acts = {Act.PROPOSE: "operator", Act.APPROVE: "approver", Act.CONSULT: SERVER, Act.START: "operator"}
+        for act, actor in acts.items():
+            self.store.move(campaign, act, actor=actor)
+        for number in {1, plan.strategy.rounds}:
+            self.store.record(campaign, RoundEntry(number, 1, Outcome.FINISHED, reported, {}, {}, (), 1.5))
+        self.store.move(campaign, Act.EVALUATE)
+        size = 4
+        layout = ParameterLayout.of([("weight", (size,))])
+        deployment = Deployment(
+            kind="campaign",
+            name=plan.campaign,
+            plan_hash=campaign,
+            model_line=plan.model_line,
+            process=plan.process,
+            sites=len(reported),
+            rounds_planned=plan.strategy.rounds,
+            rounds_done=plan.strategy.rounds,
+            rounds_charged=plan.strategy.rounds,
+        )
+        folder = self.state.checkpoints(campaign)
+        Checkpoints(folder).finish(np.full(size, plan.seed, np.float32), layout, {"center": [0.0], "scale": [1.0]})
+        (folder / "statement.json").write_bytes(statement.state(deployment, None).as_json())
+        return campaign
+
+    def released(self, plan: TrainingPlan, *reported: str, person: str = "approver") -> Registered:
+        """A version of a model that was released."""
+        one = self.registry.register(self.learnt(plan, *reported), self.now)
+        return self.release(one, person)
+
+    def release(self, one: Registered, person: str = "approver") -> Registered:
+        envelope = seal(Kind.MODEL, one.manifest.payload, self.keys[person])
+        return self.registry.release(envelope, self.members.staff(self.now), self.now)
+
+    def withdraw(
+        self, one: Registered, reason: str = "it fails on thin plates", person: str = "approver"
+    ) -> Registered:
+        manifest = one.manifest
+        document = Withdrawal(
+            issued=self.now, line=manifest.line, version=manifest.version, model=manifest.hash, reason=reason
+        )
+        envelope = seal(Kind.WITHDRAWAL, document.payload, self.keys[person])
+        return self.registry.withdraw(envelope, self.members.staff(self.now), self.now)
+
     def api(self, idle_poll_s: float = 5.0) -> "Api":
-        api = SiteApi(self.store, self.members, idle_poll_s=idle_poll_s, clock=lambda: self.now, believed_s=0.0)
+        api = SiteApi(
+            self.store,
+            self.members,
+            self.registry,
+            idle_poll_s=idle_poll_s,
+            clock=lambda: self.now,
+            believed_s=0.0,
+        )
         return Api(api, self)
 
 
@@ -169,6 +240,14 @@ def the_world_at(tmp_path: Path) -> Iterator[Callable[[datetime], World]]:
     """A world at a set time."""
     with ExitStack() as stack:
         yield lambda now: stack.enter_context(world_at(tmp_path, now))
+
+
+@pytest.fixture
+def world_on(tmp_path: Path) -> Iterator[Callable[[str], World]]:
+    """A world on a database."""
+    with ExitStack() as stack:
+        now = datetime.now(UTC).replace(microsecond=0)
+        yield lambda url: stack.enter_context(world_at(tmp_path, now, url))
 
 
 @contextmanager

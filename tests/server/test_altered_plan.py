@@ -9,6 +9,7 @@ from jangin.codec import cbor
 from jangin.errors import SiteError
 from jangin.server import campaigns
 from jangin.server.life import State
+from jangin.server.store import plan_of
 from jangin.trust.envelope import Kind, seal
 
 
@@ -47,7 +48,7 @@ def test_another_plan_that_the_same_people_signed_has_no_sites_approval(world: A
     altered(world, approved, seal(Kind.PLAN, cbor.encode(longer.model_dump(mode="json")), *signers))
     roster = world.members.roster(world.now)
     assert campaigns.approved_sites(world.store, plan(), roster, world.now) == ("site-0", "site-1")
-    found = campaigns.plan_of(world.store.campaign(approved))
+    found = plan_of(world.store.campaign(approved))
     assert campaigns.approved_sites(world.store, found, roster, world.now) == ()
     with pytest.raises(Exception, match="JG-server-333"):
         campaigns.start(world.store, world.members, approved, world.now)

@@ -14,7 +14,7 @@ from jangin.trust.commitments import Commitment
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity, NodeKey
 
-ALL = ["enroll", "campaigns", "approve", "commit", "renew", "ack"]
+ALL = ["enroll", "campaigns", "approve", "commit", "renew", "ack", "models", "model"]
 
 
 def proposed(world: Any, plan: Any, **changes: object) -> str:

@@ -9,7 +9,7 @@ import pytest
 from jangin.errors import JanginError, PlanError, ServerError, SiteError
 from jangin.server import campaigns
 from jangin.server.life import State
-from jangin.server.store import CampaignRow, Outcome, RoundEntry
+from jangin.server.store import CampaignRow, Outcome, RoundEntry, plan_of
 
 INSTALLED = files("jangin.configs").joinpath("lines", "national-bof-blow.yaml")
 
@@ -47,7 +47,7 @@ def test_proposed_approved_running(world: Any, plan: Any, life: Any) -> None:
         world.store.approve(life.hash, site.name, site.approval(life.hash, world.now))
     life.start()
     assert life.state is State.RUNNING
-    assert campaigns.plan_of(world.store.campaign(life.hash)) == plan()
+    assert plan_of(world.store.campaign(life.hash)) == plan()
 
 
 def test_nobody_approves_a_plan_of_their_own(life: Any) -> None:

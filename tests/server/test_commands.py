@@ -26,10 +26,12 @@ Command = Callable[..., dict[str, Any]]
 @pytest.fixture
 def command() -> Command:
     """Run one command and read its last line; what it raises comes out."""
+    from jangin.cli.operators import audit, process
     from jangin.cli.server import campaign, roster, server
 
     app = typer.Typer()
-    for name, group in {"server": server, "roster": roster, "campaign": campaign}.items():
+    groups = {"server": server, "roster": roster, "campaign": campaign, "audit": audit, "process": process}
+    for name, group in groups.items():
         app.add_typer(group, name=name)
 
     def run(*arguments: object) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def test_a_state_folder_without_its_root_is_named(command: Command, made: tuple[
 def test_the_keys_that_are_made_are_closed_to_others(made: tuple[Path, Path]) -> None:
     _, people = made
     keys = sorted(file.name for file in people.glob("*.key"))
-    assert keys == ["approver.key", "independent.key", "operator.key", "root.key"]
+    assert keys == ["approver.key", "evaluator.key", "independent.key", "operator.key", "root.key"]
     assert {oct((people / key).stat().st_mode & 0o777) for key in keys} == {"0o600"}
 
 
@@ -206,6 +208,97 @@ def test_the_status_of_a_campaign_names_everybody_under_heads(spoken: Any, world
     assert (
         f"model: {world.state.checkpoints(wanted)}/final.safetensors" in spoken("campaign", "status", folder, wanted)[0]
     )
+
+
+def test_drafts_pauses_and_stops_are_acts_of_whoever_signed_them_or_of_the_machine(
+    command: Command, world: Any, plan: Any, tmp_path: Path
+) -> None:
+    folder, key = world.state.path, ("--key", world.key("operator"))
+    sites, file = world.sites(3), tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(plan().model_dump(mode="json")))
+    campaign = command("campaign", "draft", folder, file)["campaign"]
+    assert command("campaign", "propose", folder, file, *key)["state"] == "proposed"
+    command("campaign", "approve", folder, campaign, "--key", world.key("approver"))
+    for site in sites:
+        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    moves = (("start", *key), ("pause",), ("resume", *key), ("stop", "--reason", "점검", *key))
+    states = [command("campaign", act, folder, campaign[:8], *more)["state"] for act, *more in moves]
+    assert states == ["running", "paused", "running", "aborted"]
+    with pytest.raises(JanginError, match=r"JG-server-409 stop: .*control characters"):
+        command("campaign", "stop", folder, campaign, "--reason", "\x1b[2J", *key)
+    with pytest.raises(JanginError, match="JG-server-403 auditor may not stop"):
+        command("campaign", "stop", folder, campaign, "--reason", "x", "--key", world.key("auditor"))
+    entries = [link.entry for link in world.store.database.audit() if link.entry.subject == campaign]
+    assert [(entry.act, entry.actor) for entry in entries if entry.act != "consent"] == [
+        ("draft", "server"), ("propose", "operator"), ("approve", "approver"), ("consult", "server"),
+        ("start", "operator"), ("pause", "server"), ("resume", "operator"), ("abort", "operator"),
+    ]  # fmt: skip
+    assert command("campaign", "watch", folder, campaign) == {
+        "ok": True, "campaign": campaign, "state": "aborted", "reason": "점검"
+    }  # fmt: skip
+
+
+def test_what_a_watch_tells_is_a_line_for_each_thing(world: Any, plan: Any) -> None:
+    from jangin.cli.operators import happened
+    from jangin.cli.talk import Format, Lang, Talk
+    from jangin.server.office import Office
+
+    campaign = world.propose(plan())
+    entry = RoundEntry(2, 1, Outcome.FAILED, ["site-0"], {"site-1": "local"}, {}, ["site-2"], 20.0, "too few")
+    world.store.record(campaign, entry)
+    world.store.move(campaign, Act.ABORT, actor="operator", reason="enough")
+    news = Office(world.state, world.store, world.members).news(campaign, 0)
+    english, korean = (
+        [happened(event, Talk(Format.TEXT, lang)) for event in news.events] for lang in (Lang.EN, Lang.KO)
+    )
+    assert english == [
+        "draft -> draft  operator",
+        "propose -> proposed  operator",
+        "round 2: failed  1 reported, 1 abstained, 1 missing",
+        "abort -> aborted  operator: enough",
+    ]
+    assert korean[2].startswith("라운드 2")
+
+
+def test_two_people_sign_a_roster_one_after_the_other(command: Command, world: Any, tmp_path: Path) -> None:
+    folder, file = world.state.path, tmp_path / "roster.envelope"
+    world.sites(2)
+    operator, independent = (("--key", world.key(name)) for name in ("operator", "independent"))
+    waiting = command("roster", "suspend", folder, "site-1", *operator, "--out", file)
+    assert (waiting["version"], list(waiting["fingerprints"])) == (2, ["site-1"])
+    with pytest.raises(JanginError, match="JG-site-114"):
+        command("roster", "publish", folder, file, *operator)
+    assert command("roster", "sign", file, *independent)["version"] == 2
+    assert command("roster", "publish", folder, file, *independent)["version"] == 2
+    assert command("roster", "revoke", folder, "site-0", *operator, *independent)["version"] == 3
+    listed = command("roster", "list", folder)["sites"]
+    assert [(one["site"], one["status"]) for one in listed] == [("site-0", "revoked"), ("site-1", "suspended")]
+    assert world.store.database.audit()[-1].entry.actor == "operator"
+
+
+def test_an_export_is_verified_by_the_public_key_and_earlier_heads(
+    command: Command, world: Any, plan: Any, tmp_path: Path
+) -> None:
+    campaign, folder, log = world.propose(plan()), world.state.path, tmp_path / "log"
+    key = ("--key", folder / "audit.pub")
+    first = command("audit", "export", folder, log)
+    assert (first["campaigns"], first["file"]) == ({campaign: "proposed"}, str(log))
+    command("campaign", "stop", folder, campaign, "--reason", "enough")
+    second = command("audit", "export", folder, log)
+    assert command("audit", "verify", log, *key, "--known", first["head"])["head"] == second["head"]
+    with pytest.raises(JanginError, match="JG-server-435"):
+        command("audit", "verify", log, *key, "--known", "ab" * 32)
+    with pytest.raises(JanginError, match="JG-server-304"):
+        command("audit", "verify", log, "--key", log)
+    log.write_text(log.read_text().replace("enough", "because"))
+    with pytest.raises(JanginError, match=r"JG-server-43[24]"):
+        command("audit", "verify", log, *key)
+
+
+def test_processes_are_listed_with_their_industry_and_lines(command: Command) -> None:
+    listed = {one["process"]: one for one in command("process", "list")["processes"]}
+    steel = listed["steel.bof_blow"]
+    assert (steel["industry"], steel["lines"]) == ("steel", ["national-bof-blow", "national-bof-end-point"])
 
 
 def test_a_server_is_saved_restored_and_brought_along_by_commands(

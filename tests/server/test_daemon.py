@@ -1,6 +1,9 @@
-"""Laws of the whole server: a process of its own over TLS, sites that sign, and campaigns that outlive kill -9."""
+"""Laws of the whole server: two processes of its own, sites over TLS, and campaigns that outlive kill -9 of either."""
 
+import errno
 import json
+import os
+import random
 import shutil
 import signal
 import socket
@@ -25,9 +28,10 @@ from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Reply, read_order, reply_body
 from jangin.server import campaigns
+from jangin.server import daemon as server
 from jangin.server.audit import exported, verify
 from jangin.server.backup import backup, restore
-from jangin.server.life import State
+from jangin.server.life import Act, State
 from jangin.server.store import Outcome
 from jangin.training.recipe import Recipe
 
@@ -48,6 +52,8 @@ class FakeSite:
     columns: int
     holds: Callable[[Wire], bool] = lambda wire: False
     answered: list[tuple[str, str, int]] = field(default_factory=list)
+    called_back: list[str] = field(default_factory=list)
+    connected: int = 0
     done: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -55,6 +61,7 @@ class FakeSite:
             try:
                 key = self.keys.node.private
                 with SiteLink(self.address, key, self.authority, timeout_seconds=5, retries=0) as link:
+                    self.connected += 1
                     self.serve(link)
             except LinkError:
                 self.done.wait(0.1)
@@ -63,7 +70,10 @@ class FakeSite:
         taken: list[Incoming] = []
         while not self.done.is_set():
             incoming = link.receive()
-            taken += [incoming] if incoming else []
+            if incoming is not None and incoming.wire.kind == Kind.STOP:
+                self.called_back.append(incoming.wire.campaign)
+            elif incoming is not None:
+                taken.append(incoming)
             for one in [one for one in taken if not self.holds(one.wire)]:
                 taken.remove(one)
                 link.reply(one, self.answer(one.wire))
@@ -94,6 +104,12 @@ class Daemon:
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
         return str(json.loads(line)["address"])
+
+    def worker(self) -> int:
+        """The process that leads its campaigns; 0 while there is none."""
+        assert self.process is not None
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return next((int(child) for task in tasks for child in task.read_text().split()), 0)
 
     def end(self, number: int) -> tuple[int, str]:
         assert self.process is not None
@@ -133,6 +149,34 @@ def connect(world: Any) -> Iterator[Callable[..., FakeSite]]:
     for _, thread in running:
         thread.join(10)
         assert not thread.is_alive()
+
+
+def ended(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or ") Z " in stat.read_text()
+
+
+def torch_in(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def running(world: Any, plan: Any, sites: Any, **changes: object) -> Any:
+    """A plan that two people signed, that these sites approved, and that runs."""
+    made = plan(**{"sites.invite": [site.name for site in sites], **changes})
+    campaign = world.propose(made)
+    campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+    for site in sites:
+        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    campaigns.start(world.store, world.members, campaign, world.now)
+    return made
+
+
+def made_of_each_round_once(world: Any, made: Any) -> None:
+    """The final model is the start and each round's mean of the fake sites' steps, once."""
+    model = Recipe.of(made).learner().model
+    expected = model.read()[model.layout.shared] + np.float32(made.strategy.rounds * 1.5)
+    file = world.state.checkpoints(made.hash) / "final.safetensors"
+    np.testing.assert_allclose(load_file(file)["parameters"], expected, rtol=1e-6)
 
 
 def finished(world: Any, campaign: str) -> list[int]:
@@ -177,7 +221,10 @@ def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twi
     eventually(lambda: world.store.campaign(short).state is State.CANDIDATE)
     assert keys[0].ask(address, authority, "ack") == {"next_poll_s": 0.2}
     assert finished(world, long) == [0, 1, 2]
+    worker = daemon.worker()
+    assert (torch_in(worker), torch_in(daemon.process.pid if daemon.process else 0)) == (True, False)
     daemon.end(signal.SIGKILL)
+    eventually(lambda: ended(worker))
     # 4. It comes back on its own and goes on from round 3.
     slow.holds = lambda wire: False
     assert daemon.start() == address
@@ -189,11 +236,7 @@ def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twi
         assert all((entry.attempt, entry.missing) == (1, []) for entry in entries)
     assert [asked for asked in fast.answered if asked[0] == long].count((long, "train", 3)) == 2
     for made in plans.values():
-        model = Recipe.of(made).learner().model
-        start = model.read()[model.layout.shared]
-        file = world.state.checkpoints(made.hash) / "final.safetensors"
-        expected = start + np.float32(made.strategy.rounds * 1.5)
-        np.testing.assert_allclose(load_file(file)["parameters"], expected, rtol=1e-6)
+        made_of_each_round_once(world, made)
     # 5. It stops when it is asked to, and leaves no word that it listens.
     status, said = daemon.end(signal.SIGTERM)
     assert (status, "Traceback" in said, (world.state.path / "address").exists()) == (0, False, False)
@@ -203,13 +246,8 @@ def test_a_campaign_that_stands_in_a_round_does_not_hold_up_the_stop_and_goes_on
     world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
 ) -> None:
     keys = world.sites(2)
-    made = plan(**{"strategy.rounds": 2})
-    campaign = world.propose(made)
-    campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
-    for site in keys:
-        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
-    campaigns.start(world.store, world.members, campaign, world.now)
-    address = daemon.start()
+    made = running(world, plan, keys, **{"strategy.rounds": 2})
+    campaign, address = made.hash, daemon.start()
     fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
     slow.holds = lambda wire: wire.round == 1
     eventually(lambda: (campaign, "train", 1) in fast.answered)
@@ -220,6 +258,68 @@ def test_a_campaign_that_stands_in_a_round_does_not_hold_up_the_stop_and_goes_on
     daemon.start()
     eventually(lambda: world.store.campaign(campaign).state is State.CANDIDATE)
     assert [(entry.round, entry.attempt) for entry in world.store.rounds(campaign)] == [(0, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.kill
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5))
+def test_a_worker_killed_at_any_moment_is_followed_by_another_and_the_sites_stay_connected(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any, seed: int
+) -> None:
+    made = running(world, plan, keys := world.sites(2), **{"strategy.rounds": 12})
+    address, moment = daemon.start(), random.Random(seed).randint(1, 24)
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    eventually(lambda: len(fast.answered) + len(slow.answered) >= moment)
+    worker = daemon.worker()
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    assert daemon.worker() not in (0, worker)
+    assert finished(world, made.hash) == list(range(made.strategy.rounds + 1))
+    assert all((entry.attempt, sorted(entry.reported)) == (1, list(STEP)) for entry in world.store.rounds(made.hash))
+    made_of_each_round_once(world, made)
+    assert fast.connected == slow.connected == 1
+    status, said = daemon.end(signal.SIGTERM)
+
+    assert (status, said.count("JG-server-481"), "Traceback" in said) == (0, 1, False)
+
+
+@pytest.mark.kill
+def test_a_campaign_that_was_paused_and_then_lost_its_worker_goes_on_where_it_was_and_holds_up_no_other(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    keys = world.sites(2)
+    made = running(world, plan, keys, **{"strategy.rounds": 2})
+    address = daemon.start()
+    fast, slow = sites = [connect(site, address, Recipe.of(made)) for site in keys]
+    slow.holds = lambda wire: (wire.campaign, wire.kind) == (made.hash, "train")
+    eventually(lambda: (made.hash, "train", 1) in fast.answered)
+    # 1. Held: every site is told, nothing of the round is recorded, and another campaign runs over the same sites.
+    world.store.move(made.hash, Act.PAUSE)
+    eventually(lambda: all(site.called_back == [made.hash] for site in sites))
+    other = running(world, plan, keys, campaign="other", **{"strategy.rounds": 1})
+    eventually(lambda: world.store.campaign(other.hash).state is State.CANDIDATE)
+    assert [entry.round for entry in world.store.rounds(made.hash)] == [0]
+    # 2. Resumed, and killed in mid-round: each time from the last finished round on, at the first attempt.
+    world.store.move(made.hash, Act.RESUME)
+    eventually(lambda: fast.answered.count((made.hash, "train", 1)) == 2)
+    worker = daemon.worker()
+    os.kill(worker, signal.SIGKILL)
+    slow.holds = lambda wire: False
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    assert [(entry.round, entry.attempt) for entry in world.store.rounds(made.hash)] == [(0, 1), (1, 1), (2, 1)]
+    made_of_each_round_once(world, made)
+    # 3. Stopped for good: it is called back as well, and stays as it was ended.
+    slow.holds = lambda wire: True
+    last = running(world, plan, keys, campaign="last")
+    eventually(lambda: (last.hash, "scale", 0) in fast.answered)
+    world.store.move(last.hash, Act.ABORT, reason="an operator ended it")
+    eventually(lambda: all(site.called_back == [made.hash, last.hash] for site in sites))
+    assert daemon.worker() not in (0, worker)
+    assert fast.connected == slow.connected == 1
+    status, said = daemon.end(signal.SIGTERM)
+    assert (status, said.count("JG-server-481"), "Traceback" in said) == (0, 1, False)
+    assert world.store.campaign(last.hash).reason == "an operator ended it"
+    assert world.store.rounds(last.hash) == []
 
 
 def test_a_site_that_lies_is_named_and_a_campaign_without_quorum_ends_with_the_names(
@@ -242,6 +342,51 @@ def test_a_site_that_lies_is_named_and_a_campaign_without_quorum_ends_with_the_n
     reason = world.store.campaign(campaign).reason
     assert reason.startswith("JG-server-342 round 0")
     assert "site-1: JG-server-340" in reason
+
+
+def test_the_process_that_sites_reach_imports_nothing_heavy() -> None:
+    heavy = ["torch", "scipy", "pyarrow", "dp_accounting", "jangin.training", "jangin.server.leading"]
+    script = f"import sys, jangin.server.daemon, jangin.cli.server; print(sorted(set({heavy!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class Ended:
+    """A worker that is over as soon as it is started."""
+
+    def kill(self) -> None:
+        raise AssertionError("It has ended.")
+
+    def wait(self, timeout: float | None = None) -> int:
+        return -9
+
+
+def test_a_worker_that_ends_or_cannot_be_started_is_said_with_its_code_and_tried_again_ever_more_slowly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, eventually: Any
+) -> None:
+    turns: list[int] = []
+
+    def started(folder: Path, control: socket.socket) -> Ended:
+        turns.append(len(turns))
+        if len(turns) % 2:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return Ended()
+
+    monkeypatch.setattr(server, "_started", started)
+    monkeypatch.setattr(server, "_FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(server, "_LONGEST_BACKOFF_SECONDS", 0.04)
+    worker = server._Aggregation(Path(), None)  # type: ignore[arg-type]
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: len(caplog.records) >= 4)
+    worker.end()
+    thread.join(10)
+    assert not thread.is_alive()
+    said = [record.getMessage().split(";")[0] for record in caplog.records[:4]]
+    assert said[0] == "JG-server-481 The aggregation worker ended: it cannot be started: Cannot allocate memory"
+    assert said[1] == "JG-server-481 The aggregation worker ended: exit status -9"
+    waits = [float(record.getMessage().split("anew in ")[1].split(" s")[0]) for record in caplog.records[:4]]
+    assert waits == [0.01, 0.02, 0.04, 0.04]
 
 
 def agreed(world: Any, made: Any) -> list[Any]:

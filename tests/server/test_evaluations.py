@@ -15,7 +15,7 @@ from jangin.server.checkpoints import Checkpoints
 from jangin.server.conductor import MOST_ATTEMPTS, Conductor
 from jangin.server.life import State
 from jangin.server.selection import best_round, stopped
-from jangin.server.store import EvaluationEntry
+from jangin.server.store import EvaluationEntry, plan_of
 from jangin.training.mechanism import mechanism
 from jangin.trust.envelope import Kind as Envelope
 from jangin.trust.envelope import peek
@@ -231,4 +231,4 @@ def test_a_plan_that_evaluates_is_proposed_whole(world: Any, plan: Any) -> None:
     row = world.store.campaign(proposed)
     assert row.state is State.PROPOSED
     assert peek(row.envelope, Envelope.PLAN)
-    assert campaigns.plan_of(row).evaluated_rounds == (2, 4, 6, 8)
+    assert plan_of(row).evaluated_rounds == (2, 4, 6, 8)

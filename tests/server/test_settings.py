@@ -86,3 +86,23 @@ def test_a_second_server_on_the_same_folder_is_refused_and_leaves_the_first_ones
     with world.state.alone(), pytest.raises(ServerError, match="JG-server-306"):
         serve(world.state.path, threading.Event())
     assert world.state.address.exists()
+
+
+def test_of_two_workers_on_one_folder_the_second_waits_for_the_end_of_the_first_or_its_own(world: Any) -> None:
+    stop, led = threading.Event(), threading.Event()
+
+    def follow() -> None:
+        with world.state.led_alone(threading.Event()) as alone:
+            assert alone
+            led.set()
+
+    follower = threading.Thread(target=follow)
+    with world.state.led_alone(stop) as alone:
+        assert alone
+        follower.start()
+        stop.set()
+        with world.state.led_alone(stop) as second:
+            assert not second
+        assert not led.is_set()
+    assert led.wait(10)
+    follower.join(10)

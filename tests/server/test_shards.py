@@ -11,8 +11,8 @@ from jangin.records.process import read_process
 from jangin.server import campaigns
 from jangin.server.api import SiteApi
 from jangin.server.audit import exported, verify
-from jangin.server.campaigns import led_by
 from jangin.server.settings import StateFolder
+from jangin.server.shards import led_by
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ until_resume = It lasts until somebody runs `jangin site resume`.
 not_paused = It was not paused.
 
 # renew, support-bundle
+withdrawn = The model { $model } may not be used any more: { $reason }
 renewing = A new key of the connection waits for a roster that lists it; the old one serves until then.
 handed_in = The old key serves until a roster lists the new one; the fingerprint stays as it is.
 bundle-columns = file, bytes, what

@@ -43,6 +43,7 @@ until_resume = `jangin site resume` 명령을 실행할 때까지 이어집니�
 not_paused = 일시 정지 중이 아니었습니다.
 
 # renew, support-bundle
+withdrawn = 더는 쓸 수 없는 모델 { $model }: { $reason }
 renewing = 연결의 새 키가 명부에 실리기를 기다립니다. 그때까지 옛 키를 씁니다.
 handed_in = 새 키가 명부에 실릴 때까지 옛 키를 씁니다. 지문은 그대로입니다.
 bundle-columns = 파일, 바이트, 내용
