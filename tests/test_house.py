@@ -110,7 +110,7 @@ def bound(body: list[ast.stmt]) -> Iterator[str]:
             case ast.Assign() | ast.AnnAssign():
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 yield from (ast.unparse(target) for target in targets)
-            case ast.If():
+            case ast.If() | ast.With():
                 yield from bound(node.body)
 
 

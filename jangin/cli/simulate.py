@@ -42,7 +42,9 @@ def simulate(
     engine: Annotated[
         str, typer.Option(help="stacked, sequential, flower: through its messages, or ray: on its workers.")
     ] = "stacked",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; under ray, of each worker.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Processes that train; threads of torch; under ray, of each worker.")
+    ] = 1,
     out: Annotated[
         Path | None,
         typer.Option(help="A new folder for plan, history, plots and model; a run that was killed goes on."),

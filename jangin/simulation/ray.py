@@ -30,6 +30,7 @@ from jangin.errors import SimulationError
 from jangin.models.layout import Vector
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.records.examples import Examples
+from jangin.simulation.forks import named
 from jangin.simulation.stacked import StackedExchange
 from jangin.strategies import build as build_strategy
 from jangin.training.recipe import Recipe
@@ -283,10 +284,10 @@ def _taken(names: Sequence[str], reference: Any, where: str) -> Any:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.GetTimeoutError:
-        raise SimulationError("JG-sim-032", where=where, sites=_named(names), seconds=_BLOCK_SECONDS) from None
+        raise SimulationError("JG-sim-032", where=where, sites=named(names), seconds=_BLOCK_SECONDS) from None
     except ray.exceptions.RayError as error:
         problem = _first_line(error)
-        raise SimulationError("JG-sim-031", where=where, sites=_named(names), problem=problem) from error
+        raise SimulationError("JG-sim-031", where=where, sites=named(names), problem=problem) from error
 
 
 def _knock(address: str) -> None:
@@ -297,10 +298,6 @@ def _knock(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
         except OSError as error:
             raise SimulationError("JG-sim-033", where=address, problem=_first_line(error)) from error
-
-
-def _named(names: Sequence[str], most: int = 8) -> list[str]:
-    return list(names) if len(names) <= most else [*names[: most - 1], f"... ({len(names)})"]
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from jangin.simulation.board import Board
 from jangin.simulation.conclusion import Outcome, conclude, stated
 from jangin.simulation.experiment import Experiment, ProcessData, RecordsData, read_experiment
 from jangin.simulation.federation import Advance, Federation, load
+from jangin.simulation.forks import Forks
 from jangin.simulation.ray import Workers
 from jangin.simulation.result import Result, Scores
 from jangin.simulation.run_folder import RunFolder
@@ -43,10 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["simulate"]
 
 
+def _sequential(*arguments: Any) -> Exchange:
+    return SequentialExchange(*arguments[:-1])
+
+
 def _flower(*arguments: Any) -> Exchange:
     from jangin.simulation.flower import FlowerExchange  # Flower takes a second to load
 
-    return FlowerExchange(*arguments)
+    return FlowerExchange(*arguments[:-1])
 
 
 def _through_flower(answer: "Way", partitions: int) -> "Way":
@@ -61,7 +65,7 @@ def _in_process(answer: "Way", partitions: int) -> "Way":
 
 _ENGINES: Mapping[str, Callable[..., Exchange]] = {
     "stacked": StackedExchange,
-    "sequential": SequentialExchange,
+    "sequential": _sequential,
     "flower": _flower,
 }
 _WAYS: "Mapping[str, Callable[[Way, int], Way]]" = {
@@ -94,7 +98,7 @@ def simulate(
         engine: `stacked`: sites train together where they can (simulation/stacked.py); `sequential`: one after another;
             `flower`: the same through Flower's messages; `ray`: sites are spread over the workers of Ray, on this
             machine or, where RAY_ADDRESS names a cluster, on others too (simulation/ray.py).
-        threads: of torch; under `stacked`, groups of sites that train at a time; under `ray`, of each worker.
+        threads: of torch; under `stacked`, processes that train (simulation/forks.py); under `ray`, of each worker.
         out: a folder that must not exist yet; it takes plan, environment, history, plots and final.safetensors. A run
             that broke off before it was there goes on from the last rounds that were kept (simulation/unfinished.py).
         tensorboard: a folder that takes the figures of each round as they come, for TensorBoard; one run each.
@@ -111,7 +115,7 @@ def simulate(
         SimulationError: JG-sim-001, a folder that exists; JG-sim-002, training that diverged; JG-sim-003, a folder
             that cannot be made; JG-sim-028, another run works on it; JG-sim-029, what broke off there was another run;
             JG-sim-030..034, workers of Ray that cannot be had, or are lost; JG-sim-035, what it left is damaged;
-            JG-sim-036, no tensorboardX.
+            JG-sim-036, no tensorboardX; JG-sim-037, a process that trains is lost; JG-sim-038, none can be had.
     """
     started = time.perf_counter()
     asked = {**(sets or {}), **more_sets, **({} if seed is None else {"seed": seed})}
@@ -121,8 +125,8 @@ def simulate(
         raise PlanError("JG-plan-003", where="--engine", value=engine, problem=problem)
     check(experiment.strategy, experiment.privacy)
     torch.set_num_threads(threads)
-    spread = Workers(threads) if engine == "ray" else nullcontext()
-    with RunFolder(out, goes_on=True) as folder, Board(tensorboard) as board, spread as workers:
+    others = Workers(threads) if engine == "ray" else Forks(threads)
+    with RunFolder(out, goes_on=True) as folder, Board(tensorboard) as board, others as spread:
         unfinished = folder.unfinished
         unfinished.require(
             plan=experiment.digest("simulation"), engine=engine, threads=threads, per_site=per_site, **versions()
@@ -134,7 +138,7 @@ def simulate(
         done = unfinished.rounds(seeds)
         if done:
             progress("resumed", done, experiment.seeds * experiment.strategy.rounds)
-        outcomes = [_one_seed(setting, seed, workers, unfinished, board) for seed in seeds]
+        outcomes = [_one_seed(setting, seed, spread, unfinished, board) for seed in seeds]
         result = conclude(setting, outcomes, time.perf_counter() - started)
         board.end(result)
         folder.write(experiment, result, lambda: stated(setting))
@@ -161,7 +165,7 @@ def _load(experiment: Experiment, folder: RunFolder, progress: Advance) -> Feder
     return load(experiment, records, progress)
 
 
-def _one_seed(setting: Setting, seed: int, workers: Workers | None, unfinished: Unfinished, board: Board) -> Outcome:
+def _one_seed(setting: Setting, seed: int, spread: Workers | Forks, unfinished: Unfinished, board: Board) -> Outcome:
     experiment, silos = setting.experiment, setting.federation.silos
     block = experiment.strategy
 
@@ -182,7 +186,7 @@ def _one_seed(setting: Setting, seed: int, workers: Workers | None, unfinished: 
     # 2. Sites, and the scaling they learn together from one clipped (and noised) sum.
     encoding = recipe.encoding if recipe.summing else None
     sites = [Site(silo.name, silo.train, public, learner, seed, encoding=encoding) for silo in silos]
-    ask = _asking(setting, recipe, sites, strategy, workers)
+    ask = _asking(setting, recipe, sites, strategy, spread)
     for site, vector in zip(sites, stand.kept or (), strict=False):
         site.keep(vector)
     if recipe.learns_scaling and stand.learnt is None:
@@ -249,7 +253,7 @@ def _outcome(stand: Stand, scores: Mapping[str, Scores], layout: ParameterLayout
 
 
 def _asking(
-    setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any], workers: Workers | None
+    setting: Setting, recipe: Recipe, sites: Sequence[Site], strategy: Strategy[Any], spread: Workers | Forks
 ) -> Ask:
     """How orders are answered: as secure sums where the plan wants them, else by the engine's exchange."""
     privacy, experiment = setting.experiment.privacy, setting.experiment
@@ -258,10 +262,11 @@ def _asking(
 
         campaign, through = experiment.digest("simulation"), _WAYS[setting.engine]
         return SummingSites(recipe, sites, strategy, privacy, campaign, through).gather
-    if workers is None:
-        exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy)
+    if isinstance(spread, Forks):
+        spread.end()  # those of the seed before
+        exchange = _ENGINES[setting.engine](sites, experiment.strategy, strategy, spread)
     else:
-        exchange = workers.exchange(recipe, sites, [silo.train for silo in setting.federation.silos])
+        exchange = spread.exchange(recipe, sites, [silo.train for silo in setting.federation.silos])
     columns = len(recipe.public_scaling().center)
 
     def ask(order: Order) -> tuple[RoundRecord, Gathered]:

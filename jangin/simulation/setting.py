@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from statistics import fmean
 
 import numpy as np
@@ -26,6 +27,7 @@ from jangin.training.threads import one_thread
 __all__ = ["Setting", "joined", "prepare"]
 
 _MOSTLY_NOISE = 0.1
+_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Setting:
         if self.federation.targets is not None:
             spans = self.federation.targets.high - self.federation.targets.low
         with one_thread():  # many small hold-outs
-            own = [predict(number, test) for number, test in enumerate(tests)]
+            own = _together(predict, tests) if common else [predict(n, test) for n, test in enumerate(tests)]
         sites = tuple(self.metric(t, p, spans) for t, p in zip(truths, own, strict=True))
         truth = np.concatenate(truths)
         whole = self.metric(truth, np.concatenate(own), spans)
@@ -99,6 +101,17 @@ class Setting:
         everything = joined(tests)
         union = [self.metric(truth, predict(number, everything), spans) for number in range(len(tests))]
         return Scores(total, sites, fmean(union))
+
+
+def _together(predict: Callable[[int, Examples], Vector], tests: Sequence[Examples]) -> list[Vector]:
+    """One model's predictions for each hold-out, for as many of them at a time as fill a batch."""
+    firsts = accumulate((len(test.targets) for test in tests[:-1]), initial=0)
+    own: list[Vector] = []
+    for _, group in groupby(zip(firsts, tests, strict=True), lambda one: one[0] // _ROWS_AT_ONCE):
+        several = [test for _, test in group]
+        ends = np.cumsum([len(test.targets) for test in several])
+        own += np.split(predict(0, joined(several)), ends[:-1])
+    return own
 
 
 def joined(parts: Sequence[Examples]) -> Examples:

@@ -2,22 +2,25 @@
 
 The law: batches are those of training/draws.py for each site, seed and round, and what groups give is put together in
 site order: the result is that of the engine `sequential` up to rounding, and without a mechanism the same to the bit
-for one seed. Under mechanism M1 draws and noise are secret and fresh, as everywhere, and each site has its own.
+for one seed and number of processes. Under mechanism M1 draws and noise are secret and fresh, as everywhere, and each
+site has its own.
 
 A group is as many sites as keep their parameters, and what a batch adds to them, within `_VALUES_IN_CACHE` float32
 values, so that a step finds in the cache what the step before left there; with more sites it reads memory, with
-fewer each product pays for its call. Groups share no state: each thread trains groups of its own.
+fewer each product pays for its call. Groups share no state: they are dealt out in turn to this process and the
+children it forks (simulation/forks.py) at the first order to train. A site stays with its process; what it keeps lies
+in memory that they share.
 
 What is not trained in a stack is answered site by site: moments, vectors of a sum in the ring, mechanisms M2 and M3,
 and M1 where the model is not affine maps with ReLU between or a unit may give several rows to a draw.
 """
 
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +28,15 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from jangin.models.layout import Vector
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import LocalDpSgd
 from jangin.privacy.sampling import UnitIndex
 from jangin.server.rounds import RoundRecord
-from jangin.simulation.sequential import SequentialExchange
+from jangin.simulation.forks import Child, Forks, shared_zeros
+from jangin.simulation.sequential import SequentialExchange, answered
 from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered
 from jangin.training.site import Site
@@ -48,18 +53,24 @@ Group = Sequence[Site]
 Batch = tuple[Tensor, Tensor, Tensor]
 """Inputs (sites, rows, ...), targets, and of each row, (sites, rows), its weight or whether it is there."""
 Moved = Sequence[tuple[Tensor, Tensor]]
-"""Of each shared part where sites are, (sites, *shape), and what their updates count from, (*shape)."""
-Given = TypeVar("Given")
+"""Of each shared part where sites are, (sites, *shape), to be used up, and what their updates count from, (*shape)."""
 
 
 class StackedExchange(SequentialExchange):
-    """The sequential one, but for training that can be stacked: then sites train a group at a time."""
+    """The sequential one, but for training: sites train a group at a time, together where they can be stacked."""
 
-    def __init__(self, sites: Sequence[Site], block: StrategyBlock, strategy: Strategy[object]) -> None:
-        """Take the sites, all of one learner, in the order in which they will answer."""
+    def __init__(
+        self, sites: Sequence[Site], block: StrategyBlock, strategy: Strategy[object], forks: Forks | None = None
+    ) -> None:
+        """Take the sites, all of one learner, in the order in which they will answer; and whose children help."""
         super().__init__(sites, block, strategy)
         learner = sites[0].learner
+        self._forks = forks or Forks(1)
+        self._groups: Sequence[Group] = ()
+        self._children: Sequence[Child] = ()
+        self._away: dict[str, Vector] = {}  # where that lies which others will have trained
         self._layout = learner.model.layout
+        self._room = torch.empty(0)
         self._products = ThreadpoolController().select(user_api="blas")
         self._mechanism: LocalDpSgd | None = None
         self._stacks = not any(site.sums for site in sites)
@@ -76,18 +87,23 @@ class StackedExchange(SequentialExchange):
 
     def pull(self) -> Iterator[Reply]:
         """Train and answer, group by group."""
-        if not (self._pending and self.stacks(self._pending[0][1])):
+        order = self._pending[0][1] if self._pending else None
+        together = self._stacks or self._forks.processes > 1
+        if order is None or order.kind is not Kind.TRAIN or not together:
             yield from super().pull()
             return
-        sites, order = [site for site, _ in self._pending], self._pending[0][1]
-        self._pending = []
-
-        def replies(group: Group, moved: Moved) -> list[Reply]:
-            updates = torch.cat([(part - anchor).flatten(1) for part, anchor in moved], dim=1).numpy()
-            return [Reply(site.name, update) for site, update in zip(group, updates, strict=True)]
-
-        for some in self._trained(sites, order, replies):
-            yield from some
+        cohort, self._pending = frozenset(site.name for site, _ in self._pending), []
+        children = self._begun(order)
+        for child in children:
+            child.ask(order, cohort)
+        with self._calm():
+            own = self._vectors(0, order, cohort)
+            for number, group in enumerate(self._groups):
+                names = [site.name for site in group if site.name in cohort]
+                if names:
+                    vectors = next((own, *children)[number % self._forks.processes])
+                    self._taken_up(names)
+                    yield from map(Reply, names, vectors)
 
     def stacks(self, order: Order) -> bool:
         """Whether sites carry out an order together."""
@@ -96,58 +112,91 @@ class StackedExchange(SequentialExchange):
     def total(self, order: Order) -> tuple[RoundRecord, Gathered]:
         """What `gather` (server/rounds.py) makes of all replies, without making them: the sum of updates, (d,).
 
-        All is added up in float64, in site order within a group and group by group.
+        Within a group updates are added up in float32, in site order, groups and processes in float64.
         """
-
-        def summed(group: Group, moved: Moved) -> Tensor:
-            sums = [part.sum(dim=0, dtype=torch.float64).sub_(anchor, alpha=len(group)) for part, anchor in moved]
-            return torch.cat([one.flatten() for one in sums])
-
-        total = np.zeros(len(self._layout.shared))
-        for some in self._trained(list(self._sites.values()), order, summed):
-            total += some.numpy()
+        children = self._begun(order)
+        for child in children:
+            child.ask(order, None)
+        with self._calm():
+            total = self._summed(0, order)
+        for child in children:
+            total += next(child)
+        self._taken_up(self._sites)
         return RoundRecord(order.round, tuple(self._sites), {}, ()), total
 
-    def _trained(self, sites: Group, order: Order, give: Callable[[Group, Moved], Given]) -> Iterator[Given]:
-        """What `give` makes of every group and what its sites answer, in order.
-
-        As many groups train at a time as torch has threads, each in a room that the next one overwrites.
-        """
+    def _begun(self, order: Order) -> Sequence[Child]:
+        """The children; at the first order groups are dealt out, and they begin with all data as it is laid out."""
+        if self._groups:
+            return self._children
         # All are scaled before the first group trains: what stays beside what goes would leave the heap full of holes.
+        sites, processes, size = list(self._sites.values()), self._forks.processes, self._layout.size
         features = max(site.examples(order)[0][0].numel() for site in sites)
-        fitting = max(1, _VALUES_IN_CACHE // (self._layout.size + self._block.batch * features))
-        rooms: SimpleQueue[Tensor] = SimpleQueue()
+        fitting = min(_MOST_SITES, max(1, _VALUES_IN_CACHE // (size + self._block.batch * features)))
+        count = min(len(sites), processes * -(-len(sites) // (processes * fitting)))
+        ends = [len(sites) * number // count for number in range(count + 1)]
+        self._groups = [sites[first:end] for first, end in pairwise(ends)]
+        others = [self._groups[number::processes] for number in range(1, min(processes, count))]
+        if others and self._rule.remembers(self._layout):
+            wide = size + (len(self._layout.shared) if self._rule.control else 0)
+            places = dict(zip(self._sites, shared_zeros((len(sites), wide), np.float32), strict=True))
+            for site in sites:
+                site.keep_at(places[site.name])
+            self._away = {site.name: places[site.name] for groups in others for group in groups for site in group}
+        values = max(2, -(-len(sites) // count)) * len(self._layout.shared)
+        self._children = [
+            self._forks.fork(partial(self._serve, number), values, [site.name for group in groups for site in group])
+            for number, groups in enumerate(others, 1)
+        ]
+        return self._children
 
-        def given(group: Group) -> Given:
-            room = rooms.get()
-            try:
-                return give(group, self._train(group, order, parts_of(self._layout, room, len(group))))
-            finally:
-                rooms.put(room)
+    def _serve(self, number: int, order: Order, cohort: frozenset[str] | None) -> Iterator[NDArray[Any]]:
+        """What child `number` answers: the sum of all its updates, or the vectors of the cohort's sites."""
+        with self._calm():
+            yield from [self._summed(number, order)] if cohort is None else self._vectors(number, order, cohort)
 
-        with one_thread() as whole, warnings.catch_warnings(), self._products.limit(limits=1):
+    def _taken_up(self, names: Iterable[str]) -> None:
+        """What sites keep that others trained is known here from their first training on."""
+        for name in self._away.keys() & names:
+            self._sites[name].keep(self._away.pop(name))
+
+    @contextmanager
+    def _calm(self) -> Iterator[None]:
+        """One thread for everything: products are small."""
+        with one_thread(), warnings.catch_warnings(), self._products.limit(limits=1):
             # torch warns where it goes site by site: slower, and as right.
             warnings.simplefilter("ignore", UserWarning)
-            size = min(fitting, _MOST_SITES, -(-len(sites) // whole))
-            groups = [sites[first : first + size] for first in range(0, len(sites), size)]
-            threads = min(whole, len(groups))
-            for _ in range(threads):
-                rooms.put(torch.empty(size * self._layout.size))
-            yield from map(given, groups) if threads == 1 else self._abreast(given, groups, threads)
+            yield
 
-    def _abreast(self, given: Callable[[Group], Given], groups: Sequence[Group], threads: int) -> Iterator[Given]:
-        """What is given for every group, in order, some of them at a time."""
-        with ThreadPoolExecutor(threads) as pool:
-            ahead: deque[Future[Given]] = deque()
-            for group in groups:
-                ahead.append(pool.submit(given, group))
-                if len(ahead) > threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+    def _summed(self, number: int, order: Order) -> Gathered:
+        """The sum of the updates of all sites of process `number`, (d,)."""
+        total = torch.zeros(len(self._layout.shared), dtype=torch.float64)
+        sizes = [entry.size for entry in self._layout.entries if entry.shared]
+        for group in self._groups[number :: self._forks.processes]:
+            for (part, anchor), place in zip(self._train(group, order), torch.split(total, sizes), strict=True):
+                place.view(anchor.shape).add_(part.sub_(anchor).sum(dim=0))
+        return total.numpy()
 
-    def _train(self, sites: Group, order: Order, parts: Sequence[Tensor]) -> Moved:
-        """Where the steps of one group lead; `parts`, all of a model's, may hold anything before."""
+    def _vectors(self, number: int, order: Order, cohort: frozenset[str]) -> Iterator[NDArray[Any]]:
+        """The vectors of the cohort's sites of process `number`, (sites, d), group by group."""
+        for everybody in self._groups[number :: self._forks.processes]:
+            group = [site for site in everybody if site.name in cohort]
+            if self._stacks and group:
+                moved = self._train(group, order)
+                yield torch.cat([part.sub_(anchor).flatten(1) for part, anchor in moved], dim=1).numpy()
+            elif group:
+                yield np.stack([self._vector(site, order) for site in group])
+
+    def _vector(self, site: Site, order: Order) -> NDArray[Any]:
+        vector = answered(site, order, self._block, self._rule).vector
+        if vector is None:
+            raise ValueError(f"Expected a vector of {site.name}.")
+        return vector
+
+    def _train(self, sites: Group, order: Order) -> Moved:
+        """Where the steps of one group lead, in a room that the next one overwrites."""
+        if len(self._room) < len(sites) * self._layout.size:
+            self._room = torch.empty(max(map(len, self._groups)) * self._layout.size)
+        parts = parts_of(self._layout, self._room, len(sites))
         start, control = self._rule.parts(order.vector)
         penalty, lr = self._rule.penalty_gradient, self._block.lr
         shared = [part for part, entry in zip(parts, self._layout.entries, strict=True) if entry.shared]
@@ -195,9 +244,9 @@ class StackedExchange(SequentialExchange):
         return list(zip(shared, anchors, strict=True))
 
     def _split(self, values: NDArray[np.float32]) -> Sequence[Tensor]:
-        """Values of the shared parameters, (..., d), by part, (..., size) each."""
+        """Values of the shared parameters, (..., d), by part, (..., size) each; views, to be read."""
         sizes = [entry.size for entry in self._layout.entries if entry.shared]
-        return torch.split(torch.tensor(values), sizes, dim=-1)
+        return torch.split(torch.from_numpy(values), sizes, dim=-1)
 
     def _batches(self, sites: Group, order: Order) -> Iterator[Batch]:
         """Every step's batch; a site with fewer rows than others repeats one of its own, which weighs 0."""

@@ -61,6 +61,7 @@ class Site:
         self._random = SecureRandom() if learner.mechanism else None
         self._kept: Vector | None = None
         self._control: Vector | None = None
+        self._place: Vector | None = None
         self.use(scaling)
 
     @property
@@ -162,8 +163,18 @@ class Site:
         size, shared = len(self.learner.initial), len(self.learner.model.layout.shared)
         if vector.shape not in ((size,), (size + shared,)):
             raise ValueError(f"Expected a vector of {size} or {size + shared} values: shape {vector.shape}.")
-        kept = vector.astype(np.float32)
+        if self._place is None:
+            kept = vector.astype(np.float32)
+        else:
+            kept = self._place
+            kept[:] = vector
         self._kept, self._control = kept[:size], kept[size:] if len(kept) > size else None
+
+    def keep_at(self, place: Vector) -> None:
+        """Keep from now on at `place`, which has the shape of what is kept, so that forked processes may share it."""
+        before, self._place = self.kept(), place
+        if before is not None:
+            self.keep(before)
 
     def lead(self, control: Vector) -> Vector:
         """How far the server's control is ahead of the site's own: under both, the gradient of a linear term, (d,)."""
@@ -206,10 +217,11 @@ class Site:
             pull = torch.from_numpy(lead.copy())
             rule = replace(rule, penalty_gradient=lambda w, w_t: pull)
         learner.descend(gradients, block.lr, rule, start)
-        self._kept = learner.model.read()
-        update: Vector = self._kept[learner.model.layout.shared] - start
+        kept = learner.model.read()
+        update: Vector = kept[learner.model.layout.shared] - start
         if lead is not None:  # what the site's own gradients moved: strategies/scaffold.py
             path = block.local_steps * block.lr
             update = (update + path * lead).astype(np.float32)
-            self._control = update / np.float32(-path)
+            kept = np.concatenate([kept, update / np.float32(-path)])
+        self.keep(kept)
         return update.astype(np.float32)

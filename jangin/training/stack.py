@@ -5,8 +5,6 @@ rounding, whoever stands beside it. Parameters are laid out one after another, e
 so does torch hand a whole stack to one batched product.
 """
 
-import copy
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -132,26 +130,32 @@ def _affine_step(task: Task) -> Step:
 def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
     """As `_affine_step`, with clipped rows, the public divisor, and noise."""
     deviation = mechanism.steps.noise_multiplier * mechanism.clip
+    room = torch.empty(0)
 
     @torch.no_grad()
     def step(
         parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
     ) -> None:
+        nonlocal room
         rate, maps = lr / mechanism.divisor, _maps(parts)
         reads, outputs = _forward(maps, inputs)
         gradients = list(_backward(maps, reads, _output_gradient(task, outputs, targets)))[::-1]
         clip_rows(reads, gradients, there, mechanism.clip)
-        for (weight, bias), read, gradient in zip(maps, reads, gradients, strict=True):
-            # By themselves: what parameters would round is then rounded of the sum and its noise together.
-            to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-            for noise in (to_weight, to_bias):
-                random.add_gaussian(noise.view(-1).numpy(), rate * deviation)
-            if inputs.shape[1] <= MOST_ROWS:
-                to_weight.baddbmm_(gradient.mT, read, alpha=-rate)
+        # By themselves: what parameters would round is then rounded of the sum and its noise together.
+        sizes = [part.numel() for part in parts]
+        if len(room) < sum(sizes):
+            room = torch.empty(sum(sizes))
+        moved = room[: sum(sizes)]
+        moves = [one.view(part.shape) for one, part in zip(torch.split(moved, sizes), parts, strict=True)]
+        for (of_weight, of_bias), read, gradient in zip(_maps(moves), reads, gradients, strict=True):
+            if inputs.shape[1] <= MOST_ROWS:  # beta: what stood in the room before is not read
+                torch.baddbmm(of_weight, gradient.mT, read, beta=0, alpha=-rate, out=of_weight)
             else:
-                to_weight.sub_(torch.bmm(gradient.mT.double(), read.double()), alpha=rate)
-            weight.add_(to_weight)
-            bias.add_(to_bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate))
+                torch.mul(torch.bmm(gradient.mT.double(), read.double()), -rate, out=of_weight)
+            torch.mul(gradient.sum(dim=1, dtype=torch.float64), -rate, out=of_bias)
+        random.add_gaussian(moved.numpy(), rate * deviation)
+        for part, move in zip(parts, moves, strict=True):
+            part.add_(move)
 
     return step
 
@@ -218,10 +222,9 @@ def _func_step(module: nn.Module, task: Task) -> Step:
     from torch.func import functional_call, grad, vmap  # its first call loads a compiler, for a second or two
 
     names = [name for name, _ in module.named_parameters()]
-    own = threading.local()  # a call puts parameters into the module: each thread has one
 
     def loss(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        return (row_losses(task, functional_call(own.module, parameters, (inputs,)), targets) * weights).sum()
+        return (row_losses(task, functional_call(module, parameters, (inputs,)), targets) * weights).sum()
 
     gradients: Callable[..., dict[str, Tensor]] = vmap(grad(loss))
 
@@ -233,8 +236,6 @@ def _func_step(module: nn.Module, task: Task) -> Step:
         lr: float,
         starts: Sequence[Tensor] | None = None,
     ) -> None:
-        if not hasattr(own, "module"):
-            own.module = copy.deepcopy(module)
         if starts is not None:
             for part, start in zip(parts, starts, strict=True):
                 part.copy_(start)

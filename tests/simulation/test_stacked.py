@@ -1,6 +1,6 @@
 """Laws of the engine `stacked`: sites that train together learn what each would learn in its turn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,15 @@ WAVES = [
 ]
 
 
-def assert_equal_engines(file: Path, sets: dict[str, Any]) -> None:
-    one, other = (simulate(file, engine=engine, sets=sets) for engine in ("sequential", "stacked"))
+@pytest.fixture(autouse=True)
+def torch_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_equal_engines(file: Path, sets: dict[str, Any], threads: int = 1) -> None:
+    one, other = simulate(file, engine="sequential", sets=sets), simulate(file, threads=threads, sets=sets)
     assert np.linalg.norm(one.parameters - other.parameters) <= 1e-5 * np.linalg.norm(one.parameters)
     for name in ("federated", "personalised"):
         if one.metric[name] is not None:
@@ -56,17 +63,12 @@ def test_every_other_model_learns_the_same(write: Write, rows: Rows, model: dict
 
 
 @pytest.mark.parametrize("model", WAVES[::2], ids=lambda model: model["name"])
-def test_groups_in_threads_do_not_meet_in_the_module(
+def test_every_process_has_a_module_of_its_own(
     write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]
 ) -> None:
-    file = write(rows("regression", (2, 8), (20, 12, 24, 16, 28, 20)), {"model": model, "baselines": []})
+    file = write(rows("regression", (2, 8), (20, 12, 24, 16, 28, 20)))
     monkeypatch.setattr(stacked, "_MOST_SITES", 1)
-    before = torch.get_num_threads()
-    try:
-        one, other = simulate(file, engine="sequential"), simulate(file, threads=3)
-    finally:
-        torch.set_num_threads(before)
-    assert np.linalg.norm(one.parameters - other.parameters) <= 1e-5 * np.linalg.norm(one.parameters)
+    assert_equal_engines(file, {"model": model}, threads=3)
 
 
 @pytest.mark.parametrize(
@@ -90,26 +92,33 @@ def test_every_strategy_learns_the_same_and_so_does_what_stays(
     assert_equal_engines(file, {"model": MLP | {"personal": personal}, "strategy": strategy | STEPS})
 
 
+@pytest.mark.parametrize(
+    ("strategy", "personal"), [("fedadam", ["head"]), ("median", []), ("mrmtl", ["head.bias"]), ("scaffold", ["head"])]
+)
+def test_what_stays_is_known_here_whichever_process_trained_it(
+    write: Write, rows: Rows, strategy: str, personal: list[str]
+) -> None:
+    file = write(rows("regression", sizes=UNEVEN), {"baselines": ["personalised"]})
+    sets = {"model": MLP | {"personal": personal}, "strategy": {"name": strategy} | STEPS}
+    assert_equal_engines(file, sets, threads=2)
+
+
 def test_normalisation_that_stays_learns_the_same(write: Write, rows: Rows) -> None:
     file = write(rows("regression", (2, 8), UNEVEN))
     assert_equal_engines(file, {"model": WAVES[-1], "strategy": {"name": "fedbn"} | STEPS})
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 9])
 def test_a_seed_fixes_every_bit_whatever_stands_in_one_group(
     write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     file = write(rows("regression", sizes=(20, 24, 12, 16, 28)), {"model": MLP, "strategy.batch": 16})
     monkeypatch.setattr(stacked, "_MOST_SITES", 2)
-    before = torch.get_num_threads()
-    try:
-        one, other = (simulate(file, threads=threads).parameters for _ in range(2))
-        assert torch.get_num_threads() == threads
-        np.testing.assert_array_equal(one, other)
-        monkeypatch.setattr(stacked, "_MOST_SITES", 64)
-        np.testing.assert_allclose(simulate(file, threads=1).parameters, one, rtol=1e-4, atol=1e-6)
-    finally:
-        torch.set_num_threads(before)
+    one, other = (simulate(file, threads=threads).parameters for _ in range(2))
+    assert torch.get_num_threads() == threads
+    np.testing.assert_array_equal(one, other)
+    monkeypatch.setattr(stacked, "_MOST_SITES", 64)
+    np.testing.assert_allclose(simulate(file, threads=1).parameters, one, rtol=1e-4, atol=1e-6)
 
 
 def test_batches_laid_out_in_pieces_are_the_same(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +129,15 @@ def test_batches_laid_out_in_pieces_are_the_same(write: Write, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("strategy", "personal"),
-    [("fedavg", []), ("fedavg", ["head"]), ("mrmtl", []), ("median", []), ("fedprox", []), ("scaffold", [])],
+    ("strategy", "personal", "threads"),
+    [
+        ("fedavg", [], 1),
+        ("fedavg", ["head"], 1),
+        ("mrmtl", [], 2),
+        ("median", [], 1),
+        ("fedprox", [], 1),
+        ("scaffold", [], 2),
+    ],
 )
 def test_in_private_a_stack_learns_the_same_but_for_the_noise(
     write: Write,
@@ -130,6 +146,7 @@ def test_in_private_a_stack_learns_the_same_but_for_the_noise(
     monkeypatch: pytest.MonkeyPatch,
     strategy: str,
     personal: list[str],
+    threads: int,
 ) -> None:
     def nothing(self: SecureRandom, values: np.ndarray, deviation: float) -> None:
         assert deviation > 0
@@ -137,7 +154,7 @@ def test_in_private_a_stack_learns_the_same_but_for_the_noise(
     monkeypatch.setattr(SecureRandom, "add_gaussian", nothing)
     file = write(rows("regression", sizes=UNEVEN), private)  # 42 of at most 42 units: every unit is drawn
     assert_equal_engines(
-        file, {"model": MLP | {"personal": personal}, "strategy": {"name": strategy} | STEPS | {"batch": 42}}
+        file, {"model": MLP | {"personal": personal}, "strategy": {"name": strategy} | STEPS | {"batch": 42}}, threads
     )
 
 
@@ -170,8 +187,8 @@ def test_in_private_what_has_no_stack_is_answered_site_by_site(
     shape = (2, 8) if "model" in sets else (3,)
     arrays = rows("regression", shape)
     file = write(arrays | {"unit": arrays["unit"] // 2 if shape == (3,) else arrays["unit"]}, private)
-    monkeypatch.setattr(StackedExchange, "_trained", never)
-    assert simulate(file, sets=sets).metric["federated"] is not None
+    monkeypatch.setattr(StackedExchange, "_train", never)
+    assert simulate(file, threads=2, sets=sets).metric["federated"] is not None
     with pytest.raises(AssertionError, match="together"):
         simulate(file, sets={"model": {"name": "linear"}, "data.unit": "row"})
 

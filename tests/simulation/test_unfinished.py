@@ -71,17 +71,18 @@ def assert_same(result: Result, other: Result) -> None:
 
 
 @pytest.mark.usefixtures("every_round")
-@pytest.mark.parametrize("engine", ["stacked", "sequential"])
+@pytest.mark.parametrize("engine", [("stacked", 1), ("stacked", 2), ("sequential", 1)], ids=str)
 @pytest.mark.parametrize("sets", RUNS.values(), ids=RUNS)
 def test_a_run_that_was_stopped_twice_ends_with_the_same_bits(
-    write: Write, tmp_path: Path, sets: dict[str, Any], engine: str
+    write: Write, tmp_path: Path, sets: dict[str, Any], engine: tuple[str, int]
 ) -> None:
     file, out = write(sets=sets | {"seeds": 2}), tmp_path / "run"
-    undisturbed = simulate(file, engine=engine)
-    assert stopped(file, out, 2, engine=engine)[0] == ("round", 1, 3)
-    assert stopped(file, out, 2, engine=engine)[:2] == [("resumed", 2, 6), ("round", 3, 3)]
+    how: dict[str, Any] = dict(zip(("engine", "threads"), engine, strict=True))
+    undisturbed = simulate(file, **how)
+    assert stopped(file, out, 2, **how)[0] == ("round", 1, 3)
+    assert stopped(file, out, 2, **how)[:2] == [("resumed", 2, 6), ("round", 3, 3)]
     last = Stopping()
-    assert_same(simulate(file, engine=engine, out=out, progress=last), undisturbed)
+    assert_same(simulate(file, out=out, progress=last, **how), undisturbed)
     assert last.told[0] == ("resumed", 4, 6)
     assert sum(what == "round" for what, _, _ in last.told) == 2
     assert [path.name for path in tmp_path.iterdir() if "run" in path.name] == ["run"]
