@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import HTTPException
 from flwr.app import RecordDict
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.app.metadata import Metadata
@@ -59,7 +60,6 @@ from flwr.superlink.main import create_app
 from flwr.superlink.routers.fleet.node_auth import authenticate_node
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -503,12 +503,14 @@ def _handled(handler: Callable[[Any], Any], request: Request) -> bytes:
 
 
 def _push_messages(request: Any, state: InMemoryLinkState) -> Any:
-    """Flower's handler, for replies of as many parts as a reply may have."""
+    """Flower's handler, for replies of as many parts as a reply may have, and in nobody else's name."""
     try:
         for tree in request.message_object_trees:
             parts(tree)
     except LinkError:
         raise HTTPException(413) from None
+    if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
+        raise HTTPException(400)  # Flower looks at the node that signed, not at the one that the reply says it is of
     return fleet_handlers.push_messages(request, state)
 
 

@@ -208,6 +208,19 @@ def test_a_late_or_second_reply_is_refused_and_the_next_message_still_comes(link
         assert site.take().wire.round == 3
 
 
+def test_nobody_answers_in_another_sites_name(link: EmbeddedLink, keys: Any) -> None:
+    with Site(link, keys, "site-0") as one, Site(link, keys, "site-1") as other:
+        run = link.open_run("c")
+        asked = run.push("site-0", Wire("train", "c", 1))
+        incoming = one.take()
+        with pytest.raises(LinkError, match=r"JG-site-207.*400"):
+            other.link.reply(incoming, Wire("train", "c", 1, b"forged"))
+        assert run.pull([asked]) == []
+        one.link.reply(incoming, Wire("train", "c", 1, b"own"))
+        (answer,) = run.pull([asked])
+        assert (answer.site, answer.content.body) == ("site-0", b"own")
+
+
 def test_an_answer_is_had_once(link: EmbeddedLink, keys: Any) -> None:
     with Site(link, keys, "site-0") as site:
         run = link.open_run("c")
