@@ -20,6 +20,7 @@ ORDERS = {
     Kind.TRAIN: "shared parameters, a control (`scaffold`), the learnt scaling, whether to hold; or a manifest as well",
     Kind.COLLECT: "nothing but a deadline; to four sites at a time, where updates are large",
     Kind.EVALUATE: "the parameters after one of the plan's evaluated rounds, the learnt scaling; or a manifest as well",
+    Kind.REHEARSE: "the first parameters, as `train` has them; before a campaign starts, twice to those who are ready",
     Kind.SHARE: "secure sum: everybody's adverts, U1",
     Kind.MASK: "secure sum: what each dealer, U2, sealed for this site",
     Kind.CERTIFY: "secure sum: who has sent a masked vector, U3",
@@ -27,7 +28,7 @@ ORDERS = {
 }
 REPLIES = {
     Content.MOMENTS: "clipped sums for a common scaling, or of losses on the hold-out, noised under privacy",
-    Content.UPDATE: "one flat float32 vector, noised under privacy",
+    Content.UPDATE: "one flat float32 vector, noised under privacy; to `rehearse` of made-up rows alone",
     Content.HELD: "the update is ready, here",
     Content.SUM: "the answer to a step of a secure sum, and nothing beside it",
     Content.CODE: "a polite refusal: what may be known outside, or just local",

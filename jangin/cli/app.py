@@ -12,6 +12,7 @@ import typer
 from jangin.cli.consent import consent
 from jangin.cli.data import data
 from jangin.cli.privacy import privacy
+from jangin.cli.rehearsing import check, rehearse
 from jangin.cli.server import campaign, roster, server
 from jangin.cli.simulate import demo, simulate
 from jangin.cli.site import site
@@ -42,6 +43,8 @@ app.add_typer(consent, name="consent")
 app.add_typer(worker, name="worker")
 app.add_typer(server, name="server")
 app.add_typer(roster, name="roster")
+campaign.command("check")(check)
+campaign.command("rehearse")(rehearse)
 app.add_typer(campaign, name="campaign")
 app.add_typer(privacy, name="privacy")
 

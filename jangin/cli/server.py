@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jangin.cli.options import FormatOption, LangOption, SetsOption, assignments
+from jangin.cli.safekeeping import backup, restore, upgrade
 from jangin.cli.talk import Format, Talk, default_lang, log_to_stderr, table
 from jangin.errors import CodedText
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from jangin.server.members import Members
     from jangin.server.store import RoundEntry, Store
 
-__all__ = ["campaign", "roster", "server"]
+__all__ = ["FolderArgument", "HashArgument", "campaign", "roster", "server"]
 
 server = typer.Typer(help="The national server.", no_args_is_help=True)
 roster = typer.Typer(help="Which sites belong.", no_args_is_help=True)
@@ -62,38 +63,68 @@ def staff(
 @server.command("init")
 def init(
     folder: FolderArgument,
-    staff_list: Annotated[Path, typer.Option("--staff", help="The staff list that the root signed.")],
-    root: Annotated[Path, typer.Option(help="The root's public key.")],
+    staff_list: Annotated[Path | None, typer.Option("--staff", help="The staff list that the root signed.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The root's public key.")] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 for any that is free.")] = 8443,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A name or address by which sites reach it; repeat as needed.")
     ] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="An empty database of PostgreSQL's, without its password.")
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another server, whose database, staff and root this one shares.")
+    ] = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
     """Make a server's state folder with its own TLS authority."""
+    from jangin.server.database import refuse_password
     from jangin.server.settings import ServerSettings, StateFolder, given
 
     talk = Talk(form, lang or default_lang())
-    settings, names = ServerSettings(host=host, port=port), list(dict.fromkeys([*(name or []), host, "localhost"]))
-    line, listed = given(root, "--root").decode("ascii", "replace").strip(), given(staff_list, "--staff")
-    made = StateFolder.make(folder, settings, line, listed, names, datetime.now(UTC))
+    names, other = list(dict.fromkeys([*(name or []), host, "localhost"])), beside and StateFolder(beside)
+    refuse_password(database)
+    if other:
+        if staff_list or root or database:
+            raise typer.BadParameter("what --beside brings along is not given again", param_hint="--beside")
+        made = StateFolder.make_beside(folder, other, host, port, names, datetime.now(UTC))
+    else:
+        if staff_list is None or root is None:
+            raise typer.BadParameter("needed where there is no --beside", param_hint="--staff, --root")
+        settings = ServerSettings(host=host, port=port, database=database)
+        line, listed = given(root, "--root").decode("ascii", "replace").strip(), given(staff_list, "--staff")
+        made = StateFolder.make(folder, settings, line, listed, names, datetime.now(UTC))
     paths = {"folder": str(made.path), "authority": str(made.authority)}
     talk.answer("\n".join(paths.values()), **paths, names=names)
 
 
 @server.command("run")
-def run(folder: FolderArgument, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
+def run(
+    folder: FolderArgument,
+    shard: Annotated[
+        str | None, typer.Option(metavar="INDUSTRY", help="Lead the campaigns of this industry's processes only.")
+    ] = None,
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
     """Run the server until it is asked to stop (Ctrl-C, SIGTERM)."""
     from jangin.server.daemon import serve
+    from jangin.server.settings import StateFolder
+    from jangin.telling.logs import kept
 
     talk = Talk(form, lang or default_lang())
     log_to_stderr()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    serve(folder, stop, ready=lambda address: talk.answer(address, address=address))
+    with kept(folder, StateFolder(folder).settings().logs.retention_days, lambda: datetime.now(UTC)):
+        serve(folder, stop, shard=shard, ready=lambda address: talk.answer(address, address=address))
+
+
+for act in (backup, restore, upgrade):
+    server.command()(act)
 
 
 @roster.command("invite")

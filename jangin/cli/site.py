@@ -319,8 +319,8 @@ def run(folder: Folder, form: FormatOption = Format.TEXT, lang: LangOption = Non
 
     from jangin.client.daemon import Daemon
     from jangin.client.desk import now_utc
-    from jangin.client.logs import kept
     from jangin.client.state import SiteFolder
+    from jangin.telling.logs import kept
 
     talk = Talk(form, lang or default_lang())
     log_to_stderr()

@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 from jangin.client.local import LocalApi
-from jangin.client.logs import Event, noting
 from jangin.client.monitor import Monitor
 from jangin.client.pulse import Lookout, Pulse
 from jangin.client.settings import MonitorBlock
 from jangin.errors import SiteError
+from jangin.telling.logs import Event, noting
 
 __all__ = ["attended"]
 

@@ -4,8 +4,9 @@ One pass of its loop: send what is ready, take one order, say that the site is t
 the server asked for. The law: it keeps polling while the worker trains; every order of every campaign is answered or
 journalled as lost; an unreachable server, or a disk without room, is waited for without end, with one line in the log a
 change of state; what the disk did not take does not leave, and what failed once stays failed. Where a plan adds up in
-secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not. A refusal at the
-gate for a reason that stays here leaves in one form and at one time: neither tells which reason it was.
+secret nothing that was trained is on the disk: a second asking is answered by the open sum, or not. A rehearsal
+moves no task, charges nothing and keeps nothing. A refusal at the gate for a reason that stays here leaves in one form
+and at one time: neither tells which reason it was.
 """
 
 import logging
@@ -32,7 +33,6 @@ from jangin.client.door import LOCAL, Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.limits import Conditions, ask, slot_seconds
 from jangin.client.lock import alone
-from jangin.client.logs import Event, noting
 from jangin.client.pulse import Pulse
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
@@ -45,6 +45,7 @@ from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
 from jangin.privacy.secure_sum.site import Answer
+from jangin.telling.logs import Event, noting
 
 __all__ = ["Daemon"]
 
@@ -62,6 +63,7 @@ _WORKING_SHARE: Final = 0.9
 _MOST_TRIES: Final = 5
 _DAY: Final = timedelta(days=1)
 _OTHER_ROSTER: Final = "JG-sum-003", "roster"
+_UNTRAINED: Final = "JG-site-322"
 _UNREADABLE, _OVER, _TOO_LATE, _NO_ANSWER = "JG-site-210", "JG-site-208", "JG-site-209", "JG-site-207"
 
 
@@ -132,6 +134,7 @@ class Daemon:
         self._committed: Head | None = None
         self._turned = False
         self._working: dict[tuple[str, int], _Work] = {}
+        self._rehearsing: dict[str, _Work] = {}
         self._asked: dict[tuple[str, int, str], _Asked] = {}
         self._ready: list[_Ready] = []
         self._ack_due = self._refresh_due = self._renew_due = 0.0
@@ -257,7 +260,7 @@ class Daemon:
                 self._ack_due = now + max(pace, _ACK_SECONDS)
             if now >= self._refresh_due:
                 self._refresh(session)
-            if not self._working and now >= self._last_work + _WARM_SECONDS:
+            if not self._working and not self._rehearsing and now >= self._last_work + _WARM_SECONDS:
                 self._bench.rest()
             rest_s = pace * self._jitter.uniform(0.9, 1.1)
             self._rest(max(min([rest_s, *(ready.due - time.monotonic() for ready in self._ready)]), 0.0))
@@ -296,6 +299,9 @@ class Daemon:
         try:
             cleared = self._clear(wire, session)
             joining, working = cleared.joining, self._working.get(place)
+            rehearses = wire.kind == Kind.REHEARSE
+            if rehearses:
+                working = self._rehearsing.get(wire.campaign)
             if working is not None and (joining is None or cleared.again):
                 working.incoming, working.cleared = incoming, cleared
                 return
@@ -312,6 +318,9 @@ class Daemon:
             own = self._folder.own(wire.campaign)
         except JanginError as error:
             self._abstain(incoming, error, session, received)
+            return
+        if rehearses:
+            self._rehearsing[wire.campaign] = self._begin(incoming, cleared, None, received, session)
             return
         if joining is not None:
             self._end_sum(wire.campaign, session.sums, journal)
@@ -335,6 +344,13 @@ class Daemon:
             return
         journal.move(*place, Task.TRAINING, now)
         journal.take_part(*place, wire.kind, cleared.masters, now)
+        self._working[place] = self._begin(incoming, cleared, own, received, session)
+
+    def _begin(
+        self, incoming: Incoming, cleared: Cleared, own: bytes | None, received: float, session: "_Session"
+    ) -> _Work:
+        """Hand an order to the worker."""
+        wire = incoming.wire
         self._last_work = time.monotonic()
         until = received + _WORKING_SHARE * cleared.deadline_s
         vector = None if wire.vector is None else wire.vector.astype(np.float32, copy=False)
@@ -352,11 +368,11 @@ class Daemon:
             round=wire.round,
             body=wire.body,
             vector=vector,
-            summed=joining is not None,
+            summed=cleared.joining is not None,
         )
         future = session.trainer.submit(self._done, job, cleared.plan, until)
         future.add_done_callback(lambda _: self._bell.put(None))
-        self._working[place] = _Work(incoming, cleared, future)
+        return _Work(incoming, cleared, future)
 
     def _done(self, job: Job, plan: TrainingPlan, until: float) -> Done | Contribution:
         """Have a job done, if all whose episodes it takes still allow it: it may have waited for another campaign's.
@@ -425,6 +441,8 @@ class Daemon:
             answered = kept.round, kept.order
         evaluated = self._folder.kept_reply(wire.campaign, evaluation=True)
         working = self._working.get((wire.campaign, wire.round))
+        if wire.kind == Kind.REHEARSE:
+            working = None
         if wire.kind == Kind.EVALUATE and working is None:
             working = next((work for place, work in self._working.items() if place[0] == wire.campaign), None)
         return Standing(
@@ -445,11 +463,17 @@ class Daemon:
             open=session.sums.manifest(wire.campaign),
             begun=session.journal.begun(self._clock() - _DAY),
             took=session.journal.took_part(wire.campaign, wire.round),
+            rehearsed=session.journal.rehearsed(self._clock() - _DAY),
             conditions=Conditions(session.journal.paused(self._clock()), shutil.disk_usage(self._folder.path).free),
         )
 
     def _collect(self, session: "_Session") -> None:
         """Take from the worker what it finished; what the disk does not take is looked at again when it may."""
+        for campaign, rehearsed in list(self._rehearsing.items()):
+            if rehearsed.future.done():
+                self._last_work = time.monotonic()
+                self._rehearsed(rehearsed, session)
+                del self._rehearsing[campaign]
         for place, work in list(self._working.items()):
             if not work.future.done():
                 continue
@@ -460,6 +484,23 @@ class Daemon:
             except JanginError:
                 self._working[place] = work
                 raise
+
+    def _rehearsed(self, work: _Work, session: "_Session") -> None:
+        """Answer a rehearsal with what the worker made up, or say that a round would fail; nothing is kept."""
+        wire = work.incoming.wire
+        try:
+            done = work.future.result()
+            if not isinstance(done, Done):
+                raise TypeError(f"Expected what may be sent as it is: {type(done).__name__}.")
+        except SiteError as error:
+            if outward(error.code) == LOCAL:
+                problem = error.coded.values["problem"] if error.code == _UNTRAINED else error.code
+                error = SiteError("JG-site-460", campaign=wire.campaign, problem=problem)
+            self._abstain(work.incoming, error, session)
+            return
+        self._ready.append(_Ready(work.incoming, session.door.answer(wire, done.body, done.vector), None))
+        said = noting(Event.REHEARSED, None, wire.campaign, wire.round)
+        _log.info("Campaign %.12s: rehearsed on made-up rows, ready; nothing was charged.", wire.campaign, extra=said)
 
     def _finish(self, place: tuple[str, int], work: _Work, session: "_Session") -> None:
         """Keep what the worker finished, then let it through the door."""
@@ -568,11 +609,16 @@ class Daemon:
         """
         wire, journal, code = incoming.wire, session.journal, outward(error.code)
         said = noting(Event.ABSTAINED, error, wire.campaign, wire.round)
-        _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error, extra=said)
+        if wire.kind == Kind.REHEARSE:
+            _log.warning(
+                "Campaign %.12s: rehearsed, not ready; nothing was charged. %s", wire.campaign, error, extra=said
+            )
+        else:
+            _log.warning("Round %d of campaign %.12s: abstained. %s", wire.round, wire.campaign, error, extra=said)
         place = wire.campaign, wire.round
         # What is being trained goes on: one order of its round was refused, not the round.
         known = journal.plan(wire.campaign) is not None and place not in self._working
-        if known and Task.ABSTAINED in MOVES[journal.task(wire.campaign, wire.round)]:
+        if known and wire.kind != Kind.REHEARSE and Task.ABSTAINED in MOVES[journal.task(wire.campaign, wire.round)]:
             journal.move(wire.campaign, wire.round, Task.ABSTAINED, self._clock(), error.code)
         site = self._settings.site.id
         try:

@@ -20,22 +20,22 @@ from jangin.client.api import CampaignOffer, Offer, SiteApi
 from jangin.client.consent import Coverage, coverage, use_of
 from jangin.client.door import Door
 from jangin.client.gate import plan_of, records_for
-from jangin.client.logs import Event, noting
 from jangin.client.settings import DataBlock, PrivacyLimits, ServerBlock, SiteBlock, SiteSettings, limits_for
 from jangin.client.spending import Price, wish
 from jangin.client.state import Departure, Journal, Move, SiteFolder, read_given, write_whole
 from jangin.client.sums import SumJournal, SumStanding, check_fit
 from jangin.codec import cbor
 from jangin.codec.document import parse
-from jangin.errors import CodedText, DataError, JanginError, PrivacyError, SiteError, SumError
+from jangin.errors import CodedText, JanginError, PrivacyError, SiteError, SumError
 from jangin.flower_link.line import certificates
 from jangin.plan.terms import terms
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Reservation
 from jangin.privacy.chain import Head
 from jangin.privacy.ledger import Ledger
-from jangin.records.manifest import file_digest, open_validated
+from jangin.records.manifest import check_files, open_validated
 from jangin.records.process import read_process
+from jangin.telling.logs import Event, noting
 from jangin.trust.approvals import Approval, SignedPlan
 from jangin.trust.chain import Trust
 from jangin.trust.commitments import Commitment, Total, verify_commitment
@@ -580,11 +580,7 @@ def _unchanged(records: Path) -> None:
     Raises:
         DataError: JG-data-004..007 and 012, it is not as it was validated.
     """
-    _, manifest = open_validated(records)
-    for name, listed in manifest.files.items():
-        found = file_digest(records / name)
-        if found != listed:
-            raise DataError("JG-data-005", where=str(records / name), listed=listed, found=found)
+    check_files(records, open_validated(records)[1])
 
 
 @contextmanager

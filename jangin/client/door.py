@@ -192,8 +192,21 @@ class Answer(_Answering):
         reply, name, number = self._reply, self.campaign[:12], self.round
         count = 0 if reply.vector is None else len(reply.vector)
         match reply.content:
+            case Content.CODE if self.kind is Kind.REHEARSE:
+                return {
+                    "en": f"Rehearsal of campaign {name}: this site is not ready ({reply.abstained}); "
+                    "nothing was charged.",
+                    "ko": f"캠페인 {name} 예행연습: 이 사업장은 준비되지 않음 ({reply.abstained}). 차감된 것은 없음.",
+                }
             case Content.CODE:
                 return self._abstention(reply.abstained)
+            case Content.UPDATE if self.kind is Kind.REHEARSE:
+                return {
+                    "en": f"Rehearsal of campaign {name}: sent an update of made-up rows, {count} numbers; "
+                    "no record is in it, and nothing was charged.",
+                    "ko": f"캠페인 {name} 예행연습: 지어낸 자료로 만든 업데이트(숫자 {count}개)를 보냄. "
+                    "기록은 들어 있지 않고 차감된 것도 없음.",
+                }
             case Content.HELD:
                 return {
                     "en": f"Told the server that the update of round {number} of campaign {name} is ready here.",
@@ -321,6 +334,7 @@ FORMS: Final[Mapping[str, type[Form]]] = {
     "train": Answer,
     "collect": Answer,
     "evaluate": Answer,
+    "rehearse": Answer,
     **{step.value: SumAnswer for step in Step},
 }
 """All that may leave, by what it is."""

@@ -3,6 +3,7 @@
 It reads signatures, settings, card.yaml, manifest.json, and the consents of those whose records these are.
 
 `clear` judges an order, `admit` a later step of a secure sum, for which the plan has to hold as it did for its order.
+A rehearsal has to clear all that a round has, but for what was answered and spent: it charges nothing (decision 41).
 
 | JG-site- | refused because | the server is told |
 |---|---|---|
@@ -30,7 +31,7 @@ It reads signatures, settings, card.yaml, manifest.json, and the consents of tho
 | 350..356 | nobody of those who worked there allows this use (`consent.Verdict`) | `local` |
 | 318 | the ledger has nothing reserved for it, or its campaign is over | `local` |
 | 319 | its round is spent, and no answer was kept | `local` |
-| 323 | more rounds were begun today than this site allows | `local` |
+| 323 | more rounds were begun, or rehearsals answered, today than this site allows | `local` |
 | 381, 382, 386 | no window is open; the site is paused; its disk is below the floor (`client.limits`) | `local` |
 | 383..385 | the busy hook, asked by the daemon when all else clears: busy, not to be trusted, silent | `local` |
 
@@ -111,6 +112,7 @@ class Standing:
         begun: how many trainings of all campaigns were begun within the last day.
         conditions: how things stand for an order that is still to be begun.
         took: pseudonyms of those whose recordings this round of the campaign was given here.
+        rehearsed: how many rehearsals of all campaigns were answered within the last day.
     """
 
     folder: Path
@@ -131,6 +133,7 @@ class Standing:
     begun: int
     conditions: Conditions
     took: frozenset[str]
+    rehearsed: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     _check_line(plan)
     _check_round(order, plan)
     digest = order_digest(order).hex()
-    evaluates, training = order.kind is Kind.EVALUATE, standing.training
+    evaluates, rehearses, training = order.kind is Kind.EVALUATE, order.kind is Kind.REHEARSE, standing.training
     joining = _joining(order, plan, roster, standing)
     if joining is not None:
         again = joining.manifest == standing.open
@@ -192,6 +195,8 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
             raise SiteError(
                 "JG-site-328", campaign=plan.campaign, round=order.round, problem="another order is in work"
             )
+    elif rehearses:
+        again = False
     else:
         again = _asked_again(order, digest, standing.answered, plan)
         if training not in (None, digest):
@@ -207,7 +212,8 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
     if again and joining is None and not standing.took <= consents.covered:  # what was kept is of their recordings too
         raise consents.refusal
     account = _reserved(standing.account, plan)
-    charged = joining is not None or known or evaluates  # an evaluation with the opening, a sum by its own number
+    # An evaluation is charged with the opening, a sum by its own number, a rehearsal not at all.
+    charged = joining is not None or known or evaluates or rehearses
     if not charged and account.state(order.round) is not State.RESERVED:
         raise SiteError("JG-site-319", campaign=plan.campaign, round=order.round)
     unit, charged_units, charged_episodes = plan.privacy.unit, standing.units, standing.episodes
@@ -218,8 +224,9 @@ def clear(wire: Wire, standing: Standing, now: datetime) -> Cleared:
             raise consents.refusal
         raise SiteError("JG-site-320", process=plan.process, problem="none of them were there at the approval")
     most = standing.settings.limits.rounds_a_day
-    if not known and standing.begun >= most:
-        raise SiteError("JG-site-323", count=standing.begun, most=most)
+    begun = max(standing.begun, standing.rehearsed) if rehearses else standing.begun
+    if not known and begun >= most:
+        raise SiteError("JG-site-323", count=begun, most=most)
     cost = account.reservation.cost
     deadline_s = min(deadline_s, plan.sites.deadline_s)
     masters = Counter(manifest.masters[episode] for episode in episodes)
@@ -325,6 +332,12 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
         if order.manifest is not None:
             raise SumError("JG-sum-022", round=order.round)
         return None
+    asked = terms(plan, standing.settings.site.id)
+    invited = {name: key for name, key in roster.identities.items() if name in asked.invited}
+    policy = standing.settings.secure_sum.policy(invited)
+    if order.kind is Kind.REHEARSE:  # what it gives is made up: it goes into no sum, but such sums have to be possible
+        check_fit(asked, policy)
+        return None
     if order.manifest is None:
         raise SumError("JG-sum-021", round=order.round)
     try:
@@ -338,9 +351,6 @@ def _joining(order: Order, plan: TrainingPlan, roster: Roster, standing: Standin
     if plan.evaluate is not None and order.kind is Kind.EVALUATE:
         manifest.require(size=1 + len(plan.evaluate.metrics))
     manifest.require(roster=hashlib.sha256(roster.payload).digest())
-    asked = terms(plan, standing.settings.site.id)
-    invited = {name: key for name, key in roster.identities.items() if name in asked.invited}
-    policy = standing.settings.secure_sum.policy(invited)
     patience = timedelta(seconds=_PATIENCE * plan.sites.deadline_s)
     evaluates = order.kind is Kind.EVALUATE
     return Joining(manifest, asked, policy, roster.identities, patience, evaluates)
@@ -378,6 +388,8 @@ def _check_round(order: Order, plan: TrainingPlan) -> None:
         rounds = range(1)
     if order.kind is Kind.EVALUATE:
         rounds = plan.evaluated_rounds
+    if order.kind is Kind.REHEARSE:
+        rounds = range(2)
     if order.round not in rounds:
         raise SiteError("JG-site-313", kind=order.kind.value, round=order.round, rounds=plan.strategy.rounds)
 

@@ -19,6 +19,7 @@ from jangin.errors import SumError
 from jangin.privacy.accounts import Budget
 from jangin.privacy.releases import Reading, Unit
 from jangin.privacy.secure_sum.policy import Policy
+from jangin.telling.logs import LogsBlock
 from jangin.trust.envelope import IdentityText
 from jangin.trust.keys import fingerprint
 from jangin.trust.roster import SITE_ID
@@ -29,7 +30,6 @@ __all__ = [
     "BudgetBlock",
     "DataBlock",
     "LimitsBlock",
-    "LogsBlock",
     "MonitorBlock",
     "PrivacyLimits",
     "SecureSumBlock",
@@ -179,16 +179,6 @@ class ApproveBlock(Document):
     """
 
     mode: Literal["manual"] = "manual"
-
-
-class LogsBlock(Document):
-    """What the daemon writes down of its own doings.
-
-    Attributes:
-        retention_days: for so many days; the egress log and the ledger are none of it, and stay.
-    """
-
-    retention_days: Annotated[int, Field(ge=1, le=3650)] = 90
 
 
 class MonitorBlock(Document):

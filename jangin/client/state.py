@@ -315,6 +315,12 @@ class Journal(Database):
         count: int = rows[0][0]
         return count
 
+    def rehearsed(self, since: datetime) -> int:
+        """How many rehearsals were answered since then, of all campaigns, refusals with them."""
+        rows = self._do("SELECT count(*) FROM egress WHERE kind = 'rehearse' AND time >= ?", _text(since))
+        count: int = rows[0][0]
+        return count
+
     def open_tasks(self) -> list[tuple[str, int]]:
         """The (campaign, round) that a process has begun and not ended, or that waits to be collected."""
         return [(campaign, number) for campaign, number, state in self._tasks() if state in _OPEN]

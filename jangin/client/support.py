@@ -25,11 +25,11 @@ from jangin.client.doctor.checks import CHECKS, Check, Facts
 from jangin.client.doctor.findings import Finding, title
 from jangin.client.doctor.visit import visit
 from jangin.client.door import outward
-from jangin.client.logs import Event, Line, lines
 from jangin.client.pulse import Lookout, Pulse
 from jangin.client.settings import SiteSettings
 from jangin.client.state import SiteFolder, write_whole
 from jangin.errors import JanginError, Language, PlanError, SiteError
+from jangin.telling.logs import Event, Line, lines
 from jangin.version import PROTOCOL, __version__
 
 __all__ = ["TOLD", "Part", "bundle", "collect"]

@@ -25,9 +25,9 @@ from jangin.plan.messages import Kind, read_reply
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Cost
 
-__all__ = ["MEMORY_SETTINGS", "REHEARSE", "Contribution", "Done", "Job", "Workbench"]
+__all__ = ["MEMORY_SETTINGS", "TRY", "Contribution", "Done", "Job", "Workbench"]
 
-REHEARSE: Final = "rehearse"
+TRY: Final = "try"
 """The kind of a request that is no order."""
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -52,7 +52,7 @@ class Job:
         masters: whose they may be, by their pseudonyms.
         cost: what the ledger reserved for the campaign; None: NO DIFFERENTIAL PRIVACY.
         own: parameters that the site keeps for itself, as the last round left them, or None.
-        kind: `scale`, `train` or `evaluate`.
+        kind: `scale`, `train`, `evaluate` or `rehearse`.
         round: of the campaign.
         body: the order's body.
         vector: shape (shared values,), float32, or None.
@@ -159,8 +159,8 @@ class Workbench:
         Raises:
             SiteError: JG-site-369, the worker failed, died or took too long.
         """
-        match self._answer({"kind": REHEARSE}, timeout_s):
-            case {"rehearsed": True}:
+        match self._answer({"kind": TRY}, timeout_s):
+            case {"tried": True}:
                 return None if self.pid is None else _peak_bytes(self.pid)
             case {"failed": str(said)}:
                 problem = said

@@ -2,8 +2,9 @@
 
 A request is {site, plan, campaign, records, episodes, masters, cost, own, kind, round, body, vector}; the answer is
 {body, vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's
-model, or {failed} with a code or an exception's name and nothing of what it says. To {kind: rehearse} the answer is
-{rehearsed}.
+model, or {failed} with a code or an exception's name and nothing of what it says. To {kind: try} the answer is {tried}.
+
+To {kind: rehearse} as for a round it opens and cuts the records, and then trains on rows that it makes up.
 
 The law: it opens nothing but the records it is told of, the hold-out for evaluations alone, trains on nobody of whom it
 was not told, releases nothing but what was reserved, goes on from what it is told that the site keeps and not from a
@@ -25,18 +26,19 @@ import numpy as np
 import torch
 
 from jangin.client.frames import read_frame, write_frame
-from jangin.client.rehearsal import rehearse
-from jangin.client.workbench import REHEARSE
+from jangin.client.rehearsal import made_up, made_update, rehearse
+from jangin.client.workbench import TRY
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import JanginError, PrivacyError, SiteError
 from jangin.models.lines import ModelLine, cut, read_line
-from jangin.plan.messages import Kind, Order, read_order, reply_body
+from jangin.plan.messages import Kind, Order, Reply, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Unit
 from jangin.records.dataset import EpisodeView, Records
 from jangin.records.examples import Examples
+from jangin.records.manifest import check_files
 from jangin.records.process import read_process
 from jangin.records.split import SplitUnit
 from jangin.strategies import build
@@ -86,15 +88,18 @@ class Trainer:
         """Open nothing yet."""
         self._campaigns: dict[str, _Campaign] = {}
         self._judging: dict[str, _Judging] = {}
+        self._rehearsing: dict[str, _Campaign] = {}
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, object]:
         """Carry out one request."""
         try:
-            if request["kind"] == REHEARSE:
+            if request["kind"] == TRY:
                 rehearse()
-                return {"rehearsed": True}
+                return {"tried": True}
             if request["kind"] == Kind.EVALUATE:
                 return self._evaluated(request)
+            if request["kind"] == Kind.REHEARSE:
+                return self._rehearsed(request)
             campaign = self._campaign(request)
             vector = None if request["vector"] is None else np.frombuffer(request["vector"], "<f4")
             order, _ = read_order(request["kind"], request["round"], request["body"], vector)
@@ -131,8 +136,25 @@ class Trainer:
         reply = held.evaluator.answer(order, kept)
         return {"body": reply_body(reply), "vector": None, "own": None}
 
+    def _rehearsed(self, request: Mapping[str, Any]) -> dict[str, object]:
+        """An update of made-up rows and noise alone, where the records are as a round would need them."""
+        name = request["campaign"]
+        held = self._rehearsing.get(name)
+        if held is None or held.episodes != request["episodes"] or not request["round"]:
+            held = self._rehearsing[name] = _open_rehearsal(request)
+        order, _ = read_order(
+            request["kind"], request["round"], request["body"], np.frombuffer(request["vector"], "<f4")
+        )
+        values = held.shared * (2 if held.rule.control else 1)
+        if len(order.vector) != values:
+            return {"misfit": f"{len(order.vector)} parameters, not {values}"}
+        update = made_update(held.site, order.vector, held.recipe, held.rule)
+        reply = Reply(request["site"], update)
+        return {"body": reply_body(reply), "vector": update.tobytes(), "own": None}
+
     def _campaign(self, request: Mapping[str, Any]) -> _Campaign:
         name = request["campaign"]
+        self._rehearsing.pop(name, None)
         held = self._campaigns.get(name)
         if held is None or held.episodes != request["episodes"] or held.own() != request["own"]:
             self._campaigns[name] = _open(request)
@@ -196,6 +218,24 @@ def _open(request: Mapping[str, Any]) -> _Campaign:
     """A campaign's model and this site's training records for it."""
     plan, recipe, line, records = _told(request)
     train = _cut(plan, line, _allowed(request, records.train(list(request["episodes"]))))
+    return _opened(request, plan, recipe, train)
+
+
+def _open_rehearsal(request: Mapping[str, Any]) -> _Campaign:
+    """A campaign's model and made-up rows, where examples for it can be cut from this site's training records.
+
+    Raises:
+        DataError: JG-data-005, -012, a file is not what was validated; as `cut`. SiteError: JG-site-461, no example.
+    """
+    plan, recipe, line, records = _told(request)
+    check_files(records.folder, records.manifest)
+    if not len(_cut(plan, line, _allowed(request, records.train(list(request["episodes"]))))):
+        raise SiteError("JG-site-461", campaign=request["campaign"])
+    return _opened(request, plan, recipe, made_up(plan, recipe))
+
+
+def _opened(request: Mapping[str, Any], plan: TrainingPlan, recipe: Recipe, train: Examples) -> _Campaign:
+    """A campaign on these rows."""
     learner = recipe.learner()
     encoding = recipe.encoding if recipe.summing else None
     site = Site(request["site"], train, recipe.public_scaling(), learner, plan.seed, encoding=encoding)

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     TRAIN = "train"
     COLLECT = "collect"
     EVALUATE = "evaluate"
+    REHEARSE = "rehearse"
     SHARE = "share"
     MASK = "mask"
     CERTIFY = "certify"
@@ -64,13 +65,14 @@ ANSWERS: Final[Mapping[Kind, frozenset[Content]]] = {
     Kind.TRAIN: frozenset({Content.UPDATE, Content.HELD, Content.SUM, Content.CODE}),
     Kind.COLLECT: frozenset({Content.UPDATE, Content.CODE}),
     Kind.EVALUATE: frozenset({Content.MOMENTS, Content.SUM, Content.CODE}),
+    Kind.REHEARSE: frozenset({Content.UPDATE, Content.CODE}),
     Kind.SHARE: frozenset({Content.SUM, Content.CODE}),
     Kind.MASK: frozenset({Content.SUM, Content.CODE}),
     Kind.CERTIFY: frozenset({Content.SUM, Content.CODE}),
     Kind.UNMASK: frozenset({Content.SUM, Content.CODE}),
 }
 """How each kind may be answered. HELD: the update is on the site's disk until COLLECT asks for it. SUM: a message of a
-secure sum, which is all that a site says where its plan asks for one."""
+secure sum, which is all that a site says where its plan asks for one. To REHEARSE comes an update of made-up rows."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ class Order:
 
     Attributes:
         kind: what to do.
-        round: from 1; 0 for what comes before training. EVALUATE: the round whose model it is.
-        vector: TRAIN, EVALUATE: the shared parameters, shape (shared values,), float32; TRAIN, where the strategy has a
-            control: as many values of it after them. Else empty.
+        round: from 1; 0 for what comes before training. EVALUATE: the round whose model it is. REHEARSE: 0, and 1 where
+            the same is asked again of sites that are warm.
+        vector: TRAIN, EVALUATE, REHEARSE: the shared parameters, shape (shared values,), float32; where the strategy
+            has a control, TRAIN and REHEARSE: as many values of it after them. Else empty.
         scaling: TRAIN, EVALUATE: means and deviations, each (columns,), that the federation has learnt; None: public
             ranges.
         hold: TRAIN: whether the update is to wait at the site until it is asked for by COLLECT.
@@ -150,7 +153,8 @@ class Said:
     abstained: str | None = None
 
 
-_ORDERS = frozenset({Kind.SCALE, Kind.TRAIN, Kind.COLLECT, Kind.EVALUATE})
+_ORDERS = frozenset({Kind.SCALE, Kind.TRAIN, Kind.COLLECT, Kind.EVALUATE, Kind.REHEARSE})
+_MODELLED = frozenset({Kind.TRAIN, Kind.EVALUATE, Kind.REHEARSE})
 _CODE = re.compile(r"local|JG-[a-z]+-[0-9]{3}")
 _NO_VECTOR: NDArray[np.float32] = np.empty(0, np.float32)
 
@@ -190,10 +194,11 @@ def read_order(kind: str, round: int, body: bytes, vector: NDArray[np.float32] |
     if not np.isfinite(given).all():
         raise ValueError("Expected finite parameters.")
     order = Order(Kind(kind), round, given, scaling, hold, manifest)
-    if order.kind not in _ORDERS or (manifest and order.kind is Kind.COLLECT):
+    if order.kind not in _ORDERS or (manifest and order.kind in (Kind.COLLECT, Kind.REHEARSE)):
         raise ValueError(f"Expected an order: {kind}.")
-    modelled, trains = order.kind in (Kind.TRAIN, Kind.EVALUATE), order.kind is Kind.TRAIN
-    if modelled != bool(given.size) or (scaling is not None and not modelled) or (hold and not trains):
+    modelled, rehearses = order.kind in _MODELLED, order.kind is Kind.REHEARSE
+    learnt, holds = scaling is not None, hold and order.kind is not Kind.TRAIN
+    if modelled != bool(given.size) or (learnt and (rehearses or not modelled)) or holds:
         raise ValueError(
             f"Expected parameters, and scaling, with train and evaluate only, hold with train only: {kind}."
         )

@@ -26,6 +26,7 @@ __all__ = [
     "Contents",
     "Manifest",
     "Validation",
+    "check_files",
     "described_files",
     "file_digest",
     "open_validated",
@@ -131,6 +132,18 @@ def described_files(folder: Path) -> list[str]:
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     visible = (name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
     return sorted(name for name in visible if name not in _NOT_DESCRIBED)
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Read every described file.
+
+    Raises:
+        DataError: JG-data-005, one is not what was validated; JG-data-012 it cannot be read.
+    """
+    for name, listed in manifest.files.items():
+        found = file_digest(folder / name)
+        if found != listed:
+            raise DataError("JG-data-005", where=str(folder / name), listed=listed, found=found)
 
 
 def file_digest(path: Path) -> str:

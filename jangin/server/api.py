@@ -17,6 +17,7 @@ every request here may safely be done twice.
 | 401 | 311 clock, 312 nonce, 313 unknown site, 314 signature |
 | 403 | 101..103 and 315..319: not for this site; JG-site-410, another version |
 | 404, 405, 413 | 310 no such path, not a POST, too large |
+| 503 | 464 the database is away |
 """
 
 import asyncio
@@ -34,9 +35,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, ServerError, SiteError
+from jangin.server.database import AWAY
 from jangin.server.life import told
 from jangin.server.members import Members
-from jangin.server.store import Store
+from jangin.server.store import CampaignRow, Store
 from jangin.trust.approvals import Approval, verify_approval
 from jangin.trust.commitments import verify_commitment
 from jangin.trust.envelope import Kind, peek
@@ -115,9 +117,25 @@ class _Request:
 class SiteApi:
     """The ASGI application; `answer` is all of it without a socket."""
 
-    def __init__(self, store: Store, members: Members, *, idle_poll_s: float, clock: Callable[[], datetime]) -> None:
-        """Take what it answers from; `clock` gives aware times, `idle_poll_s` the shortest wait of an idle site."""
-        self._store, self._members = store, members
+    def __init__(
+        self,
+        store: Store,
+        members: Members,
+        *,
+        idle_poll_s: float,
+        clock: Callable[[], datetime],
+        leads: Callable[[CampaignRow], bool] = lambda row: True,
+    ) -> None:
+        """Take what it answers from.
+
+        Args:
+            store: the database.
+            members: staff and rosters in it.
+            idle_poll_s: the shortest wait of an idle site.
+            clock: aware times.
+            leads: which campaigns sites hear of here.
+        """
+        self._store, self._members, self._leads = store, members, leads
         self._idle_poll_s, self._clock = idle_poll_s, clock
         self._lock = threading.Lock()
         self._nonces: set[tuple[str, str]] = set()
@@ -158,6 +176,8 @@ class SiteApi:
             site = headers.get("x-jangin-site", "")
             _log.info("Refused %s of %.63r: %s", path, site, refused.code)
             return _STATUS.get(refused.code[-3:], 403), _refusal(refused)
+        except AWAY:  # of which `serve` says why
+            return 503, _refusal(ServerError("JG-server-464"))
 
     def _answered(self, request: _Request, now: datetime) -> dict[str, object]:
         seconds = int(request.time) - int(now.timestamp())
@@ -202,7 +222,7 @@ class SiteApi:
         campaigns = [
             {"plan": campaign.envelope, "state": state, "approved": approved}
             for campaign, approved in self._store.campaigns_of(site)
-            if (state := told(campaign.state)) is not None
+            if (state := told(campaign.state)) is not None and self._leads(campaign)
         ]
         commitment = self._store.commitment(site)
         return {"staff": staff, "roster": roster, "campaigns": campaigns, "commitment": commitment}

@@ -27,15 +27,17 @@ from jangin.server.life import LIFE, Act, State
 from jangin.trust.envelope import Hash, Moment
 from jangin.trust.keys import Identity, fingerprint, public_text
 
-__all__ = ["FIRST_HEAD", "SERVER", "Entry", "Link", "Note", "Report", "exported", "link", "verify"]
+__all__ = ["ADOPT", "FIRST_HEAD", "SERVER", "Entry", "Link", "Note", "Report", "exported", "link", "verify"]
 
 SERVER: Final = "server"
 """Who does what nobody asked for by name."""
 
+ADOPT: Final = "adopt"
+"""The first entry of a campaign that was there before the log; its detail has `state`."""
+
 FIRST_HEAD: Final = "00" * 32
 
 _CAMPAIGN: Final = "campaign"
-_ADOPT: Final = "adopt"  # of a campaign that was there before the log
 
 M = TypeVar("M", bound=Document)
 
@@ -234,7 +236,7 @@ def _follow(entry: Entry, lives: dict[str, State], finished: dict[str, set[int]]
                 raise ServerError("JG-server-436", where=where, campaign=campaign, problem=f"round {number} twice")
             rounds.add(number)
         return
-    if entry.act == _ADOPT and campaign not in lives:
+    if entry.act == ADOPT and campaign not in lives:
         lives[campaign] = State(str(entry.detail.get("state")))
     if entry.act not in set(Act):
         return

@@ -6,22 +6,21 @@ their own; a site that has not approved by its own signature is never asked.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from jangin.codec import cbor
-from jangin.errors import DataError, PlanError, ServerError, SiteError
-from jangin.models.lines import ModelLine, read_line
-from jangin.plan.terms import terms_of_cells
+from jangin.errors import ServerError, SiteError
 from jangin.plan.training_plan import TrainingPlan
+from jangin.records.process import process_names, read_process
 from jangin.server.audit import SERVER
 from jangin.server.life import Act, State
 from jangin.server.members import Members
+from jangin.server.proposal import least_sites, refusals
 from jangin.server.selection import best_round, stopped
 from jangin.server.store import CampaignRow, EvaluationEntry, Outcome, RoundEntry, Store
-from jangin.strategies.check import check
 from jangin.trust.approvals import verify_approval, verify_plan, verify_proposal
 from jangin.trust.envelope import Kind, countersign, peek, seal
 from jangin.trust.keys import Identity
@@ -34,6 +33,7 @@ __all__ = [
     "approved_sites",
     "consult",
     "least_sites",
+    "led_by",
     "named",
     "plan_of",
     "propose",
@@ -79,33 +79,11 @@ def propose(store: Store, members: Members, plan: TrainingPlan, key: Identity, n
     """Sign a plan as an operator; the campaign's hash.
 
     Raises:
-        PlanError: JG-plan-003, -010..013, -020..027, -031..035, -042..044, a plan that cannot run.
-        DataError: JG-data-063..071, a model line that cannot be used.
-        PrivacyError: JG-privacy-002..005, -016, -017, -037.
-        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already;
-            JG-server-352, it invites sites that are not on the roster.
+        PlanError, DataError, PrivacyError, ServerError: the first of `proposal.refusals`, a plan that cannot run.
+        SiteError: JG-site-110..118, a key that may not propose. ServerError: JG-server-331, it is there already.
     """
-    check(plan.strategy, plan.privacy)
-    if plan.privacy.cells > 1:
-        raise PlanError("JG-plan-044", where="privacy.cells", cells=plan.privacy.cells)
-    line = _installed_line(plan.model_line)
-    if line.process != plan.process:
-        raise PlanError(
-            "JG-plan-003", where="process", value=plan.process, problem=f"{plan.model_line} learns {line.process}"
-        )
-    from jangin.training.mechanism import refuse_noise, refuse_vague_figures
-    from jangin.training.recipe import Recipe
-
-    recipe = Recipe.of(plan)
-    recipe.learner()
-    if recipe.mechanism is not None:
-        refuse_noise(recipe.mechanism, len(plan.sites.invite))
-        if plan.evaluate is not None:
-            metrics, sites = len(plan.evaluate.metrics), len(plan.sites.invite)
-            refuse_vague_figures(recipe.mechanism, metrics, recipe.nominal_units, sites)
-    strangers = [site for site in plan.sites.invite if site not in members.active()]
-    if strangers:
-        raise ServerError("JG-server-352", where=plan.campaign, sites=strangers)
+    for error in refusals(plan, members.active()):
+        raise error
     envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), key)
     signed = verify_proposal(envelope, members.staff(now), now)
     who = signed.operator.person
@@ -206,34 +184,26 @@ def plan_of(row: CampaignRow) -> TrainingPlan:
     return TrainingPlan.model_validate(cbor.decode(peek(row.envelope, Kind.PLAN)))
 
 
+def led_by(shard: str | None) -> Callable[[CampaignRow], bool]:
+    """Which campaigns a server leads, and tells its sites of: those of an industry's processes; None: all.
+
+    Raises:
+        ServerError: JG-server-465, no process has this industry.
+    """
+    if shard is None:
+        return lambda row: True
+    industries = {name: read_process(name).industry for name in process_names()}
+    if shard not in industries.values():
+        raise ServerError("JG-server-465", where=shard, known=", ".join(sorted(set(industries.values()))))
+    return lambda row: industries.get(plan_of(row).process) == shard
+
+
 def approved_sites(store: Store, plan: TrainingPlan, roster: Roster, now: datetime) -> tuple[str, ...]:
     """The sites whose approval holds under this roster, in the plan's order."""
     approvals = store.approvals(plan.hash)
     return tuple(
         site for site in plan.sites.invite if site in approvals and _holds(approvals[site], roster, site, plan, now)
     )
-
-
-def least_sites(plan: TrainingPlan) -> int:
-    """Fewest sites with which a round begins; a secure sum, or that of each cell, has bounds of its own."""
-    return max(plan.sites.min_sites, sum(cell.least for cell in terms_of_cells(plan)) if plan.privacy.sums_only else 1)
-
-
-def _installed_line(name: str) -> ModelLine:
-    """The line of a plan, which is never a file.
-
-    Raises:
-        PlanError: JG-plan-003, a file, or no line that is installed.
-    """
-    problem = "a plan names a line that is installed, never a file: sites open none"
-    if not name.endswith(".yaml"):
-        try:
-            return read_line(name)
-        except DataError as error:
-            if error.code != "JG-data-062":
-                raise
-            problem = f"no line of this name is installed; the nearest: {error.coded.values['nearest']}"
-    raise PlanError("JG-plan-003", where="model_line", value=name, problem=problem)
 
 
 def _holds(approval: bytes, roster: Roster, site: str, plan: TrainingPlan, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """The server's state folder and its `server.yaml`.
 
     server.yaml  tls/ca.crt  tls/server.crt  tls/server.key  root.pub  audit.key  audit.pub
-    jangin.sqlite  checkpoints/<hash>/  address  lock
+    jangin.sqlite  checkpoints/<hash>/  logs/  address  lock
 
 The law: everything the server keeps lies in one folder that is made whole or not at all, and one server runs on it;
 unknown keys are errors.
@@ -20,19 +20,34 @@ from typing import Annotated
 import yaml
 from filelock import FileLock, Timeout
 from pydantic import Field, PositiveFloat
+from sqlalchemy import inspect
+from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.codec.document import Document, read
 from jangin.errors import ServerError
-from jangin.server.database import Database
+from jangin.server.database import Database, engine
 from jangin.server.store import Store
+from jangin.telling.logs import LogsBlock
 from jangin.trust.certificates import issue, make_authority
 from jangin.trust.envelope import MAX_AHEAD
 from jangin.trust.keys import Identity, identity_from_text, write_private
 from jangin.trust.staff import verify_staff
 
-__all__ = ["ServerSettings", "StateFolder", "given", "write_whole"]
+__all__ = ["MonitorBlock", "ServerSettings", "StateFolder", "given", "write_whole"]
 
 _CERTIFICATE_LIFE = timedelta(days=730)
+
+
+class MonitorBlock(Document):
+    """Where a monitor of the ministry's asks how the server is.
+
+    Attributes:
+        host: an address of this machine; whoever reaches it may read the figures.
+        port: for `GET /health` and `GET /metrics`; 0 for any that is free.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)]
 
 
 class ServerSettings(Document):
@@ -43,12 +58,16 @@ class ServerSettings(Document):
         port: 0 for any that is free.
         idle_poll_s: seconds between two polls of a site that has nothing to do, at least.
         database: URL of another database than the folder's own sqlite file.
+        monitor: where /health and /metrics are; None: nowhere.
+        logs: for how long the log is kept.
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8443
     idle_poll_s: PositiveFloat = 5.0
     database: Annotated[str | None, Field(repr=False)] = None  # may hold a password
+    monitor: MonitorBlock | None = None
+    logs: LogsBlock = LogsBlock()
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,16 @@ class StateFolder:
             ServerError: JG-server-301 as `settings`; JG-server-303, a database that cannot be used.
             SiteError: JG-site-101..103 as `audit_key`.
         """
-        return Store(Database(self.database_url, self.audit_key))
+        url = self.database_url
+        if not (self.path / "audit.key").exists():
+            raise ServerError("JG-server-303", problem="the folder has no audit.key")
+        return Store(Database(url, self.audit_key))
+
+    def audited(self) -> None:
+        """Make the key of the audit log."""
+        key = Identity.generate()
+        key.save(self.path / "audit.key")
+        (self.path / "audit.pub").write_text(f"{key.public_text}\n", encoding="ascii")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -147,7 +175,14 @@ class StateFolder:
 
     @classmethod
     def make(
-        cls, path: Path, settings: ServerSettings, root: str, staff: bytes, names: Sequence[str], now: datetime
+        cls,
+        path: Path,
+        settings: ServerSettings,
+        root: str,
+        staff: bytes,
+        names: Sequence[str],
+        now: datetime,
+        beside: "StateFolder | None" = None,
     ) -> "StateFolder":
         """Make a folder with its own TLS authority, whose key is thrown away when the certificate is signed.
 
@@ -158,10 +193,12 @@ class StateFolder:
             staff: the signed staff list.
             names: hosts and addresses by which sites reach the server.
             now: the start of the certificate's two years.
+            beside: another server of the same database, which has this staff list.
 
         Raises:
             ServerError: JG-server-302, something stands there already; JG-server-304, a root that is no key;
-                JG-server-303, a database that cannot be used; JG-server-351, a folder that cannot be made.
+                JG-server-303, a database that cannot be used; JG-server-351, a folder that cannot be made;
+                JG-server-462, a database that is not empty.
             SiteError: JG-site-110..119, a staff list that the root did not sign.
         """
         if os.path.lexists(path):
@@ -187,11 +224,15 @@ class StateFolder:
             (made.path / "root.pub").write_text(root + "\n", encoding="ascii")
             document = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
             (made.path / "server.yaml").write_text(document, encoding="utf-8")
-            audit = Identity.generate()
-            audit.save(made.path / "audit.key")
-            (made.path / "audit.pub").write_text(f"{audit.public_text}\n", encoding="ascii")
+            if beside is None:
+                _refuse_filled(made.database_url)
+                made.audited()
+            else:
+                beside.audit_key.save(made.path / "audit.key")
+                shutil.copyfile(beside.path / "audit.pub", made.path / "audit.pub")
             store = made.store()
-            store.add_staff(listed.version, staff)
+            if beside is None:
+                store.add_staff(listed.version, staff)
             store.close()
             made.path.rename(path)
         except BaseException as error:
@@ -200,6 +241,33 @@ class StateFolder:
                 raise _cannot(path, error) from None
             raise
         return cls(path)
+
+    @classmethod
+    def make_beside(
+        cls, path: Path, other: "StateFolder", host: str, port: int, names: Sequence[str], now: datetime
+    ) -> "StateFolder":
+        """Make a folder for another server of one database, with its own TLS authority.
+
+        Args:
+            path: a folder that is not there yet.
+            other: the server that shares database, staff, root and audit key.
+            host: the address to listen on.
+            port: 0 for any that is free.
+            names: hosts and addresses by which sites reach it.
+            now: the start of the certificate's two years.
+
+        Raises:
+            ServerError: JG-server-466, the database is a file of the other's folder; else as `make` and `store`.
+            SiteError, PlanError: as `make` and `settings`.
+        """
+        settings = other.settings()
+        if settings.database is None:
+            raise ServerError("JG-server-466", where=str(other.path))
+        store = other.store()
+        staff = store.staff()
+        store.close()
+        own = ServerSettings(host=host, port=port, idle_poll_s=settings.idle_poll_s, database=settings.database)
+        return cls.make(path, own, other.root, staff, names, now, beside=other)
 
 
 def given(path: Path, name: str) -> bytes:
@@ -228,6 +296,24 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _refuse_filled(url: str) -> None:
+    """Refuse a database that has tables.
+
+    Raises:
+        ServerError: JG-server-462; JG-server-303, it cannot be used.
+    """
+    try:
+        made = engine(url)
+        try:
+            filled = bool(inspect(made).get_table_names())
+        finally:
+            made.dispose()
+    except (SQLAlchemyError, ImportError) as error:
+        raise ServerError("JG-server-303", problem=type(error).__name__) from None
+    if filled:
+        raise ServerError("JG-server-462")
 
 
 def _cannot(path: Path, error: OSError) -> ServerError:

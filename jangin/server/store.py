@@ -4,7 +4,7 @@ The law: it is the truth of a campaign, and each method is one transaction that 
 may change only once changes under a condition, so that two processes never both do it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,11 +16,20 @@ from sqlalchemy.exc import IntegrityError
 from jangin.errors import ServerError
 from jangin.privacy.secure_sum.server import Certificate
 from jangin.server import life, tables
-from jangin.server.audit import SERVER, Note
+from jangin.server.audit import ADOPT, SERVER, Note
 from jangin.server.database import Database
 from jangin.server.life import Act, State
 
-__all__ = ["CampaignRow", "EvaluationEntry", "Invitation", "Outcome", "RoundEntry", "Store"]
+__all__ = [
+    "CampaignRow",
+    "EvaluationEntry",
+    "Invitation",
+    "Outcome",
+    "RehearsalEntry",
+    "RoundEntry",
+    "Store",
+    "Tally",
+]
 
 
 class Outcome(StrEnum):
@@ -119,6 +128,46 @@ class EvaluationEntry:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class RehearsalEntry:
+    """One rehearsal of a campaign; when it is done every invited site is in exactly one of the five.
+
+    Attributes:
+        number: from 1.
+        done: whether it is over.
+        ready: sites that would train.
+        unapproved: sites that have not approved the plan and were not asked.
+        abstained, refused, missing: as in `RoundEntry`.
+        seconds: that the second, warm asking of all who were ready took; 0 where nobody was.
+        reason: why it broke off; else empty.
+    """
+
+    number: int
+    done: bool = False
+    ready: Sequence[str] = ()
+    unapproved: Sequence[str] = ()
+    abstained: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much is kept.
+
+    Attributes:
+        campaigns: how many, by state.
+        rounds: attempts, by outcome.
+        last: of each campaign that is led, its last attempt.
+    """
+
+    campaigns: Mapping[str, int]
+    rounds: Mapping[str, int]
+    last: Mapping[str, RoundEntry]
+
+
 class Store:
     """What is kept of sites and campaigns; safe to use from several threads and processes."""
 
@@ -210,6 +259,18 @@ class Store:
                 database.note(_moved(campaign.hash, Act.DRAFT, actor, campaign.name, document))
         except IntegrityError:
             raise ServerError("JG-server-331", where=campaign.hash) from None
+
+    def adopt(self) -> list[str]:
+        """Note where each campaign is that was there before the audit log; their hashes, none the second time."""
+        of = tables.campaigns.c
+        with self.database.writing() as database:
+            known = {link.entry.subject for link in self.database.audit() if link.entry.what == "campaign"}
+            rows = database.execute(select(of.hash, of.name, of.state).order_by(of.number)).all()
+            strangers = [row for row in rows if row.hash not in known]
+            for row in strangers:
+                detail = {"name": row.name, "state": row.state}
+                database.note(Note("campaign", row.hash, ADOPT, detail=detail))
+        return [row.hash for row in strangers]
 
     def campaigns(self, *states: State) -> list[CampaignRow]:
         """Campaigns in the order in which they were written down; all, or those in some states."""
@@ -318,11 +379,47 @@ class Store:
             return envelope
 
     def active(self) -> set[str]:
-        """The sites that have approved a campaign that is led."""
-        query = _in(select(tables.invited.c.site).join(tables.campaigns), life.LED)
-        query = query.where(tables.invited.c.approval.is_not(None))
+        """The sites that have approved a campaign that is led or rehearsed."""
+        rehearsed = select(tables.rehearsals.c.campaign).where(tables.rehearsals.c.done.is_(False))
+        query = select(tables.invited.c.site).join(tables.campaigns).where(tables.invited.c.approval.is_not(None))
+        query = query.where(tables.campaigns.c.state.in_(life.LED) | tables.campaigns.c.hash.in_(rehearsed))
         with self.database.reading() as database:
             return set(database.scalars(query.distinct()))
+
+    def ask_rehearsal(self, campaign: str, actor: str = SERVER, document: bytes = b"") -> int:
+        """Ask for a rehearsal; the number of the one that is not over, or of a new one."""
+        of = tables.rehearsals.c
+        with self.database.writing() as database:
+            last = database.execute(
+                select(of.number, of.done).where(of.campaign == campaign).order_by(of.number.desc()).limit(1)
+            ).first()
+            if last is not None and not last.done:
+                return int(last.number)
+            number = 1 if last is None else last.number + 1
+            database.execute(insert(tables.rehearsals).values(campaign=campaign, **vars(RehearsalEntry(number))))
+            database.note(Note("campaign", campaign, "rehearse", actor, {"number": int(number)}, document))
+        return int(number)
+
+    def record_rehearsal(self, campaign: str, entry: RehearsalEntry) -> None:
+        """Keep where a rehearsal stands; one that is over stays as it is."""
+        of = tables.rehearsals.c
+        there = (of.campaign == campaign) & (of.number == entry.number) & of.done.is_(False)
+        with self.database.writing() as database:
+            database.execute(update(tables.rehearsals).where(there).values(**vars(entry)))
+
+    def rehearsals(self, campaign: str) -> list[RehearsalEntry]:
+        """All rehearsals of a campaign, in order."""
+        query = select(*(column for column in tables.rehearsals.c if column is not tables.rehearsals.c.campaign))
+        query = query.where(tables.rehearsals.c.campaign == campaign).order_by(tables.rehearsals.c.number)
+        with self.database.reading() as database:
+            return [RehearsalEntry(**row._asdict()) for row in database.execute(query)]
+
+    def open_rehearsals(self) -> list[tuple[str, int]]:
+        """Campaign and number of each rehearsal that is not over."""
+        of = tables.rehearsals.c
+        query = select(of.campaign, of.number).where(of.done.is_(False))
+        with self.database.reading() as database:
+            return [(row.campaign, row.number) for row in database.execute(query)]
 
     def record(self, campaign: str, entry: RoundEntry) -> None:
         """Keep where an attempt at a round stands: how it ended, or that it began; one that has ended stays as it is.
@@ -341,13 +438,23 @@ class Store:
 
     def rounds(self, campaign: str) -> list[RoundEntry]:
         """All attempts at a campaign's rounds, in order."""
-        query = select(*(column for column in tables.rounds.c if column is not tables.rounds.c.campaign))
-        query = query.where(tables.rounds.c.campaign == campaign).order_by(
-            tables.rounds.c.round, tables.rounds.c.attempt
-        )
+        of = tables.rounds.c
+        query = select(tables.rounds).where(of.campaign == campaign).order_by(of.round, of.attempt)
         with self.database.reading() as database:
-            rows = [row._asdict() for row in database.execute(query)]
-        return [RoundEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+            return [_entry(row) for row in database.execute(query).mappings()]
+
+    def tally(self) -> Tally:
+        """How much is kept of campaigns and rounds."""
+        of, state = tables.rounds.c, tables.campaigns.c.state
+        led, last = _in(select(tables.campaigns.c.hash), life.LED), dict[str, RoundEntry]()
+        newest = select(tables.rounds).order_by(of.round.desc(), of.attempt.desc()).limit(1)
+        with self.database.reading() as database:
+            campaigns = database.execute(select(state, func.count()).group_by(state)).all()
+            rounds = database.execute(select(of.outcome, func.count()).group_by(of.outcome)).all()
+            for campaign in database.scalars(led).all():
+                for row in database.execute(newest.where(of.campaign == campaign)).mappings():
+                    last[campaign] = _entry(row)
+        return Tally(_counted(campaigns), _counted(rounds), last)
 
     def record_evaluation(self, campaign: str, entry: EvaluationEntry) -> None:
         """Keep what came of an evaluation; of each round there is one."""
@@ -432,6 +539,15 @@ def _invitation(row: Any) -> Invitation:
 
 def _campaign(row: Any) -> CampaignRow:
     return CampaignRow(row.hash, row.name, row.envelope, State(row.state), row.reason)
+
+
+def _counted(rows: Iterable[Any]) -> dict[str, int]:
+    return {str(word): int(count) for word, count in rows}
+
+
+def _entry(row: Any) -> RoundEntry:
+    values = {name: value for name, value in row.items() if name != "campaign"}
+    return RoundEntry(**{**values, "outcome": Outcome(row["outcome"])})
 
 
 def _certificate(row: Any) -> Certificate:

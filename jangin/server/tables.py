@@ -111,6 +111,17 @@ evaluations = Table(
     *_who_answered(),
 )
 
+rehearsals = Table(
+    "rehearsals",
+    METADATA,
+    Column("campaign", ForeignKey("campaigns.hash"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("done", Boolean, nullable=False, index=True),
+    Column("ready", JSON, nullable=False),
+    Column("unapproved", JSON, nullable=False),
+    *(column for column in _who_answered() if column.name != "reported"),
+)
+
 audit = Table(
     "audit",
     METADATA,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,19 @@ def test_moments_abstentions_and_what_is_held_leave_with_one_line_each(door: Doo
     assert [line.kind for line in journal.egress(10)] == ["scale", "scale", "train", "train", "collect"]
     assert "local" in journal.egress(10)[1].says["en"]
     assert "ready here" in journal.egress(10)[3].says["en"]
+
+
+def test_a_rehearsal_says_that_nothing_was_charged_and_has_no_room_for_moments(door: Door, journal: Journal) -> None:
+    door.answer(order("rehearse"), body(UPDATE), UPDATE)
+    door.answer(order("rehearse"), body(code="local"), None)
+    for content, vector in ((body(np.arange(3.0)), None), (body(), None), (body(code="JG-site-460"), None)):
+        with pytest.raises(SiteError, match="JG-site-330"):
+            door.answer(order("rehearse"), content, vector)
+    sent, refused = journal.egress(10)
+    assert all("nothing was charged" in line.says["en"] for line in (sent, refused))
+    assert all("차감된 것" in line.says["ko"] for line in (sent, refused))
+    assert "made-up rows, 4 numbers" in sent.says["en"]
+    assert (journal.rehearsed(NOW), journal.rehearsed(NOW + timedelta(seconds=1))) == (2, 0)
 
 
 def test_every_request_that_carries_something_has_its_line(door: Door, journal: Journal) -> None:
@@ -266,6 +279,7 @@ WELL_FORMED: dict[str, dict[str, Any]] = {
     "train": {**PLACE, "body": body(UPDATE), "vector": UPDATE.tobytes()},
     "collect": {**PLACE, "body": body(UPDATE), "vector": UPDATE.tobytes()},
     "evaluate": {**PLACE, "body": body(np.ones(3)), "vector": None},
+    "rehearse": {**PLACE, "body": body(UPDATE), "vector": UPDATE.tobytes()},
     "advertise": summed(Form.TRAIN, said(ADVERT)),
     "share": summed(Form.SHARE, said(DEALING)),
     "mask": summed(Form.MASK, said(b"", WORDS)),

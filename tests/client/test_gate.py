@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -462,6 +462,51 @@ def test_no_more_rounds_begin_in_a_day_than_the_site_allows_and_nobody_is_told(c
     assert (code, outward(code)) == ("JG-site-323", "local")
     digest = clear(wire, standing, ministry.now).digest
     assert clear(wire, replace(standing, begun=most, training=digest), ministry.now)
+
+
+REHEARSE = Order(Kind.REHEARSE, 0, PARAMETERS)
+
+
+@pytest.mark.parametrize("answered", [None, (2, "a" * 64)])
+def test_a_rehearsal_clears_whatever_was_answered_and_is_never_answered_with_what_was_kept(
+    case: Case, ministry: Any, answered: tuple[int, str] | None
+) -> None:
+    wire, standing = case(order=REHEARSE, answered=answered)
+    spent = replace(standing, account=replace(standing.account, spent=frozenset({0, 1, 2})))  # type: ignore[type-var]
+    for knows in (standing, spent):
+        cleared = clear(wire, knows, ministry.now)
+        assert (cleared.again, cleared.hold, cleared.joining) == (False, False, None)
+        assert cleared.episodes
+    assert clear(wired(wire.campaign, replace(REHEARSE, round=1)), standing, ministry.now)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"approved": False}, "JG-site-311"),
+        ({"account": None}, "JG-site-318"),
+        ({"conditions": Conditions(Pause(datetime(2020, 1, 1, tzinfo=UTC), None), 2**40)}, "JG-site-382"),
+        ({"rehearsed": 1000}, "JG-site-323"),
+        ({"begun": 1000}, "JG-site-323"),
+        ({"episodes": frozenset()}, "JG-site-320"),
+    ],
+)
+def test_a_rehearsal_is_refused_for_what_a_round_is_refused_for(
+    case: Case, ministry: Any, said: dict[str, Any], code: str
+) -> None:
+    assert refused(*case(order=REHEARSE, **said), ministry) == code
+
+
+def test_of_a_campaign_there_are_two_rehearsals_and_no_third(case: Case, ministry: Any) -> None:
+    assert refused(*case(order=replace(REHEARSE, round=2)), ministry) == "JG-site-313"
+
+
+def test_a_rehearsal_of_sums_is_asked_in_clear_where_such_sums_may_come_about(case: Case, ministry: Any) -> None:
+    wire, standing = case(changed=SECRET, order=REHEARSE)
+    assert clear(wire, standing, ministry.now).joining is None
+    strict = standing.settings.secure_sum.model_copy(update={"n_min": 5})
+    settings = standing.settings.model_copy(update={"secure_sum": strict})
+    assert refused(wire, replace(standing, settings=settings), ministry) == "JG-sum-006"
 
 
 def with_limits(standing: Standing, **limits: Any) -> Standing:

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jangin.client
-from jangin.client import logs
-from jangin.client.logs import Event, FolderLog, Line, kept, lines, noting
 from jangin.errors import SiteError
+from jangin.telling import logs
+from jangin.telling.logs import Event, FolderLog, Line, kept, lines, noting
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CANARY = "M-7F2A"
@@ -80,7 +80,7 @@ def test_words_names_and_paths_are_in_no_line(tmp_path: Path, clock: Clock, logg
         (Event.OTHER, "", "jangin"),
         (Event.OTHER, "", ""),  # no module has that name
         (Event.OTHER, "", "httpx"),
-        (Event.FAILED, "", "ValueError jangin.client.logs:0"),
+        (Event.FAILED, "", "ValueError jangin.telling.logs:0"),
     ]
 
 

@@ -22,10 +22,9 @@ from grpc_health.v1 import health_pb2
 from typer.testing import CliRunner
 
 from jangin.cli.site import site as site_app
-from jangin.client import consent, desk, limits, local, monitor, pulse
+from jangin.client import consent, desk, limits, local, pulse
 from jangin.client.beside import attended
 from jangin.client.local import SOCKET, LocalApi
-from jangin.client.logs import Event, kept, lines
 from jangin.client.monitor import Monitor, metrics
 from jangin.client.pulse import Count, Health, Lookout, Pulse, State
 from jangin.client.settings import MonitorBlock
@@ -33,6 +32,8 @@ from jangin.client.state import SiteFolder, Task
 from jangin.client.support import TOLD, bundle, collect
 from jangin.codec import cbor
 from jangin.errors import SiteError
+from jangin.telling import figures
+from jangin.telling.logs import Event, kept, lines
 from jangin.trust.chain import Trust
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.keys import Identity
@@ -84,7 +85,7 @@ def told() -> list[Any]:
 
 @pytest.fixture
 def watched(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
-    monkeypatch.setattr(monitor, "_SECONDS", 0.3)
+    monkeypatch.setattr(figures, "_SECONDS", 0.3)
 
     def health() -> Health:
         if isinstance(told[-1], Exception):

@@ -25,7 +25,9 @@ from jangin.errors import SiteError
 from jangin.models.lines import cut, read_line
 from jangin.plan.messages import Kind, Order, order_body, read_reply
 from jangin.plan.training_plan import TrainingPlan
+from jangin.records.checks import validate
 from jangin.records.dataset import Records
+from jangin.records.generate import generate
 from jangin.records.manifest import open_validated
 from jangin.records.process import read_process
 from jangin.strategies import build
@@ -325,6 +327,65 @@ def test_an_episode_that_may_not_take_part_does_not(
     moments = read_reply(Kind.SCALE, "site-0", done.body, done.vector).vector
     assert moments is not None
     assert moments[0] == len(some) < len(job.episodes)
+
+
+def rehearsed(trainer: Trainer, job: Job) -> Any:
+    answer = trainer.answer(_request(job))
+    assert answer["own"] is None, answer
+    vector = np.frombuffer(answer["vector"], "<f4")  # type: ignore[call-overload]
+    return read_reply(Kind.REHEARSE, "site-0", answer["body"], vector).update  # type: ignore[arg-type]
+
+
+def test_a_rehearsal_is_made_of_rows_that_the_plan_alone_says(
+    ask: Ask, plan: Callable[..., TrainingPlan], tmp_path: Path
+) -> None:
+    """Without noise the update of one site's records is that of another's, bit for bit, and no site's own."""
+    wanted = plan(campaign="rehearsed")
+    order = Order(Kind.REHEARSE, 0, start_of(wanted))
+    update = rehearsed(Trainer(), ask(wanted, order))
+    (other,) = generate(wanted.process, tmp_path, sites=1, masters=1, episodes=9, seed=6)
+    validate(other, level=1, unit="episode", random_bytes=np.random.default_rng(6).bytes).require(other)
+    manifest = open_validated(other)[1]
+    job = replace(
+        ask(wanted, order, other),
+        episodes={name: manifest.contents[name][name] for name in manifest.train},
+        masters=set(manifest.masters.values()),
+    )
+    np.testing.assert_array_equal(rehearsed(Trainer(), job), update)
+    assert np.linalg.norm(update) > 0
+    columns = len(Recipe.of(wanted).public_scaling().mean)
+    train = Order(Kind.TRAIN, 1, order.vector, (np.zeros(columns), np.ones(columns)))
+    assert Trainer().answer(_request(ask(wanted, train)))["vector"] != update.tobytes()
+
+
+@pytest.mark.parametrize("changed", [OF_SUMS, {"strategy": EVERYBODY, "privacy": PRIVATE}], ids=["sums", "noise"])
+def test_a_rehearsal_of_sums_and_one_of_noise_are_updates_in_clear(
+    ask: Ask, plan: Callable[..., TrainingPlan], changed: dict[str, Any]
+) -> None:
+    wanted = plan(campaign="rehearsed", **changed)
+    job = ask(wanted, Order(Kind.REHEARSE, 0, start_of(plan())))
+    trainer = Trainer()
+    first, again = (rehearsed(trainer, replace(job, round=number)) for number in (0, 1))
+    assert first.shape == again.shape == job.vector.shape  # type: ignore[union-attr]
+    assert not np.array_equal(first, again)  # noise, and rounding, are fresh
+
+
+def test_a_rehearsal_finds_records_that_are_not_as_they_were_validated_and_looks_anew_each_time(
+    ask: Ask, plan: Callable[..., TrainingPlan], made_records: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "records"
+    shutil.copytree(made_records, copy)
+    wanted = plan(campaign="damaged")
+    job = ask(wanted, Order(Kind.REHEARSE, 0, start_of(wanted)), copy)
+    trainer = Trainer()
+    assert rehearsed(trainer, job) is not None
+    part = next(copy.rglob("part-*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    assert trainer.answer(_request(job)) == {"failed": "JG-data-005"}
+    short = replace(job, records=made_records, vector=np.zeros(1, np.float32))
+    assert str(trainer.answer(_request(short))["misfit"]).startswith("1 parameters, not")
 
 
 def test_a_bench_that_was_stopped_starts_no_worker(ask: Ask, plan: Callable[..., TrainingPlan]) -> None:

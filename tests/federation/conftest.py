@@ -24,6 +24,7 @@ import yaml
 from canaries import plant
 from consents import allow
 from numpy.typing import NDArray
+from postgres import installed, postgres
 from relays import Relay
 from safetensors.numpy import load_file
 
@@ -310,6 +311,7 @@ def built(
     demand: Mapping[str, object] | None = None,
     prepare: Callable[[Path], Path] = lambda records: records,
     through: Callable[[str, Path], tuple[str, Path]] = lambda address, authority: (address, authority),
+    database: str | None = None,
 ) -> Iterator[Federation]:
     """A federation of these sites, all on one roster.
 
@@ -320,13 +322,14 @@ def built(
         demand: what each demands of secure sums.
         prepare: does something to a site's records before they are validated; where they are then.
         through: the address and the certificates by which sites know the server, from its own.
+        database: another URL than that of the server's own file.
     """
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
     keys = {person: Identity.load(folder / "staff" / f"{person}.key") for person in PEOPLE}
     root = folder / "staff" / "root.pub"
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2)
+        settings = ServerSettings(port=taken.getsockname()[1], idle_poll_s=0.2, database=database)
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
     made = [
         prepare(records)
@@ -358,12 +361,15 @@ def built(
 
 @pytest.fixture(scope="session")
 def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Over PostgreSQL, where there is one: the others, and tests/server, are over sqlite."""
     folder = tmp_path_factory.mktemp("federation")
 
     def server(state: StateFolder) -> Running:
         return Running(("server", "run", str(state.path)), folder / "server.log")
 
-    with built(folder, NAMES, server) as federation:
+    with ExitStack() as stack:
+        database = stack.enter_context(postgres()).database() if installed() else None
+        federation = stack.enter_context(built(folder, NAMES, server, database=database))
         # Those that train have a warm worker: from here on deadlines may be short.
         warm = a_plan("warm", **{"sites.invite": TRAINING, "sites.round_deadline": "5m", "strategy.rounds": 1})
         for name in TRAINING:
@@ -445,6 +451,35 @@ def overheard(tmp_path: Path) -> Iterator[Overheard]:
             patch.setenv(name, str(folder))
         with built(tmp_path, PLANTED, server, DEMAND, prepare, through) as federation:
             yield Overheard(federation, canaries, relays[0], apart["TMPDIR"], apart["HOME"])
+
+
+@pytest.fixture
+def relayed(tmp_path: Path) -> Iterator[tuple[Federation, Relay]]:
+    """Five sites, connected, whose policies let them add up with each other; and the relay through which they speak.
+
+    Their machines take two seconds to say that they are free, so that an order takes as long on a busy machine as on a
+    quiet one, or nearly.
+    """
+    relays: list[Relay] = []
+
+    def through(address: str, authority: Path) -> tuple[str, Path]:
+        relays.append(Relay(tmp_path, address, authority))
+        stack.callback(relays[0].close)
+        return relays[0].address, relays[0].ca
+
+    def server(state: StateFolder) -> Running:
+        return Running(("server", "run", str(state.path)), tmp_path / "server.log")
+
+    with ExitStack() as stack, built(tmp_path, SUMMING[:5], server, DEMAND, through=through) as federation:
+        for site in SUMMING[:5]:
+            hook, file = federation.site(site).path / "free.sh", federation.site(site).path / "site.yaml"
+            hook.write_text("#!/bin/sh\nsleep 2\n")
+            hook.chmod(0o700)
+            settings = yaml.safe_load(file.read_text())
+            settings["limits"] |= {"busy_hook": "free.sh"}
+            file.write_text(yaml.safe_dump(settings))
+            federation.daemon(site)
+        yield federation, relays[0]
 
 
 def end_all(federation: Federation) -> None:

@@ -155,8 +155,11 @@ class Api:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0)) as made:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world on sqlite, or on PostgreSQL where a test's parameter says so."""
+    wants = getattr(request, "param", "sqlite")
+    url = request.getfixturevalue("own_postgres").database() if wants == "postgresql" else None
+    with world_at(tmp_path, datetime.now(UTC).replace(microsecond=0), url) as made:
         yield made
 
 
@@ -168,11 +171,11 @@ def the_world_at(tmp_path: Path) -> Iterator[Callable[[datetime], World]]:
 
 
 @contextmanager
-def world_at(tmp_path: Path, now: datetime) -> Iterator[World]:
+def world_at(tmp_path: Path, now: datetime, database: str | None = None) -> Iterator[World]:
     staff = make_staff(tmp_path / "staff", PEOPLE, now - timedelta(days=1), timedelta(days=365))
     keys = {person: Identity.load(tmp_path / "staff" / f"{person}.key") for person in PEOPLE}
     root = (tmp_path / "staff" / "root.pub").read_text().strip()
-    settings = ServerSettings(port=0, idle_poll_s=0.05)
+    settings = ServerSettings(port=0, idle_poll_s=0.05, database=database)
     state = StateFolder.make(tmp_path / "server", settings, root, staff, ["127.0.0.1"], now)
     store = state.store()
     yield World(tmp_path, state, store, Members(store, root), keys, now)

@@ -206,3 +206,50 @@ def test_the_status_of_a_campaign_names_everybody_under_heads(spoken: Any, world
     assert (
         f"model: {world.state.checkpoints(wanted)}/final.safetensors" in spoken("campaign", "status", folder, wanted)[0]
     )
+
+
+def test_a_server_is_saved_restored_and_brought_along_by_commands(
+    command: Command, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, file = made[0], tmp_path / "one.backup"
+    saved = command("server", "backup", folder, file)
+    again = command("server", "restore", file, tmp_path / "again", "--database", "sqlite")
+    assert (saved["fingerprint"], saved["moment"]) == (again["fingerprint"], again["moment"])
+    assert saved["fingerprint"] == StateFolder(tmp_path / "again").audit_key.fingerprint
+    assert command("server", "upgrade", folder)["backup"] is None
+    command("roster", "list", tmp_path / "again")
+
+
+def test_a_password_is_never_taken_from_a_command_line_nor_told(
+    command: Command, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    url = "postgresql+psycopg://jangin:secret-7@127.0.0.1:1/jangin"
+    people = ("--staff", made[1] / "staff.envelope", "--root", made[1] / "root.pub")
+    with pytest.raises(JanginError, match="JG-server-467") as refused:
+        command("server", "init", tmp_path / "new", *people, "--database", url)
+    assert "secret" not in f"{refused.value}"
+    with pytest.raises(JanginError, match="JG-server-303"):
+        command("server", "init", tmp_path / "new", *people, "--database", "nonsense://")
+    # One that an operator wrote into server.yaml is in no word of ours.
+    file = made[0] / "server.yaml"
+    file.write_text(file.read_text().replace("database: null", f"database: {url}"))
+    with pytest.raises(JanginError, match=r"JG-server-303 .*OperationalError") as away:
+        command("roster", "list", made[0])
+    told = [str(away.value), away.value.coded.text("hint"), repr(StateFolder(made[0]).settings())]
+    assert not [words for words in told if "secret" in words]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_second_server_needs_a_shared_database_and_a_first_one_an_empty_one(
+    command: Command, made: tuple[Path, Path], tmp_path: Path, own_postgres: Any
+) -> None:
+    with pytest.raises(JanginError, match="JG-server-466"):
+        command("server", "init", tmp_path / "second", "--beside", made[0])
+    people, url = ("--staff", made[1] / "staff.envelope", "--root", made[1] / "root.pub"), own_postgres.database()
+    command("server", "init", tmp_path / "first", *people, "--database", url, "--port", 0)
+    with pytest.raises(JanginError, match="JG-server-462"):
+        command("server", "init", tmp_path / "other", *people, "--database", url)
+    command("server", "init", tmp_path / "second", "--beside", tmp_path / "first", "--port", 0)
+    first, second = (StateFolder(tmp_path / name) for name in ("first", "second"))
+    assert first.audit_key.public_text == second.audit_key.public_text
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []

@@ -1,13 +1,17 @@
 """Laws of the whole server: a process of its own over TLS, sites that sign, and campaigns that outlive kill -9."""
 
 import json
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +23,12 @@ import yaml
 from safetensors.numpy import load_file
 
 from jangin.errors import LinkError
-from jangin.flower_link.site import SiteLink
+from jangin.flower_link.site import Incoming, SiteLink
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Reply, read_order, reply_body
 from jangin.server import campaigns
+from jangin.server.audit import exported, verify
+from jangin.server.backup import backup, restore
 from jangin.server.life import State
 from jangin.server.store import Outcome
 from jangin.training.recipe import Recipe
@@ -35,7 +41,7 @@ STEP = {"site-0": 1.0, "site-1": 2.0}
 class FakeSite:
     """A site that adds its own constant to every parameter; a thread that connects again and again.
 
-    `holds` says whether an order is left without a reply, as by a site that works for long.
+    `holds` says whether an order has no reply yet, as by a site that works for long.
     """
 
     keys: Any
@@ -56,14 +62,16 @@ class FakeSite:
                 self.done.wait(0.1)
 
     def serve(self, link: SiteLink) -> None:
+        taken: list[Incoming] = []
         while not self.done.is_set():
             incoming = link.receive()
+            taken += [incoming] if incoming else []
+            for one in [one for one in taken if not self.holds(one.wire)]:
+                taken.remove(one)
+                link.reply(one, self.answer(one.wire))
+                self.answered.append((one.wire.campaign, one.wire.kind, one.wire.round))
             if incoming is None:
                 self.done.wait(0.02)
-            elif not self.holds(incoming.wire):
-                link.reply(incoming, self.answer(incoming.wire))
-                wire = incoming.wire
-                self.answered.append((wire.campaign, wire.kind, wire.round))
 
     def answer(self, wire: Wire) -> Wire:
         order, _ = read_order(wire.kind, wire.round, wire.body, wire.vector)
@@ -100,7 +108,8 @@ class Daemon:
 def daemon(world: Any) -> Iterator[Daemon]:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    (world.state.path / "server.yaml").write_text(yaml.safe_dump({"port": port, "idle_poll_s": 0.05}))
+    settings = world.state.settings().model_copy(update={"port": port})
+    (world.state.path / "server.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     daemon = Daemon(world.state.path)
     yield daemon
     if daemon.process is not None and daemon.process.poll() is None:
@@ -235,6 +244,100 @@ def test_a_site_that_lies_is_named_and_a_campaign_without_quorum_ends_with_the_n
     reason = world.store.campaign(campaign).reason
     assert reason.startswith("JG-server-342 round 0")
     assert "site-1: JG-server-340" in reason
+
+
+def agreed(world: Any, made: Any) -> list[Any]:
+    """A plan that everybody has said yes to; its sites."""
+    keys = world.sites(2)
+    campaign = world.propose(made)
+    campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+    for site in keys:
+        world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    campaigns.start(world.store, world.members, campaign, world.now)
+    return keys
+
+
+def whole(world: Any, made: Any) -> None:
+    """Each round once, at its first attempt, by both sites; a model of exactly that; a log that holds."""
+    entries = world.store.rounds(made.hash)
+    assert [(entry.round, entry.attempt) for entry in entries] == [(n, 1) for n in range(made.strategy.rounds + 1)]
+    assert all(sorted(entry.reported) == ["site-0", "site-1"] for entry in entries)
+    model = Recipe.of(made).learner().model
+    expected = model.read()[model.layout.shared] + np.float32(made.strategy.rounds * 1.5)
+    file = world.state.checkpoints(made.hash) / "final.safetensors"
+    np.testing.assert_allclose(load_file(file)["parameters"], expected, rtol=1e-6)
+    database, key = world.store.database, world.state.audit_key
+    report = verify(exported(database.audit(), *database.audit_head(), world.now, key), key.public)
+    assert report.campaigns[made.hash] is State.CANDIDATE
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("world", ["postgresql"], indirect=True)
+def test_a_postgresql_that_is_killed_in_mid_round_is_waited_for_and_no_round_comes_twice(
+    world: Any, own_postgres: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    made = plan(**{"sites.invite": ["site-0", "site-1"], "strategy.rounds": 3})
+    keys, authority, address = agreed(world, made), world.state.authority, daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 2
+    eventually(lambda: (made.hash, "train", 2) in fast.answered)
+    own_postgres.kill()
+    assert keys[0].ask(address, authority, "campaigns")["code"] == "JG-server-464"
+    slow.holds = lambda wire: False
+    eventually(lambda: (made.hash, "train", 2) in slow.answered)
+    own_postgres.start()
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    assert "code" not in keys[0].ask(address, authority, "campaigns")
+    whole(world, made)
+    status, said = daemon.end(signal.SIGTERM)
+    assert (status, "Traceback" in said) == (0, False)
+    assert said.count("waits for the database") == said.count("goes on.")
+
+
+@pytest.mark.soak
+def test_an_sqlite_file_that_is_locked_for_30_s_is_waited_for(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    made = plan(**{"sites.invite": ["site-0", "site-1"], "strategy.rounds": 3, "sites.round_deadline": "2m"})
+    keys, authority, address = agreed(world, made), world.state.authority, daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 2
+    eventually(lambda: (made.hash, "train", 2) in fast.answered)
+    with closing(sqlite3.connect(world.state.path / "jangin.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        slow.holds = lambda wire: False
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            assert "code" not in keys[0].ask(address, authority, "campaigns")  # who reads does not wait
+            threading.Event().wait(0.5)
+        other.execute("ROLLBACK")
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    whole(world, made)
+
+
+@pytest.mark.kill
+def test_a_server_that_is_lost_in_mid_campaign_goes_on_from_its_backup(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any, tmp_path: Path
+) -> None:
+    made = plan(**{"sites.invite": ["site-0", "site-1"], "strategy.rounds": 4})
+    keys, address = agreed(world, made), daemon.start()
+    fast, slow = (connect(site, address, Recipe.of(made)) for site in keys)
+    slow.holds = lambda wire: wire.round == 3
+    eventually(lambda: (made.hash, "train", 3) in fast.answered)
+    backup(world.state.path, tmp_path / "one.backup", world.now)  # while it runs
+    daemon.end(signal.SIGKILL)
+    world.store.close()
+    shutil.rmtree(world.state.path)
+    restore(tmp_path / "one.backup", world.state.path, world.now)
+    world.store = world.state.store()
+    assert finished(world, made.hash) == [0, 1, 2]
+    slow.holds = lambda wire: False
+    assert daemon.start() == address
+    eventually(lambda: world.store.campaign(made.hash).state is State.CANDIDATE)
+    whole(world, made)
+    asked = [number for _, kind, number in fast.answered if kind == "train"]
+    assert asked == [1, 2, 3, 3, 4]  # a site answers its last round again, and none before it
+    assert "restore" in [link.entry.act for link in world.store.database.audit()]
 
 
 def led_at_once(world: Any, plan: Any, keys: list[Any], number: int, **changed: object) -> list[Any]:

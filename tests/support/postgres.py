@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+
+def installed() -> bool:
+    """Whether there is one on this machine."""
+    return _programs() is not None
 
 
 @cache
@@ -52,8 +58,13 @@ class Postgres:
         self._run("pg_ctl", "-D", "data", "-w", "-m", "fast", "stop")
 
     def kill(self) -> None:
-        """End it as a power cut would; its helpers notice and end as well."""
-        os.kill(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        """End it as a power cut would, and wait until its helpers have noticed."""
+        server = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        helpers = [Path("/proc") / pid for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
+        os.kill(server, signal.SIGKILL)
+        pause = threading.Event()
+        while any(helper.exists() for helper in helpers):
+            pause.wait(0.02)
 
     def database(self) -> str:
         """The URL of a new, empty database."""

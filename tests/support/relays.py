@@ -1,15 +1,34 @@
-"""A relay between sites and their server that ends TLS on both sides and keeps every byte that sites send."""
+"""A relay between sites and their server that ends TLS on both sides and keeps every byte that passes."""
 
 import asyncio
 import contextlib
 import ssl
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from jangin.trust.certificates import issue, make_authority
 
-__all__ = ["Relay"]
+__all__ = ["Passed", "Relay"]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """One request and its answer, HTTP's heads with them.
+
+    Attributes:
+        path: what was asked.
+        up: bytes of the request.
+        down: bytes of the answer.
+        content: bytes of the answer's body.
+    """
+
+    path: str
+    up: int
+    down: int
+    content: int
 
 
 class Relay:
@@ -29,6 +48,7 @@ class Relay:
         host, port = server.rsplit(":", 1)
         self._server = host, int(port)
         self._sent: list[bytearray] = []
+        self._answered: list[bytearray] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -39,6 +59,15 @@ class Relay:
     def sent(self) -> list[bytes]:
         """All that sites sent, a connection each."""
         return [bytes(one) for one in self._sent]
+
+    @property
+    def passed(self) -> list[Passed]:
+        """Every request that was answered."""
+        found = []
+        for sent, answered in zip(list(self._sent), list(self._answered), strict=True):
+            for (line, up, _), (_, down, content) in zip(_messages(sent), _messages(answered), strict=False):
+                found.append(Passed(line.split()[1], up, down, content))
+        return found
 
     def close(self) -> None:
         """End every connection."""
@@ -58,19 +87,33 @@ class Relay:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        kept = bytearray()
+        kept, answered = bytearray(), bytearray()
         self._sent.append(kept)
+        self._answered.append(answered)
         with contextlib.suppress(OSError, asyncio.CancelledError):
             answers, server = await asyncio.open_connection(*self._server, ssl=self._outward)
-            await asyncio.gather(_pump(reader, server, kept), _pump(answers, writer, None))
+            await asyncio.gather(_pump(reader, server, kept), _pump(answers, writer, answered))
 
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray | None) -> None:
+def _messages(kept: bytearray) -> Iterator[tuple[str, int, int]]:
+    """The whole messages of one side of an HTTP/1.1 connection: first line, bytes, bytes of the body."""
+    data, start = bytes(kept), 0
+    while (end := data.find(b"\r\n\r\n", start)) >= 0:
+        first, *headers = data[start:end].decode("latin-1").split("\r\n")
+        named = {name.lower(): value for name, _, value in (header.partition(": ") for header in headers)}
+        body = int(named.get("content-length", "0"))
+        stop = end + 4 + body
+        if stop > len(data):
+            return
+        yield first, stop - start, body
+        start = stop
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, kept: bytearray) -> None:
     """Pass on what comes until its end."""
     with contextlib.suppress(OSError):
         while data := await source.read(2**16):
-            if kept is not None:
-                kept += data
+            kept += data
             target.write(data)
             await target.drain()
     target.close()

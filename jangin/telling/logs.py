@@ -1,4 +1,4 @@
-"""What the daemon did, for a person or a program that looks later: lines of JSON in the folder `logs`, a file a day.
+"""What a daemon did, for a person or a program that looks later: lines of JSON in the folder `logs`, a file a day.
 
     logs/2026-11-21-0001.jsonl
     {"time": "2026-11-21T06:00:00.123Z", "level": "warning", "event": "abstained", "code": "JG-site-381",
@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 from jangin.codec.document import Document
 from jangin.errors import JanginError
 
-__all__ = ["FILE_BYTES", "MOST_BYTES", "Event", "FolderLog", "Line", "kept", "lines", "noting"]
+__all__ = ["FILE_BYTES", "MOST_BYTES", "Event", "FolderLog", "Line", "LogsBlock", "kept", "lines", "noting"]
 
 FILE_BYTES: Final = 4 * 2**20
 """From here on a day begins another file."""
@@ -40,6 +40,16 @@ _FOLDER: Final = "logs"
 _FILE: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{4,9})\.jsonl")
 _SWEEP_SECONDS: Final = 3600.0
 _KEY: Final = "jangin"
+
+
+class LogsBlock(Document):
+    """What the daemon writes down of its own doings.
+
+    Attributes:
+        retention_days: for so many days; a site's egress log and ledger are none of it, and stay.
+    """
+
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 90
 
 
 class Event(StrEnum):
@@ -55,9 +65,17 @@ class Event(StrEnum):
     UNSENT = "unsent"
     DISTRUSTED = "distrusted"
     REFUSED_PLAN = "refused_plan"
+    REHEARSED = "rehearsed"
     RENEWED = "renewed"
     UNRENEWED = "unrenewed"
     UNWATCHED = "unwatched"
+    LED = "led"
+    AWAY = "away"
+    BACK = "back"
+    REGISTERED = "registered"
+    ABORTED = "aborted"
+    LET_IN = "let_in"
+    OUT_OF_FORCE = "out_of_force"
     STOPPED = "stopped"
     FAILED = "failed"
     OTHER = "other"
