@@ -510,7 +510,9 @@ def _push_messages(request: Any, state: InMemoryLinkState) -> Any:
     except LinkError:
         raise HTTPException(413) from None
     if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
-        raise HTTPException(400)  # Flower looks at the node that signed, not at the one that the reply says it is of
+        # Flower looks at the node that signed, not at the one that the reply says it is of. A site's own of before a
+        # restart is of a node that nobody is any more: the same answer as to a run that is over.
+        raise HTTPException(403)
     return fleet_handlers.push_messages(request, state)
 
 

@@ -227,7 +227,8 @@ class Matrix:
             assert (status.round, status.reason) == (plan.strategy.rounds, "")
             assert report.rounds[plan.hash] == status.round + 1
             learnt, expected = self.federation.learnt(plan.hash), self.federation.recomputed(plan)
-            assert np.linalg.norm(learnt - expected) <= 1e-4 * np.linalg.norm(expected)
+            rounding = 1e-4 if plan.privacy.sums_only else 1e-6  # of each site's steps, or of the order of adding up
+            assert np.linalg.norm(learnt - expected) <= rounding * np.linalg.norm(expected)
             kept = [file.stem for file in self.federation.state.checkpoints(plan.hash).glob("*.safetensors")]
             assert sorted(kept) == sorted([str(status.round), "final"])
         else:
@@ -329,7 +330,7 @@ class Rude:
             case _:
                 good = self._good(name, plan, wire)
                 link.reply(incoming, good)
-                self._not_taken(link, incoming, good)
+                self._not_taken(link, incoming, replace(good))
 
     def _good(self, name: str, plan: Any, wire: Wire) -> Wire:
         """What a site that does its work would say."""
