@@ -29,6 +29,7 @@ from typing import Any, Final, Self
 import uvicorn
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import HTTPException
 from flwr.app import RecordDict
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.app.metadata import Metadata
@@ -72,7 +73,6 @@ from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -618,12 +618,16 @@ def _varint(number: int) -> bytes:
 
 
 def _push_messages(request: Any, state: InMemoryLinkState) -> Any:
-    """Flower's handler, for replies of as many parts as a reply may have."""
+    """Flower's handler, for replies of as many parts as a reply may have, and in nobody else's name."""
     try:
         for tree in request.message_object_trees:
             parts(tree)
     except LinkError:
         raise HTTPException(413) from None
+    if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
+        # Flower looks at the node that signed, not at the one that the reply says it is of. A site's own of before a
+        # restart is of a node that nobody is any more: the same answer as to a run that is over.
+        raise HTTPException(403)
     return fleet_handlers.push_messages(request, state)
 
 

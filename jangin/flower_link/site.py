@@ -90,10 +90,17 @@ _PASSING = (429, 500, 502, 503, 504)
 
 @dataclass(frozen=True, eq=False)
 class Incoming:
-    """A message from the server, and what its reply needs to find the way back."""
+    """A message from the server, and what its reply needs to find the way back.
+
+    Attributes:
+        wire: the message.
+        envelope: as Flower has it.
+        made: the last answer and its message: sent again, it is the same one, and goes on where it was cut off.
+    """
 
     wire: Wire
     envelope: Message = field(repr=False)
+    made: list[tuple[Wire, Message]] = field(default_factory=list, repr=False)
 
 
 class SiteLink:
@@ -197,11 +204,13 @@ class SiteLink:
         Raises:
             LinkError: JG-site-201..208, 400; JG-site-209, the server takes no reply to it (any more).
         """
-        message = Message(pack(wire), reply_to=incoming.envelope)
+        if not incoming.made or incoming.made[0][0] is not wire:
+            incoming.made[:] = [(wire, Message(pack(wire), reply_to=incoming.envelope))]
+        message = incoming.made[0][1]
         metadata = message.metadata
         with no_object_id_recompute():
             # Flower has no setter: the id of a reply is the hash of what it is.
-            metadata.__dict__["_message_id"] = message.object_id
+            metadata.__dict__["_message_id"] = metadata.message_id or message.object_id
             objects, tree = get_all_nested_objects(message), get_object_tree(message)
             announced = PushMessagesRequest(
                 node=self._there,

@@ -59,6 +59,7 @@ STEADY = ("site-0", "site-1")
 TRAINING = (*STEADY, "late", "dying")
 NAMES = (*TRAINING, "liar", "stranger")
 SUMMING = (*(f"site-{number}" for number in range(5)), *(f"dying-{number}" for number in range(3)))
+TWELVE = (*(f"site-{number}" for number in range(10)), "rude-0", "rude-1")
 PATIENCE_SECONDS = 180.0
 PEOPLE = {
     "operator": (Role.OPERATOR,),
@@ -266,15 +267,19 @@ class Federation:
                 (move.round, move.state.value, move.code) for move in journal.moves(1000) if move.campaign == campaign
             ]
 
+    def trained(self, plan: TrainingPlan, name: str) -> Site:
+        """What a site is in a campaign, made here of its records."""
+        recipe = Recipe.of(plan)
+        examples = cut(
+            read_line(plan.model_line), Records.open(self.records[name]).train(), read_process(PROCESS), "episode"
+        )
+        encoding = recipe.encoding if recipe.summing else None
+        return Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed, encoding=encoding)
+
     def recomputed(self, plan: TrainingPlan) -> NDArray[np.float32]:
         """The model by the round records alone: each finished round once, by those sites that it names as reported."""
-        recipe, strategy = Recipe.of(plan), build(plan.strategy)
-        line, scaling = read_line(plan.model_line), None
-        sites = {}
-        for name in plan.sites.invite:
-            examples = cut(line, Records.open(self.records[name]).train(), read_process(PROCESS), "episode")
-            encoding = recipe.encoding if recipe.summing else None
-            sites[name] = Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed, encoding=encoding)
+        recipe, strategy, scaling = Recipe.of(plan), build(plan.strategy), None
+        sites = {name: self.trained(plan, name) for name in plan.sites.invite}
         model = recipe.learner().model
         parameters = model.read()[model.layout.shared]
         state = strategy.init(parameters)
@@ -514,6 +519,18 @@ def end_all(federation: Federation) -> None:
             running.kill()
 
 
+@pytest.fixture(scope="module")
+def twelve_sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """A server in a process of its own, and sites whose daemons a test runs as it likes."""
+    folder = tmp_path_factory.mktemp("twelve")
+
+    def server(state: StateFolder) -> Running:
+        return Running(("server", "run", str(state.path)), folder / "server.log")
+
+    with built(folder, TWELVE, server, DEMAND | {"n_min": 6, "n_min_final": 5, "n_honest_min": 4}) as federation:
+        yield federation
+
+
 @pytest.fixture
 def federation(whole_federation: Federation) -> Federation:
     """The federation with its server and the two steady sites up, whatever a test before did to them."""
@@ -541,7 +558,7 @@ def running() -> type[Running]:
     return Running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wait() -> Callable[[Callable[[], Any]], Any]:
     return eventually
 

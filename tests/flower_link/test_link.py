@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -206,6 +207,45 @@ def test_a_late_or_second_reply_is_refused_and_the_next_message_still_comes(link
             site.link.reply(incoming, Wire("train", "c", 2))
         run.push("site-0", Wire("train", "c", 3))
         assert site.take().wire.round == 3
+
+
+@pytest.mark.parametrize("parts", range(6))
+def test_a_reply_that_was_cut_off_goes_on_when_it_is_sent_again(
+    link: EmbeddedLink, keys: Any, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    with Site(link, keys, "site-0", retries=0) as site:
+        run = link.open_run("c")
+        asked = run.push("site-0", Wire("train", "c", 1))
+        incoming, answer = site.take(), Wire("train", "c", 1, b"x", np.ones(3, np.float32))
+        push, left = site.link._client.PushObject, [parts]
+
+        def cut(request: Any) -> Any:
+            if not left[0]:
+                raise httpx.ConnectError("gone")
+            left[0] -= 1
+            return push(request)
+
+        monkeypatch.setattr(site.link._client, "PushObject", cut)
+        with pytest.raises(LinkError, match="JG-site-201"):
+            site.link.reply(incoming, answer)
+        monkeypatch.setattr(site.link._client, "PushObject", push)
+        assert run.pull([asked]) == []
+        site.link.reply(incoming, answer)
+        (had,) = run.pull([asked])
+        assert had.content.body == b"x"
+
+
+def test_nobody_answers_in_another_sites_name(link: EmbeddedLink, keys: Any) -> None:
+    with Site(link, keys, "site-0") as one, Site(link, keys, "site-1") as other:
+        run = link.open_run("c")
+        asked = run.push("site-0", Wire("train", "c", 1))
+        incoming = one.take()
+        with pytest.raises(LinkError, match="JG-site-208"):
+            other.link.reply(incoming, Wire("train", "c", 1, b"forged"))
+        assert run.pull([asked]) == []
+        one.link.reply(incoming, Wire("train", "c", 1, b"own"))
+        (answer,) = run.pull([asked])
+        assert (answer.site, answer.content.body) == ("site-0", b"own")
 
 
 def test_an_answer_is_had_once(link: EmbeddedLink, keys: Any) -> None:

@@ -1,6 +1,7 @@
 """Laws of the site API: clock, signature and nonce come first, and a token serves one site once."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -351,3 +352,32 @@ def test_only_a_site_commits_to_its_ledger(world: Any) -> None:
         status, answer = api.ask(site, "commit", commitment=envelope)
         assert (status, answer["code"]) == (400, "JG-server-310")
     assert api.ask(site, "campaigns")[1]["commitment"] is None
+
+
+def test_requests_that_wait_for_the_database_take_nobody_elses_threads(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, free = world.api().api, threading.Event()
+
+    def answer(*_: object) -> tuple[int, bytes]:
+        free.wait(20)
+        return 200, b""
+
+    monkeypatch.setattr(app, "answer", answer)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(_: dict[str, Any]) -> None:
+        return None
+
+    async def scene() -> bool:
+        scope = {"type": "http", "method": "POST", "path": "/v1/jangin/commit", "headers": []}
+        waiting = [asyncio.create_task(app(scope, receive, send)) for _ in range(100)]
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(lambda: True), 10)
+        finally:
+            free.set()
+            await asyncio.gather(*waiting)
+
+    assert asyncio.run(scene())

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -481,3 +483,51 @@ def test_a_server_that_is_lost_in_mid_campaign_goes_on_from_its_backup(
     asked = [number for _, kind, number in fast.answered if kind == "train"]
     assert asked == [1, 2, 3, 3, 4]  # a site answers its last round again, and none before it
     assert "restore" in [link.entry.act for link in world.store.database.audit()]
+
+
+def led_at_once(world: Any, plan: Any, keys: list[Any], number: int, **changed: object) -> list[Any]:
+    """So many campaigns over the same sites, all approved by everybody, all of them running."""
+    names = [site.name for site in keys]
+    line = {"sites.invite": names, "sites.min_sites": len(names), "model_line": "national-bof-blow"}
+    plans = [plan(campaign=f"line-{one}", seed=one, **{**line, **changed}) for one in range(number)]
+    for made in plans:
+        campaign = world.propose(made)
+        campaigns.approve(world.store, world.members, campaign, world.keys["approver"], world.now)
+        for site in keys:
+            world.store.approve(campaign, site.name, site.approval(campaign, world.now))
+    for made in plans:
+        campaigns.start(world.store, world.members, made.hash, world.now)
+    return plans
+
+
+@pytest.mark.parametrize(("number", "count"), [(4, 3), pytest.param(15, 6, marks=[pytest.mark.soak, pytest.mark.slow])])
+def test_between_two_rounds_of_a_campaign_no_other_finishes_more_than_three(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any, number: int, count: int
+) -> None:
+    keys = world.sites(2)
+    plans = led_at_once(world, plan, keys, number, **{"strategy.rounds": count})
+    recipe = Recipe.of(plans[0])
+    address = daemon.start()
+    for site in keys:
+        connect(site, address, recipe)
+    over = {made.hash for made in plans}
+    eventually(lambda: {row.hash for row in world.store.campaigns(State.CANDIDATE)} == over, 300.0)
+    order = [link.entry.subject for link in world.store.database.audit() if link.entry.act == "round"]
+    assert Counter(order) == dict.fromkeys(over, count + 1)
+    for campaign in over:
+        places = [place for place, other in enumerate(order) if other == campaign]
+        for before, after in pairwise(places):
+            assert max(Counter(order[before + 1 : after]).values(), default=0) <= 3, order
+
+
+def test_a_straggler_of_one_campaign_does_not_hold_up_the_others(
+    world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
+) -> None:
+    keys = world.sites(2)
+    slow, *others = plans = led_at_once(world, plan, keys, 3, **{"strategy.rounds": 3, "sites.round_deadline": "2m"})
+    address = daemon.start()
+    _, straggler = (connect(site, address, Recipe.of(plans[0])) for site in keys)
+    straggler.holds = lambda wire: wire.campaign == slow.hash
+    eventually(lambda: all(world.store.campaign(made.hash).state is State.CANDIDATE for made in others))
+    assert finished(world, slow.hash) == []
+    assert all(entry.seconds < 60 for made in others for entry in world.store.rounds(made.hash))
