@@ -37,9 +37,10 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from jangin.codec.document import parse
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server import campaigns
+from jangin.server.life import ENDED, LED, State
 from jangin.server.members import Members, make_staff
 from jangin.server.settings import ServerSettings, StateFolder
-from jangin.server.store import State, Store
+from jangin.server.store import Store
 from jangin.simulation.loopback import run_on_loopback
 from jangin.training.recipe import Recipe
 from jangin.trust.approvals import Approval
@@ -101,8 +102,7 @@ class Server:
             yes = Approval(issued=now.replace(microsecond=0), site=site, plan=name, nonce="ab" * 32)
             self.store.approve(name, site, seal(Kind.APPROVAL, yes.payload, identity))
         campaigns.start(self.store, self.members, name, now)
-        over = (State.FINISHED, State.ABORTED)
-        stock.until(lambda: self.store.campaign(name).state in over, ROUND_SECONDS, [self.process])
+        stock.until(lambda: self.store.campaign(name).state in ENDED, ROUND_SECONDS, [self.process])
         row = self.store.campaign(name)
         if row.state is State.ABORTED:
             raise ChildProcessError(row.reason)
@@ -319,7 +319,7 @@ def flooded(folder: Path, sizes: Sizes) -> None:
         probe = stack.enter_context(crowd("sites", address, folder, PROBE_SECONDS))
         stranger = stack.enter_context(crowd("flood", address, folder))
         probe.wait_for(1, [])
-        (row,) = store.campaigns(State.RUNNING)
+        (row,) = store.campaigns(*LED)
         lasted: list[float] = []
 
         def spell(seconds: float, *, flood: bool) -> tuple[list[float], list[float], dict[str, int]]:
