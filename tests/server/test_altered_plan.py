@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from jangin.codec import cbor
 from jangin.errors import SiteError
-from jangin.server.store import plan_of
 from jangin.server import campaigns
 from jangin.server.life import State
+from jangin.server.store import plan_of
 from jangin.trust.envelope import Kind, seal
 
 
