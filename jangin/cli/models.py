@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jangin.cli.options import FormatOption, LangOption
+from jangin.cli.server import FolderArgument
 from jangin.cli.site import site
 from jangin.cli.talk import Format, Talk, default_lang, table
 
@@ -26,7 +27,6 @@ model = typer.Typer(help="The registry of models: versions, releases, withdrawal
 site_model = typer.Typer(help="Models that were released to this site.", no_args_is_help=True)
 site.add_typer(site_model, name="model")
 
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The server's state folder.")]
 SiteArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The site's state folder.")]
 NameArgument = Annotated[
     str, typer.Argument(metavar="LINE[@VERSION]", help="A line; @ a version, candidate, national or previous.")
@@ -65,12 +65,13 @@ def list_(
     lang: LangOption = None,
 ) -> None:
     """Every version: its state, what points at it, how many sites gave to it."""
-    from jangin.server.registry import Registry
+    from jangin.server import desk, shelf
+    from jangin.server.registry import influenced
 
     talk = Talk(form, lang or default_lang())
-    with opened(folder) as (state, store, _):
-        registry = Registry(store, state)
-        found = registry.influenced(influence) if influence else registry.versions()
+    with desk.opened(folder) as at:
+        known = shelf.versions(at)
+    found = influenced(known, influence) if influence else known
     head = talk.word("model, state, aliases, sites, privacy", "모델, 상태, 별칭, 사업장, 프라이버시").split(", ")
     rows = [
         (
@@ -97,17 +98,15 @@ def list_(
 @model.command("show")
 def show(folder: FolderArgument, name: NameArgument, form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
     """One version: its manifest, who gave to it, its files, its privacy statement, its figures."""
-    from jangin.privacy.statement import read_statement
-    from jangin.server.registry import Registry
+    from jangin.server import desk, shelf
+    from jangin.server.registry import chosen
 
     talk = Talk(form, lang or default_lang())
-    with opened(folder) as (state, store, _):
-        registry = Registry(store, state)
-        one = registry.find(name)
-        evaluations = store.evaluations(one.manifest.campaign)
-        file = registry.folder(one.manifest) / "statement.json"
-        statement = read_statement(file.read_bytes(), str(file)) if file.is_file() else None
-    figures = {str(entry.round): dict(entry.figures) for entry in evaluations if entry.figures}
+    with desk.opened(folder) as at:
+        one = chosen(shelf.versions(at), name)
+        (campaign,) = desk.statuses(at, one.manifest.campaign)
+        statement = shelf.statement(at, one.manifest)
+    figures = {str(entry.round): dict(entry.figures) for entry in campaign.evaluations if entry.figures}
     lines = [*_manifest(one.manifest, talk), (talk.word("state", "상태"), _state(one, talk))]
     lines.append((talk.word("aliases", "별칭"), ", ".join(one.aliases) or "-"))
     for number, metrics in figures.items():
@@ -172,18 +171,19 @@ def release(
 
     A line alone is its candidate. Another person's campaign only: whoever proposed it does not release what came of it.
     """
-    from jangin.server.registry import Alias, Registry
-    from jangin.trust.envelope import Kind, seal
+    from jangin.server import desk, shelf
+    from jangin.server.registry import Alias, chosen
+    from jangin.server.roles import Right
     from jangin.trust.keys import Identity
 
     talk, now = Talk(form, lang or default_lang()), datetime.now(UTC)
-    with opened(folder) as (state, store, members):
-        registry = Registry(store, state)
-        manifest = registry.find(name, Alias.CANDIDATE).manifest
+    with desk.opened(folder) as at:
+        manifest, own = chosen(shelf.versions(at), name, Alias.CANDIDATE).manifest, Identity.load(key)
         for field, value in _manifest(manifest, talk):
             talk.say(f"{field}: {value}", f"{field}: {value}")
-        envelope = seal(Kind.MODEL, manifest.payload, Identity.load(key))
-        one = registry.release(envelope, members.staff(now), now)
+        envelope = shelf.sign_release(at, manifest, own, now)
+        at.act(Right.RELEASE, manifest.campaign, key=own, attachment=envelope)
+        one = chosen(shelf.versions(at), manifest.name)
     talk.answer(f"{manifest.name}  {_state(one, talk)}", **_known(one))
 
 
@@ -197,21 +197,20 @@ def withdraw(
     lang: LangOption = None,
 ) -> None:
     """Take a version back, as an approver or an operator: nobody gets it any more, and sites that have it are told."""
-    from jangin.codec.document import parse
-    from jangin.server.registry import Alias, Registry
-    from jangin.trust.envelope import Kind, seal
+    from jangin.server import desk, shelf
+    from jangin.server.registry import Alias, chosen
+    from jangin.server.roles import Right
     from jangin.trust.keys import Identity
-    from jangin.trust.models import Withdrawal
 
     talk, now = Talk(form, lang or default_lang()), datetime.now(UTC)
-    with opened(folder) as (state, store, members):
-        registry = Registry(store, state)
-        manifest = registry.find(name).manifest
-        fields = {"issued": now.replace(microsecond=0), "line": manifest.line, "version": manifest.version}
-        document = parse({**fields, "model": manifest.hash, "reason": reason}, Withdrawal, "--reason")
-        envelope = seal(Kind.WITHDRAWAL, document.payload, Identity.load(key))
-        one = registry.withdraw(envelope, members.staff(now), now)
-        national = any(Alias.NATIONAL in other.aliases for other in registry.versions(manifest.line))
+    with desk.opened(folder) as at:
+        manifest, own = chosen(shelf.versions(at), name).manifest, Identity.load(key)
+        talk.say(f"{manifest.name}  {manifest.hash}", f"{manifest.name}  {manifest.hash}")
+        envelope = shelf.sign_withdrawal(at, manifest, reason, own, now)
+        at.act(Right.WITHDRAW, manifest.campaign, key=own, attachment=envelope)
+        known = shelf.versions(at)
+    one = chosen(known, manifest.name)
+    national = any(other.manifest.line == manifest.line and Alias.NATIONAL in other.aliases for other in known)
     talk.answer(f"{manifest.name}  {_state(one, talk)}", **_known(one))
     if not national:
         talk.say(f"{manifest.line} has no national model now", f"{manifest.line}에 지금 국가 모델 없음")

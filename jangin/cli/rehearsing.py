@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from jangin.cli.options import FormatOption, LangOption
-from jangin.cli.server import FolderArgument, HashArgument
+from jangin.cli.server import FolderArgument, HashArgument, SignOption, signer
 from jangin.cli.talk import Format, Talk, default_lang, table
 from jangin.errors import CodedText, JanginError
 
@@ -74,6 +74,7 @@ def rehearse(
     folder: FolderArgument,
     wanted: HashArgument,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask for it and leave.")] = False,
+    key: SignOption = None,
     form: FormatOption = Format.TEXT,
     lang: LangOption = None,
 ) -> None:
@@ -81,13 +82,15 @@ def rehearse(
 
     Exit 0: every site that approved is ready. 1: some are not; each is named.
     """
-    from jangin.server import rehearsal
-    from jangin.server.settings import StateFolder
+    from jangin.server import desk, shelf
+    from jangin.server.roles import Right
 
     talk = Talk(form, lang or default_lang())
-    with closing(StateFolder(folder).store()) as store:
-        name, number = rehearsal.ask(store, wanted)
-        if not StateFolder(folder).address.exists():
+    with desk.opened(folder) as at:
+        name = at.ask("named", campaign=wanted)["campaign"]
+        asked = at.act(Right.REHEARSE, name, key=signer(key))
+        number = asked["number"]
+        if not asked["running"]:
             talk.warn(CodedText("JG-server-472", where=str(folder)))
             no_wait = True
         if no_wait:
@@ -98,7 +101,7 @@ def rehearse(
                 done=False,
             )
             return
-        said, entry = "", store.rehearsals(name)[number - 1]
+        said, entry = "", shelf.rehearsal(at, name, number)
         while not entry.done:
             told = talk.said(
                 "campaign",
@@ -111,7 +114,7 @@ def rehearse(
                 sys.stderr.write(f"{told}\n")
                 said = told
             time.sleep(_LOOK_SECONDS)
-            entry = store.rehearsals(name)[number - 1]
+            entry = shelf.rehearsal(at, name, number)
     all_ready = not (entry.abstained or entry.refused or entry.missing or entry.reason)
     shown = {key: value for key, value in asdict(entry).items() if key != "number"}
     if form is Format.JSON:

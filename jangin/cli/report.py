@@ -64,27 +64,17 @@ def measure(
     lang: LangOption = None,
 ) -> None:
     """Keep a factory figure that was measured after a campaign, signed by an evaluator."""
-    from jangin.codec.document import parse
-    from jangin.server import campaigns, kpi
-    from jangin.server.store import plan_of
-    from jangin.trust.envelope import Kind, seal
+    from jangin.server import desk, shelf
+    from jangin.server.roles import Right
     from jangin.trust.keys import Identity
-    from jangin.trust.measurements import Measurement
 
     talk, now = Talk(form, lang or default_lang()), datetime.now(UTC)
-    with opened(folder) as (_, store, members):
-        row = store.campaign(campaigns.named(store, wanted))
-        named = plan_of(row).kpi
-        fields = {"issued": now.replace(microsecond=0), "campaign": row.hash, "figure": named.name if named else "none"}
-        document = parse({**fields, "value": value, "note": note}, Measurement, "campaign measure")
-        envelope = seal(Kind.MEASUREMENT, document.payload, Identity.load(key))
-        kept = kpi.measure(store, envelope, members.staff(now), now)
-    baseline = named.baseline if named else None
+    with desk.opened(folder) as at:
+        plan, own = shelf.planned(at, wanted), Identity.load(key)
+        baseline = plan.kpi.baseline if plan.kpi else None
+        talk.say(f"{plan.campaign}  {plan.hash}", f"{plan.campaign}  {plan.hash}")
+        envelope = shelf.sign_measurement(at, plan, value, note, own, now)
+        kept = at.act(Right.MEASURE, plan.hash, key=own, attachment=envelope)
     talk.answer(
-        f"{document.figure}  {value:g}  ({talk.word('baseline', '기준값')} {baseline:g})",
-        campaign=row.hash,
-        figure=document.figure,
-        value=value,
-        baseline=baseline,
-        person=kept.person,
+        f"{kept['figure']}  {value:g}  ({talk.word('baseline', '기준값')} {baseline:g})", **kept, baseline=baseline
     )

@@ -14,6 +14,7 @@
     operators    gRPC with mutual TLS, the way in from afar
     passes       what a person needs to come that way
     desk         a person's end of both ways
+    shelf        models and figures as a person sees and signs them there
     apart        whether a plan can run, judged in a process of its own
     refusals     a coded refusal between processes
     proposal     what a plan is refused for before anybody signs it

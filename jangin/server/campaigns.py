@@ -248,6 +248,21 @@ def start(
     store.move(campaign, Act.START, actor=actor, document=document)
 
 
+def rehearse(store: Store, campaign: str, *, actor: str = SERVER, document: bytes = b"") -> int:
+    """Have a running server rehearse an approved campaign; the rehearsal's number. Else as `start`.
+
+    Raises:
+        ServerError: JG-server-330, no such campaign; JG-server-470, it is not one to rehearse; JG-server-471, no site
+            has approved it.
+    """
+    row = store.campaign(campaign)
+    if row.state not in (State.APPROVED, State.CONSULTING):
+        raise ServerError("JG-server-470", where=row.name, found=str(row.state))
+    if not store.approvals(row.hash):
+        raise ServerError("JG-server-471", where=row.name)
+    return store.ask_rehearsal(row.hash, actor, document)
+
+
 def named(store: Store, text: str) -> str:
     """The hash of the campaign that a whole hash names, or the first 8 or more of its digits.
 

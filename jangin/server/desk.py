@@ -46,6 +46,7 @@ __all__ = [
     "proposal",
     "sign_approval",
     "sign_plan",
+    "staff",
     "statuses",
 ]
 
@@ -306,7 +307,7 @@ def proposal(desk: Desk, campaign: str, now: datetime) -> Proposal:
     told = desk.ask("plan", campaign=campaign)
     if told["state"] == State.DRAFT:
         raise ServerError("JG-server-332", where=campaign, found=told["state"], act="approve", before="proposed")
-    signed = verify_proposal(told["envelope"], _staff(desk, now), now)
+    signed = verify_proposal(told["envelope"], staff(desk, now), now)
     plan = TrainingPlan.model_validate(cbor.decode(signed.payload))
     if not signed.hash == plan.hash == campaign:
         raise ServerError("JG-server-405", where=Kind.PLAN.noun, found=signed.hash, expected=campaign)
@@ -319,10 +320,10 @@ def sign_approval(desk: Desk, proposed: Proposal, key: Identity, now: datetime) 
     Raises:
         SiteError: JG-site-110..118, a key that may not approve, above all the proposer's own.
     """
-    staff = _staff(desk, now)
-    refuse_own(proposed.envelope, staff, key, now)
+    listed = staff(desk, now)
+    refuse_own(proposed.envelope, listed, key, now)
     envelope = countersign(proposed.envelope, Kind.PLAN, key)
-    verify_plan(envelope, staff, now)
+    verify_plan(envelope, listed, now)
     return envelope
 
 
@@ -342,7 +343,7 @@ def next_roster(
     """
     told = desk.ask("roster", confirm=list(confirm), suspend=list(suspend), revoke=list(revoke))
     roster, held = Roster.parse(told["payload"]), desk.ask("members")["roster"]
-    before = Roster.parse(_staff(desk, now).open(held, Kind.ROSTER, _ROSTER_ROLES, now)[0]).sites if held else {}
+    before = Roster.parse(staff(desk, now).open(held, Kind.ROSTER, _ROSTER_ROLES, now)[0]).sites if held else {}
 
     def who(site: RosterSite | None) -> tuple[str, str] | None:
         return None if site is None else (site.identity, site.status)
@@ -372,8 +373,12 @@ def export(desk: Desk, file: Path) -> Report:
     return report
 
 
-def _staff(desk: Desk, now: datetime) -> Staff:
-    """The staff list in force, by the root that this desk knows."""
+def staff(desk: Desk, now: datetime) -> Staff:
+    """The staff list in force, by the root that this desk knows.
+
+    Raises:
+        SiteError: JG-site-110..119 and 125 as `Trust.staff`.
+    """
     return Trust(desk.root, desk.ask("members")["staff"]).staff(now)
 
 

@@ -8,11 +8,11 @@ is nobody's personal yes goes without a signature, and the log says `server`.
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import Field, TypeAdapter
 
@@ -20,17 +20,20 @@ from jangin.codec import cbor
 from jangin.codec.document import Document, parse
 from jangin.errors import ServerError
 from jangin.plan.training_plan import TrainingPlan
-from jangin.server import campaigns
+from jangin.server import campaigns, kpi
 from jangin.server.audit import SERVER, exported, exported_entry
 from jangin.server.campaigns import CampaignStatus
 from jangin.server.life import ENDED, LIFE, Act, State
 from jangin.server.members import Members
+from jangin.server.registry import Registered, Registry
 from jangin.server.roles import RULES, Right, require
 from jangin.server.settings import StateFolder
 from jangin.server.store import Store
 from jangin.trust.commands import LIFE as COMMAND_LIFE
 from jangin.trust.commands import verify_command
 from jangin.trust.envelope import Kind, peek
+from jangin.trust.measurements import verify_measurement
+from jangin.trust.models import verify_release, verify_withdrawal
 
 __all__ = ["MOST_PAGE_BYTES", "Answer", "Asked", "News", "Office"]
 
@@ -45,6 +48,8 @@ _MOST_NEWS: Final = 200
 Sites = Annotated[tuple[Annotated[str, Field(max_length=63)], ...], Field(max_length=10_000)]
 
 _AFTER: Final = {str(act): str(state) for (_, act), state in LIFE.items()}
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +130,7 @@ class Office:
             clock: aware times.
         """
         self.state, self.store, self.members = state, store, members
+        self.registry = Registry(store, state)
         self._refuse, self._clock = refuse, clock
 
     @cached_property
@@ -143,8 +149,7 @@ class Office:
         Raises:
             SiteError: JG-site-110..116, a signature that does not count.
             ServerError: JG-server-400, 401, 406 as `verify_command`; 402, it was taken before; 403 and 404, not
-                allowed; 405, another person's certificate; 409, no such act; 417, not at this server; and what the
-                act itself meets.
+                allowed; 405, another person's certificate; 409, no such act; and what the act itself meets.
         """
         now = self._clock()
         staff = self.members.staff(now)
@@ -173,7 +178,7 @@ class Office:
         """Carry out an act without a signature, on the server's own machine.
 
         Raises:
-            ServerError: JG-server-416, it takes a person's key; 417, not at this server; what the act itself meets.
+            ServerError: JG-server-416, it takes a person's key; what the act itself meets.
         """
         if RULES[right].personal:
             raise ServerError("JG-server-416", where=str(right))
@@ -232,8 +237,6 @@ class Office:
             require(right, person, self.members.staff(now).roles(person, now))
 
     def _do(self, right: Right, asked: Asked) -> Answer:
-        if right not in DEEDS:
-            raise ServerError("JG-server-417", where=str(right))
         done = DEEDS[right](self, asked)
         _log.info("%s by %s: %s", right, asked.actor, asked.subject or "-")
         return done
@@ -268,6 +271,30 @@ class Office:
         campaigns.start(self.store, self.members, asked.subject, asked.now, actor=asked.actor, document=asked.document)
         return _moved(asked.subject, State.RUNNING)
 
+    def _rehearse(self, asked: Asked) -> Answer:
+        number = campaigns.rehearse(self.store, asked.subject, actor=asked.actor, document=asked.document)
+        return {"campaign": asked.subject, "number": number, "running": self.state.address.exists()}
+
+    def _release(self, asked: Asked) -> Answer:
+        staff = self.members.staff(asked.now)
+        manifest, approver = verify_release(asked.attachment, staff, asked.now)
+        _fits(Kind.MODEL, manifest.campaign, approver, asked)
+        return _moved(asked.subject, self.registry.release(asked.attachment, staff, asked.now, asked.document).state)
+
+    def _withdraw(self, asked: Asked) -> Answer:
+        staff = self.members.staff(asked.now)
+        given, person = verify_withdrawal(asked.attachment, staff, asked.now)
+        one = self.registry.find(f"{given.line}@{given.version}")
+        _fits(Kind.WITHDRAWAL, one.manifest.campaign, person, asked)
+        return _moved(asked.subject, self.registry.withdraw(asked.attachment, staff, asked.now, asked.document).state)
+
+    def _measure(self, asked: Asked) -> Answer:
+        staff = self.members.staff(asked.now)
+        given, person = verify_measurement(asked.attachment, staff, asked.now)
+        _fits(Kind.MEASUREMENT, given.campaign, person, asked)
+        kpi.measure(self.store, asked.attachment, staff, asked.now, asked.document)
+        return {"campaign": asked.subject, "figure": given.figure, "value": given.value, "person": person}
+
     def _invite(self, asked: Asked) -> Answer:
         token = self.members.invite(asked.subject, asked.now, actor=asked.actor, document=asked.document)
         return {"site": asked.subject, "token": token}
@@ -294,15 +321,25 @@ class Office:
         """Statuses, of one or of all; `next` is where to go on."""
         if wanted.campaign:
             return {"campaigns": [_plain(campaigns.status(self.store, wanted.campaign))], "next": None}
-        found: list[object] = []
-        size, rows = 0, self.store.campaigns()
-        for number, row in enumerate(rows[wanted.after :], wanted.after):
-            one = _plain(campaigns.status(self.store, row.hash))
-            size += len(cbor.encode(one))
-            if found and size > MOST_PAGE_BYTES:
-                return {"campaigns": found, "next": number}
-            found.append(one)
-        return {"campaigns": found, "next": None}
+        rows = self.store.campaigns()
+        found, after = _page(rows, wanted.after, lambda row: _plain(campaigns.status(self.store, row.hash)))
+        return {"campaigns": found, "next": after}
+
+    def _rehearsals(self, wanted: _Wanted) -> Answer:
+        """Those of one campaign, from the one after `after` on."""
+        found, after = _page(self.store.rehearsals(wanted.campaign), wanted.after, asdict)
+        return {"rehearsals": found, "next": after}
+
+    def _models(self, wanted: _Wanted) -> Answer:
+        """Every version, as its receipt tells, and the key that the receipts are signed by."""
+        found, after = _page(self.registry.versions(), wanted.after, _version)
+        return {"key": self.state.audit_key.public_text, "models": found, "next": after}
+
+    def _statement(self, wanted: _Wanted) -> Answer:
+        """The privacy statement of a campaign's version; None where there is none."""
+        here = [one.manifest for one in self.registry.versions() if one.manifest.campaign == wanted.campaign]
+        files = [file for file in (self.registry.folder(one) / "statement.json" for one in here) if file.is_file()]
+        return {"statement": files[0].read_bytes() if files else None}
 
     def _signed_plan(self, wanted: _Wanted) -> Answer:
         row = self.store.campaign(wanted.campaign)
@@ -358,10 +395,14 @@ DEEDS: Final[dict[Right, Callable[[Office, Asked], Answer]]] = {
     Right.PAUSE: _moves(Act.PAUSE),
     Right.RESUME: _moves(Act.RESUME),
     Right.STOP: _moves(Act.ABORT),
+    Right.REHEARSE: Office._rehearse,
+    Right.RELEASE: Office._release,
+    Right.WITHDRAW: Office._withdraw,
+    Right.MEASURE: Office._measure,
     Right.INVITE: Office._invite,
     Right.PUBLISH: Office._publish,
 }
-"""How each act is done; an act that is not here is one that this server cannot do."""
+"""How each act is done."""
 
 QUESTIONS: Final[dict[str, tuple[Right, Callable[[Office, _Wanted], Answer]]]] = {
     "named": (Right.CAMPAIGNS, Office._named),
@@ -369,6 +410,9 @@ QUESTIONS: Final[dict[str, tuple[Right, Callable[[Office, _Wanted], Answer]]]] =
     "plan": (Right.CAMPAIGNS, Office._signed_plan),
     "members": (Right.MEMBERS, Office._members),
     "roster": (Right.MEMBERS, Office._next_roster),
+    "rehearsals": (Right.CAMPAIGNS, Office._rehearsals),
+    "models": (Right.MODELS, Office._models),
+    "statement": (Right.MODELS, Office._statement),
     "audit": (Right.AUDIT, Office._audit),
 }
 """What may be asked, and by which right."""
@@ -380,6 +424,36 @@ def _right(act: str) -> Right | None:
 
 def _moved(campaign: str, state: State) -> Answer:
     return {"campaign": campaign, "state": str(state)}
+
+
+def _fits(kind: Kind, campaign: str, person: str, asked: Asked) -> None:
+    """Refuse what came along where it is of another campaign than the command, or by another person."""
+    if (campaign, person) != (asked.subject, asked.actor):
+        expected = f"{asked.actor}: {asked.subject}"
+        raise ServerError("JG-server-405", where=kind.noun, found=f"{person}: {campaign}", expected=expected)
+
+
+def _page(rows: Sequence[T], after: int, plain: Callable[[T], object]) -> tuple[list[object], int | None]:
+    """What fits into one answer of the rows from a place on, at least one; and where to go on."""
+    found: list[object] = []
+    size = 0
+    for number, row in enumerate(rows[after:], after):
+        one = plain(row)
+        size += len(cbor.encode(one))
+        if found and size > MOST_PAGE_BYTES:
+            return found, number
+        found.append(one)
+    return found, None
+
+
+def _version(one: Registered) -> Answer:
+    return {
+        "receipt": one.receipt,
+        "release": one.release,
+        "withdrawal": one.withdrawal,
+        "state": str(one.state),
+        "aliases": list(map(str, one.aliases)),
+    }
 
 
 def _plain(status: CampaignStatus) -> object:

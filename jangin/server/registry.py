@@ -37,7 +37,9 @@ from jangin.server.database import Writing
 from jangin.server.life import Act, State
 from jangin.server.selection import best_round
 from jangin.server.settings import StateFolder, write_whole
-from jangin.server.store import Outcome, Store, plan_of
+from jangin.server.store import CampaignRow, Outcome, Store, plan_of
+from jangin.trust.approvals import verify_plan
+from jangin.trust.chain import Trust
 from jangin.trust.envelope import Kind, seal
 from jangin.trust.models import (
     FILES,
@@ -50,7 +52,7 @@ from jangin.trust.models import (
 )
 from jangin.trust.staff import Staff
 
-__all__ = ["MOST_PIECE_BYTES", "Alias", "Registered", "Registry", "at_least", "contributors"]
+__all__ = ["MOST_PIECE_BYTES", "Alias", "Registered", "Registry", "at_least", "chosen", "contributors", "influenced"]
 
 MOST_PIECE_BYTES: Final = 2**22
 """The most of a file that one request is answered with."""
@@ -106,13 +108,14 @@ class Registry:
 
         Raises:
             ServerError: JG-server-450, no final model that can be read; JG-server-330 and 332, no campaign that is
-                being evaluated. SiteError: JG-site-101..103, the audit key. OSError: the disk.
+                being evaluated. SiteError: JG-site-101..103, the audit key; 110..125, who proposed it, where only the
+                plan's signatures tell. OSError: the disk.
         """
         known = self._of_campaign(campaign)
         if known is not None:
             return known
         row = self._store.campaign(campaign)
-        plan, key, operator = plan_of(row), self._state.audit_key, self._operator(campaign)
+        plan, key, operator = plan_of(row), self._state.audit_key, self._operator(row, now)
         staged, gave = self._stage(campaign, plan.model_line), contributors(self._store, plan)
         files, parameters, statement = _looked_at(staged)
         with self._store.database.writing() as writing:
@@ -233,28 +236,11 @@ class Registry:
         Raises:
             ServerError: JG-server-440, there is none.
         """
-        parts = _NAME.fullmatch(name)
-        known = self.versions(parts[1]) if parts else []
-        wanted = (parts[2] if parts else None) or default
-        for one in reversed(known):
-            if wanted is None or wanted == str(one.manifest.version) or wanted in one.aliases:
-                return one
-        raise ServerError("JG-server-440", where=name if parts is None or parts[2] else f"{name}@{wanted or 'newest'}")
+        return chosen(self.versions(name.partition("@")[0]), name, default)
 
     def influenced(self, site: str) -> list[Registered]:
-        """The versions that hold something of a site: those it contributed to, and those trained on from them."""
-        held: set[tuple[str, int]] = set()
-        known = self.versions()
-        while True:
-            found = {
-                (one.manifest.line, one.manifest.version)
-                for one in known
-                if site in one.manifest.contributors
-                or any((parent.line, parent.version) in held for parent in one.manifest.parents)
-            }
-            if found == held:
-                return [one for one in known if (one.manifest.line, one.manifest.version) in held]
-            held = found
+        """The versions that hold something of a site."""
+        return influenced(self.versions(), site)
 
     def offers(self, site: str) -> list[Registered]:
         """What was ever released to a site that is on the roster in force, also where it was withdrawn since."""
@@ -323,12 +309,11 @@ class Registry:
             raise ServerError("JG-server-446", where=manifest.name, registered=known.manifest.hash, given=manifest.hash)
         return known
 
-    def _operator(self, campaign: str) -> str:
-        """Who proposed a campaign."""
-        for one in reversed(self._store.database.audit()):
-            if (one.entry.what, one.entry.subject, one.entry.act) == ("campaign", campaign, Act.PROPOSE):
-                return one.entry.actor
-        raise ServerError("JG-server-450", where=campaign, problem="the audit log does not say who proposed it")
+    def _operator(self, row: CampaignRow, now: datetime) -> str:
+        """Who proposed a campaign; of one that is older than the record of it, whom its signatures name."""
+        if row.proposer:
+            return row.proposer
+        return verify_plan(row.envelope, Trust(self._state.root, self._store.staff()).staff(now), now).operator.person
 
     def _supersede(self, writing: Writing, line: str, actor: str) -> None:
         """The national version of a line is the previous one from now on."""
@@ -353,6 +338,37 @@ class Registry:
                 raise ServerError("JG-server-450", where=campaign, problem=f"there is no {name}") from None
             write_whole(staged / name, content)
         return staged
+
+
+def chosen(known: Sequence[Registered], name: str, default: Alias | None = None) -> Registered:
+    """That of these versions, in order, which a name is for; as `Registry.find`.
+
+    Raises:
+        ServerError: JG-server-440, there is none.
+    """
+    parts = _NAME.fullmatch(name)
+    wanted = (parts[2] if parts else None) or default
+    for one in reversed(known):
+        if parts is None or one.manifest.line != parts[1]:
+            continue
+        if wanted is None or wanted == str(one.manifest.version) or wanted in one.aliases:
+            return one
+    raise ServerError("JG-server-440", where=name if parts is None or parts[2] else f"{name}@{wanted or 'newest'}")
+
+
+def influenced(known: Sequence[Registered], site: str) -> list[Registered]:
+    """Those of all versions that hold something of a site: it gave to them, or they were trained on from such."""
+    held: set[tuple[str, int]] = set()
+    while True:
+        found = {
+            (one.manifest.line, one.manifest.version)
+            for one in known
+            if site in one.manifest.contributors
+            or any((parent.line, parent.version) in held for parent in one.manifest.parents)
+        }
+        if found == held:
+            return [one for one in known if (one.manifest.line, one.manifest.version) in held]
+        held = found
 
 
 def contributors(store: Store, plan: TrainingPlan) -> tuple[str, ...]:

@@ -11,39 +11,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from jangin.errors import ServerError
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.plan.training_plan import TrainingPlan
-from jangin.server.campaigns import named
 from jangin.server.conductor import FieldExchange
-from jangin.server.life import State
 from jangin.server.post import MOST_TOGETHER_BYTES
 from jangin.server.store import RehearsalEntry, Store
 from jangin.strategies import build
 from jangin.training.recipe import Recipe
 
-__all__ = ["Rehearsal", "ask"]
+__all__ = ["Rehearsal"]
 
 _COLD: Final = 0
 _WARM: Final = 1
 
 Assemble = Callable[[Sequence[str], int], FieldExchange]
 """What asks these sites once; the number of values in a reply's vector."""
-
-
-def ask(store: Store, wanted: str) -> tuple[str, int]:
-    """Have a running server rehearse an approved campaign; its hash, and the number of the rehearsal.
-
-    Raises:
-        ServerError: JG-server-330 or -354, no such campaign; JG-server-470, it is not one to rehearse; JG-server-471,
-            no site has approved it.
-    """
-    row = store.campaign(named(store, wanted))
-    if row.state not in (State.APPROVED, State.CONSULTING):
-        raise ServerError("JG-server-470", where=row.name, found=str(row.state))
-    if not store.approvals(row.hash):
-        raise ServerError("JG-server-471", where=row.name)
-    return row.hash, store.ask_rehearsal(row.hash)
 
 
 class Rehearsal:

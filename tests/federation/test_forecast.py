@@ -14,7 +14,7 @@ from relays import Passed
 
 from jangin.privacy.releases import Reading, Unit
 from jangin.privacy.renyi import epsilon_at
-from jangin.server import rehearsal
+from jangin.server import campaigns
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow, pytest.mark.no_cover]
 
@@ -50,7 +50,7 @@ def test_what_is_forecast_is_within_a_tenth_of_what_happens(
     work = {"sites.invite": SITES, "sites.min_sites": 5, "privacy": private, "evaluate": EVALUATE, **PRIVATE_WORK}
     federation, relay = relayed
     first, second = plan("first", **work), plan("second", **work)
-    rehearsal.ask(federation.store, federation.agree(first))  # by which the sites' workers are warm
+    campaigns.rehearse(federation.store, federation.agree(first))  # by which the sites' workers are warm
     wait(lambda: federation.store.rehearsals(first.hash)[-1].done)
     assert len(federation.store.rehearsals(first.hash)[-1].ready) == len(SITES)
     assert federation.ended(federation.start(first.hash)).state == "candidate"

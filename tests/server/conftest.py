@@ -149,14 +149,14 @@ class World:
     def registry(self) -> Registry:
         return Registry(self.store, self.state)
 
-    def learnt(self, plan: TrainingPlan, *reported: str) -> str:
+    def learnt(self, plan: TrainingPlan, *reported: str, proposer: str = "operator") -> str:
         """A campaign whose last round is finished by these sites, and whose final model is on the disk; its hash."""
-        campaign, people = plan.hash, [self.keys["operator"], self.keys["approver"]]
+        campaign, people = plan.hash, [self.keys[proposer], self.keys["approver"]]
         envelope = seal(Kind.PLAN, cbor.encode(plan.model_dump(mode="json")), *people)
-        self.store.draft(CampaignRow(campaign, plan.campaign, envelope, State.DRAFT), plan.sites.invite, "operator")
-        acts = {Act.PROPOSE: "operator", Act.APPROVE: "approver", Act.CONSULT: SERVER, Act.START: "operator"}
+        self.store.draft(CampaignRow(campaign, plan.campaign, envelope, State.DRAFT), plan.sites.invite, proposer)
+        acts = {Act.PROPOSE: proposer, Act.APPROVE: "approver", Act.CONSULT: SERVER, Act.START: "operator"}
         for act, actor in acts.items():
-            self.store.move(campaign, act, actor=actor)
+            self.store.move(campaign, act, actor=actor, proposer=proposer if act is Act.PROPOSE else "")
         for number in {1, plan.strategy.rounds}:
             self.store.record(campaign, RoundEntry(number, 1, Outcome.FINISHED, reported, {}, {}, (), 1.5))
         self.store.move(campaign, Act.EVALUATE)

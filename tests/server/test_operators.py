@@ -16,16 +16,18 @@ import pytest
 from grpc_health.v1 import health_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from operating import Person, run
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, ServerError
-from jangin.server import desk
+from jangin.server import desk, shelf
 from jangin.server.audit import Note
 from jangin.server.life import Act
 from jangin.server.office import Office
 from jangin.server.operators import SERVICE, Bounds, Operators
 from jangin.server.passes import PassFolder, authority, issue_pass
 from jangin.server.roles import Right
+from jangin.server.store import RehearsalEntry
 from jangin.trust.certificates import Certificate, issue_person, make_authority
 
 DAY = timedelta(days=1)
@@ -97,6 +99,45 @@ def test_acts_and_questions_reach_the_office_in_the_person_s_name(offices: Offic
     (status,) = desk.statuses(auditor)
     assert (status.hash, status.state, list(status.invited)) == (campaign, "approved", list(plan().sites.invite))
     assert desk.export(auditor, offices.folder / "log").campaigns == {campaign: "approved"}
+
+
+def test_models_and_rehearsals_are_led_by_the_commands_from_afar(offices: Offices, world: Any, plan: Any) -> None:
+    names = ("operator", "approver", "both", "evaluator", "auditor", "observer")
+    people = {name: Person(offices.pass_of(name), world.key(name), run) for name in names}
+    line, made = "national-bof-blow", plan(kpi={"name": "reject_rate", "baseline": 0.081})
+    campaign = world.learnt(made, "site-0", "site-1", proposer="both")
+    world.registry.register(campaign, world.now)
+    for act in ("list", "show"):
+        with pytest.raises(ServerError, match="JG-server-403 observer may not models"):
+            people["observer"].ask("model", act, *[line][: act == "show"])
+    (listed,) = people["auditor"].ask("model", "list", "--influence", "site-1")["models"]
+    assert people["auditor"].ask("model", "show", line)["statement"]["privacy_loss"] == "NO DIFFERENTIAL PRIVACY"
+    for person, code in (("operator", "JG-site-117"), ("both", "JG-site-118"), ("auditor", "JG-site-117")):
+        with pytest.raises(JanginError, match=code):
+            people[person]("model", "release", line)
+    released = people["approver"]("model", "release", line)
+    assert (released["hash"], released["state"], released["aliases"]) == (listed["hash"], "released", ["national"])
+    measured = people["evaluator"]("campaign", "measure", campaign[:8], 0.074, "--note", "line 2")
+    assert (measured["value"], measured["baseline"], measured["person"]) == (0.074, 0.081, "evaluator")
+    gone = people["operator"]("model", "withdraw", f"{line}@1", "--reason", "it fails on thin plates")
+    assert (gone["state"], gone["aliases"]) == ("withdrawn", [])
+    (site, *_), rehearsed = world.sites(3), world.propose(plan(seed=9))
+    world.store.move(rehearsed, Act.APPROVE)
+    world.store.approve(rehearsed, site.name, site.approval(rehearsed, world.now))
+    with pytest.raises(ServerError, match="JG-server-403 auditor may not rehearse"):
+        people["auditor"]("campaign", "rehearse", rehearsed[:8])
+    assert people["operator"]("campaign", "rehearse", rehearsed[:8], "--no-wait")["rehearsal"] == 1
+    entry = RehearsalEntry(1, True, ["site-0"], ["site-2"], {"site-1": "local"}, {}, [], seconds=2.5)
+    world.store.record_rehearsal(rehearsed, entry)
+    assert shelf.rehearsal(offices.desk("auditor"), rehearsed, 1) == entry
+    acts = [(link.entry.act, link.entry.actor, bool(link.entry.document)) for link in world.store.database.audit()]
+    for signed in (
+        ("release", "approver"),
+        ("measure", "evaluator"),
+        ("withdraw", "operator"),
+        ("rehearse", "operator"),
+    ):
+        assert (*signed, True) in acts
 
 
 def test_a_folder_is_for_one_server(offices: Offices, world: Any) -> None:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from jangin.errors import JanginError
 from jangin.plan.training_plan import TrainingPlan
 from jangin.server import registry as module
+from jangin.server import tables
 from jangin.server.audit import exported, verify
 from jangin.server.life import State
 from jangin.server.registry import Registered, contributors
@@ -76,6 +77,16 @@ def test_a_campaign_is_one_version_however_often_it_is_registered(world: Any, pl
     assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
     np.testing.assert_array_equal(load_file(folder / FILES[0])["parameters"], np.full(4, 7, np.float32))
     assert world.registry.verify(one, world.members.staff(world.now), world.now) is None
+
+
+def test_who_proposed_a_campaign_is_its_record_or_of_an_older_one_its_operator_s_signature(
+    world: Any, plan: Plan
+) -> None:
+    for seed, kept in enumerate(("both", "")):
+        campaign = world.learnt(plan(seed=seed), "site-0", "site-1", proposer="both")
+        with world.store.database.writing() as database:
+            database.execute(tables.campaigns.update().where(tables.campaigns.c.hash == campaign).values(proposer=kept))
+        assert world.registry.register(campaign, world.now).manifest.operator == "both"
 
 
 @pytest.mark.parametrize("torn", ["_looked_at", "_put", "_point"])

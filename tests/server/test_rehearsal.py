@@ -12,7 +12,7 @@ import pytest
 
 from jangin.errors import LinkError, ServerError
 from jangin.plan.messages import Kind, Order, Reply
-from jangin.server import rehearsal
+from jangin.server import campaigns, rehearsal
 from jangin.server.life import Act
 from jangin.server.rehearsal import Rehearsal
 from jangin.server.store import RehearsalEntry
@@ -164,14 +164,14 @@ def test_only_an_approved_campaign_that_a_site_has_approved_is_rehearsed(world: 
     (site,) = world.sites(1)
     campaign = world.propose(plan())
     with pytest.raises(ServerError, match=r"JG-server-470 .* is proposed"):
-        rehearsal.ask(world.store, campaign)
+        campaigns.rehearse(world.store, campaign)
     world.store.move(campaign, Act.APPROVE)
     with pytest.raises(ServerError, match="JG-server-471"):
-        rehearsal.ask(world.store, campaign[:8])
+        campaigns.rehearse(world.store, campaign)
     world.store.approve(campaign, site.name, site.approval(campaign, world.now))
-    assert rehearsal.ask(world.store, campaign[:8]) == (campaign, 1)
+    assert campaigns.rehearse(world.store, campaign) == 1
     with pytest.raises(ServerError, match="JG-server-330"):
-        rehearsal.ask(world.store, "0" * 64)
+        campaigns.rehearse(world.store, "0" * 64)
 
 
 def test_the_command_asks_the_running_server_and_says_what_came_of_it(world: Any, plan: Any) -> None:

@@ -71,4 +71,4 @@ def test_auditors_and_labour_observers_only_read(role: Role) -> None:
 
 def test_what_only_reads_is_a_question_and_what_acts_is_a_deed() -> None:
     assert all(RULES[right].reads for right, _ in QUESTIONS.values())
-    assert not any(RULES[right].reads for right in DEEDS)
+    assert set(DEEDS) == {right for right, rule in RULES.items() if not rule.reads}

@@ -25,6 +25,8 @@ def old(world: Any, plan: Any) -> str:
     kept = (tables.staff, tables.rosters, tables.invitations, tables.campaigns, tables.invited)
     with world.store.database.reading() as connection:
         rows = {table: [dict(row) for row in connection.execute(select(table)).mappings()] for table in kept}
+    for row in rows[tables.campaigns]:
+        del row["proposer"]  # nobody kept it then
     world.store.close()
     for file in world.state.path.glob("jangin.sqlite*"):
         file.unlink()

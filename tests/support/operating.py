@@ -67,7 +67,7 @@ def led_from_afar(
     approve: Callable[[str, str], None],
     watch: Callable[[Path, str], list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """Take a plan from draft to candidate; what the auditor saw meanwhile.
+    """Take a plan from draft to candidate, and release its model; what the auditor saw until then.
 
     Args:
         federation: whose server listens for people.
@@ -109,6 +109,11 @@ def led_from_afar(
     verified = auditor.command("audit", "verify", log, "--key", federation.state.path / "audit.pub", *known)[-1]
     assert (verified["campaigns"][campaign], verified["head"]) == ("candidate", exported["head"])
     assert verified["rounds"][campaign] == plan.strategy.rounds + 1
+    # 4. The model, released from afar by the one who did not propose it.
+    with pytest.raises((JanginError, AssertionError), match="JG-site-117"):
+        operator("model", "release", plan.model_line)
+    assert approver("model", "release", plan.model_line)["campaign"] == campaign
+    assert auditor.ask("model", "show", f"{plan.model_line}@national")["state"] == "released"
     return seen
 
 
