@@ -12,6 +12,7 @@ import gc
 import mmap
 import os
 import signal
+import stat
 import sys
 import traceback
 import warnings
@@ -163,7 +164,8 @@ def _live(serve: Serve, room: NDArray[np.uint32], pipe: Connection) -> NoReturn:
         for file in map(int, os.listdir("/proc/self/fd")):
             if file > 2 and file != pipe.fileno():
                 with suppress(OSError):  # the one that lists them
-                    os.close(file)
+                    if stat.S_IFMT(os.fstat(file).st_mode):  # not a library's event loop, begun anew after the fork
+                        os.close(file)
         gc.freeze()  # a collection would write into every object of the parent's, and so copy its pages
         torch.set_num_threads(1)
         while True:

@@ -390,7 +390,7 @@ def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feder
 class Beside:
     """An aggregation worker in a thread of this process."""
 
-    def __init__(self, folder: Path, control: socket.socket) -> None:
+    def __init__(self, folder: Path, control: socket.socket, shard: str | None) -> None:
         self.thread = threading.Thread(target=self._lead, args=(folder, control.dup()))
         self.thread.start()
 

@@ -130,7 +130,7 @@ def test_a_paused_campaign_cuts_the_training_at_its_sites_and_goes_on_where_it_w
     assert federation.entries(campaign, 1) == []
     federation.store.move(campaign, Act.RESUME)
     status = federation.ended(campaign)
-    assert (status.state, status.round) == ("finished", 2)
+    assert (status.state, status.round) == ("candidate", 2)
     assert [(entry.round, entry.attempt) for entry in status.attempts] == [(number, 1) for number in range(3)]
     made_of_its_records(federation, made)
     trained = {

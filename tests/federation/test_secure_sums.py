@@ -212,7 +212,7 @@ def test_nobody_gives_a_vector_to_a_server_that_lies_to_one_of_them(
     monkeypatch.setattr(machine, "Dealing", Padded)
     made, status = lead(lie.__name__.replace("_", "-"), sites)
     lied, honest = (entry for entry in status.attempts if entry.round)
-    assert (lied.outcome, honest.outcome, status.state) == (Outcome.FAILED, Outcome.FINISHED, "finished")
+    assert (lied.outcome, honest.outcome, status.state) == (Outcome.FAILED, Outcome.FINISHED, "candidate")
     assert (set(lied.abstained), set(lied.abstained.values())) == (set(sites), codes)
     assert given == []
     assert tuple(honest.reported) == sites

@@ -239,7 +239,7 @@ def test_a_large_part_is_written_as_its_reader_takes_it_and_kept_once(keys: Any)
 
 
 def test_large_replies_come_one_at_a_look(keys: Any) -> None:
-    vector = np.ones(5_000_000, np.float32)
+    vector = np.arange(2**23, dtype=np.float32)  # 32 MiB, all of them different: like parts travel once
     with listening(keys) as link, a_site(link, keys) as site, a_site(link, keys, "site-1") as other:
         run = link.open_run("c")
         asked = [run.push(name, Wire("train", "c", 0)) for name in ("site-0", "site-1")]

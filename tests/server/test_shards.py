@@ -8,9 +8,10 @@ import pytest
 
 from jangin.errors import ServerError
 from jangin.records.process import read_process
-from jangin.server import campaigns
+from jangin.server import campaigns, shards
 from jangin.server.api import SiteApi
 from jangin.server.audit import exported, verify
+from jangin.server.registry import Registry
 from jangin.server.settings import StateFolder
 from jangin.server.shards import led_by
 
@@ -20,8 +21,8 @@ def two_industries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second industry, whose only process has no campaign."""
     real = read_process("steel.bof_blow")
     other = real.model_copy(update={"process": "pipe.tig_weld", "industry": "pipe"})
-    monkeypatch.setattr(campaigns, "process_names", lambda: ["pipe.tig_weld", "steel.bof_blow"])
-    monkeypatch.setattr(campaigns, "read_process", lambda name: other if name.startswith("pipe") else real)
+    monkeypatch.setattr(shards, "process_names", lambda: ["pipe.tig_weld", "steel.bof_blow"])
+    monkeypatch.setattr(shards, "read_process", lambda name: other if name.startswith("pipe") else real)
 
 
 @pytest.mark.parametrize("world", ["postgresql"], indirect=True)
@@ -45,7 +46,8 @@ def test_two_servers_share_one_database_and_each_has_its_industry(world: Any, pl
     # 2. Each tells its sites of its own campaigns, and leads them.
     for shard, told in (("steel", [campaign]), ("pipe", [])):
         leads = led_by(shard)
-        api = SiteApi(store, world.members, idle_poll_s=1.0, clock=lambda: world.now, leads=leads)
+        registry = Registry(store, beside)
+        api = SiteApi(store, world.members, registry, idle_poll_s=1.0, clock=lambda: world.now, leads=leads)
         status, answer = type(world.api())(api, world).ask(site, "campaigns")
         assert (status, len(answer["campaigns"])) == (200, len(told))
         assert [row.hash for row in store.campaigns() if leads(row)] == told
