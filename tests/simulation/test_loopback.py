@@ -114,7 +114,7 @@ def test_a_ctrl_c_that_was_swallowed_is_heard_at_the_next_look() -> None:
 @pytest.mark.kill
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="what kill -9 leaves is the kernel's word only on Linux")
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("asked", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGKILL])
 def test_no_process_outlives_the_demo(file: Path, tmp_path: Path, asked: int) -> None:
     child = demo(file, tmp_path / "kept", "--rounds", "100000")
     deadline = time.monotonic() + 90
