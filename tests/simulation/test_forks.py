@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -134,14 +135,17 @@ def test_a_system_without_a_further_process_is_an_error_with_a_code(
 def test_a_child_holds_nothing_open_but_its_pipe_and_leaves_ctrl_c_to_its_parent(forks: Forks, tmp_path: Path) -> None:
     def held() -> Iterator[NDArray[Any]]:
         os.kill(os.getpid(), signal.SIGINT)
-        yield np.array([int(file) for file in os.listdir("/proc/self/fd")])
+        names = [f"/proc/self/fd/{file}" for file in os.listdir("/proc/self/fd") if int(file) > 2]
+        # Event loops of libraries (epoll, eventfd) are of no kind: they begin anew after a fork.
+        yield np.array([stat.S_IFMT(os.stat(name).st_mode) for name in names if os.path.exists(name)])
 
     with (tmp_path / "lock").open("w") as file:
         children = [forks.fork(held, 40, []) for _ in range(2)]
         assert file.fileno() > 2
         for child in children:
             child.ask()
-            assert np.sum(within(child) > 2) == 2, "its pipe, and the folder that it reads"
+            kinds = within(child)
+            assert kinds[kinds > 0].tolist() == [stat.S_IFSOCK], "its pipe"
 
 
 def test_secret_streams_never_meet_after_a_fork(forks: Forks) -> None:
