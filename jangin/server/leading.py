@@ -18,8 +18,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -157,6 +157,16 @@ class _Led:
         self.require()
 
 
+@contextmanager
+def _left_to_others() -> Iterator[None]:
+    """Leave a campaign that somebody else moved meanwhile to them."""
+    try:
+        yield
+    except ServerError as error:
+        if error.code != _MOVED_ON:
+            raise
+
+
 class _WhileWanted:
     """A run's messages for as long as its campaign is to go on."""
 
@@ -214,10 +224,9 @@ class _Leader:
                 break
         until = time.monotonic() + _STOP_SECONDS
         threads = [*(thread for _, thread in self._led.values()), *self._rehearsing.values()]
-        for led, thread in self._led.values():
+        for led, _ in self._led.values():
             led.heard.set()
-            thread.join(max(until - time.monotonic(), 0.0))
-        for thread in self._rehearsing.values():
+        for thread in threads:
             thread.join(max(until - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in threads)
 
@@ -277,7 +286,8 @@ class _Leader:
         """End a campaign that cannot go on, once the database takes it."""
         while not self._stop.is_set():
             try:
-                if self._moved(led, Act.ABORT, str(error)):
+                with _left_to_others():
+                    self._store.move(led.row.hash, Act.ABORT, reason=str(error))
                     what = noting(Event.ABORTED, error, led.row.hash)
                     _log.error("Campaign %s is aborted: %s", led.row.name, error, extra=what)
                 return
@@ -345,25 +355,12 @@ class _Leader:
 
     def _registered(self, led: _Led) -> bool:
         """Whether the campaign's model is in the registry now; one that somebody moved meanwhile is left to them."""
-        try:
+        with _left_to_others():
             model = Registry(self._store, self._state).register(led.row.hash, self._clock())
-        except ServerError as error:
-            if error.code != _MOVED_ON:
-                raise
-            return False
-        what = noting(Event.REGISTERED, None, led.row.hash)
-        _log.info("Campaign %s has a model: %s", led.row.name, model.manifest.name, extra=what)
-        return True
-
-    def _moved(self, led: _Led, act: Act, reason: str = "") -> bool:
-        """Whether a campaign that is led moved; one that somebody else moved meanwhile is left to them."""
-        try:
-            self._store.move(led.row.hash, act, reason=reason)
-        except ServerError as error:
-            if error.code != _MOVED_ON:
-                raise
-            return False
-        return True
+            what = noting(Event.REGISTERED, None, led.row.hash)
+            _log.info("Campaign %s has a model: %s", led.row.name, model.manifest.name, extra=what)
+            return True
+        return False
 
     def _rehearse(self, campaign: str, number: int) -> None:
         """One rehearsal to its end; one that the server's stop breaks off begins anew with the next worker."""
