@@ -151,8 +151,8 @@ def _film(content: bytes, stream: Stream, path: Path) -> Counts:
         raise _form(path, "frame", f"{width}x{rows}", f"{frame and frame.width} wide, a multiple of the height")
     if channels != len(stream.channels) or film.dtype not in (np.uint8, np.uint16):
         raise _form(path, "channels", f"{channels} of {film.dtype}", len(stream.channels))
-    counts: Counts = np.moveaxis(film.reshape(-1, frame.height, frame.width, channels), -1, 0)
-    return counts
+    frames: NDArray[Any] = film.reshape(-1, frame.height, frame.width, channels)
+    return np.moveaxis(frames, -1, 0)
 
 
 def _video(content: bytes, stream: Stream, path: Path) -> Counts:
