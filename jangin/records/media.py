@@ -170,8 +170,8 @@ def _video(content: bytes, stream: Stream, path: Path) -> Counts:
     height, width = shown[0].shape[:2]
     if frame is None or (width, height) != (frame.width, frame.height):
         raise _form(path, "frame", f"{width}x{height}", frame and f"{frame.width}x{frame.height}")
-    counts: Counts = np.moveaxis(np.stack(shown).reshape(len(shown), height, width, -1), -1, 0)
-    return counts
+    frames: NDArray[Any] = np.stack(shown).reshape(len(shown), height, width, -1)
+    return np.moveaxis(frames, -1, 0)
 
 
 def _one_line(error: BaseException) -> str:
