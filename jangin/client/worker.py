@@ -31,7 +31,8 @@ from jangin.client.workbench import TRY
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import JanginError, PrivacyError, SiteError
-from jangin.models.lines import ModelLine, cut, read_line
+from jangin.models.cut import cut
+from jangin.models.lines import ModelLine, read_line
 from jangin.plan.messages import Kind, Order, Reply, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import cost_form

@@ -24,7 +24,11 @@ def moment_clip(columns: int) -> float:
 
 
 def moment_sum(
-    values: Columns, units: NDArray[np.int64], release: GaussianRelease | None, random: SecureRandom | None
+    values: Columns,
+    units: NDArray[np.int64],
+    release: GaussianRelease | None,
+    random: SecureRandom | None,
+    places: NDArray[np.int64] | None = None,
 ) -> Columns:
     """The units' summed moments, shape (1 + 2 * columns,): number of units, sums of means, sums of mean squares.
 
@@ -36,41 +40,47 @@ def moment_sum(
         units: unit of each example, shape (examples,).
         release: how much noise; None for no differential privacy.
         random: where the noise comes from.
+        places: how many places of the second axis each column takes, shape (columns,); None: one.
 
     Raises:
         ValueError: a release without a source of randomness.
     """
     if release is None:
-        total: Columns = _moments(values, units).sum(axis=0)
+        total: Columns = _moments(values, units, places).sum(axis=0)
         return total
     if random is None:
         raise ValueError("Expected a source of randomness beside a release.")
-    noised: Columns = clipped_moment_sum(values, units)
-    noised += random.gaussian(len(noised)) * release.noise_multiplier * moment_clip(values.shape[1])
+    noised: Columns = clipped_moment_sum(values, units, places)
+    noised += random.gaussian(len(noised)) * release.noise_multiplier * moment_clip(len(noised) // 2)
     return noised
 
 
-def clipped_moment_sum(values: Columns, units: NDArray[np.int64]) -> Columns:
+def clipped_moment_sum(values: Columns, units: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Columns:
     """The units' moments as in `moment_sum`, each clipped and all summed, without noise; shape (1 + 2 * columns,).
 
     Sensitivity: one unit moves it by at most `moment_clip`.
     """
-    moments, bound = _moments(values, units), moment_clip(values.shape[1])
+    moments = _moments(values, units, places)
+    bound = moment_clip(moments.shape[1] // 2)
     norms = np.linalg.norm(moments, axis=1, keepdims=True)
     moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
     total: Columns = moments.sum(axis=0)
     return total
 
 
-def _moments(values: Columns, units: NDArray[np.int64]) -> Columns:
+def _moments(values: Columns, units: NDArray[np.int64], places: NDArray[np.int64] | None) -> Columns:
     """Every unit's own, shape (units, 1 + 2 * columns); zeros where a value is not finite."""
     over_time = tuple(range(2, values.ndim))
     _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    moments = np.ones((len(sizes), 1 + 2 * values.shape[1]))
-    for start, columns in ((1, values), (1 + values.shape[1], values**2)):
-        sums = np.zeros((len(sizes), values.shape[1]))
-        np.add.at(sums, of_example, columns.mean(axis=over_time))
-        moments[:, start : start + values.shape[1]] = sums / sizes[:, None]
+    count = values.shape[1] if places is None else len(places)
+    moments = np.ones((len(sizes), 1 + 2 * count))
+    for start, columns in ((1, values), (1 + count, values**2)):
+        means = columns.mean(axis=over_time)
+        if places is not None:
+            means = np.add.reduceat(means, np.cumsum(places) - places, axis=1) / places
+        sums = np.zeros((len(sizes), count))
+        np.add.at(sums, of_example, means)
+        moments[:, start : start + count] = sums / sizes[:, None]
     moments[~np.isfinite(moments).all(axis=1)] = 0.0
     return moments
 

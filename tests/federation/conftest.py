@@ -32,7 +32,8 @@ from jangin.client import desk
 from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
 from jangin.codec.document import assign, parse
-from jangin.models.lines import cut, read_line
+from jangin.models.cut import cut
+from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate
@@ -270,9 +271,8 @@ class Federation:
     def trained(self, plan: TrainingPlan, name: str) -> Site:
         """What a site is in a campaign, made here of its records."""
         recipe = Recipe.of(plan)
-        examples = cut(
-            read_line(plan.model_line), Records.open(self.records[name]).train(), read_process(PROCESS), "episode"
-        )
+        line, records = read_line(plan.model_line), Records.open(self.records[name])
+        examples = cut(line, records.train(), read_process(line.process), "episode")
         encoding = recipe.encoding if recipe.summing else None
         return Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed, encoding=encoding)
 
@@ -319,6 +319,7 @@ def built(
     through: Callable[[str, Path], tuple[str, Path]] = lambda address, authority: (address, authority),
     database: str | None = None,
     episodes: int = 12,
+    process: str = PROCESS,
 ) -> Iterator[Federation]:
     """A federation of these sites, all on one roster.
 
@@ -331,6 +332,7 @@ def built(
         through: the address and the certificates by which sites know the server, from its own.
         database: another URL than that of the server's own file.
         episodes: of each site.
+        process: whose records all of them have.
     """
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
@@ -343,7 +345,7 @@ def built(
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
     made = [
         prepare(records)
-        for records in generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=episodes, seed=5)
+        for records in generate(process, folder / "records", sites=len(names), masters=2, episodes=episodes, seed=5)
     ]
     for records in made:
         validate(records, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(records)
@@ -357,8 +359,8 @@ def built(
         address, authority = through(federation.listening(), state.authority)
         url, tokens = f"https://{address}", {name: members.invite(name, now()) for name in names}
         for name in names:
-            desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
-            allow(federation.site(name).path)
+            desk.init(federation.site(name).path, name, process, federation.records[name], LIMITS)
+            allow(federation.site(name).path, process)
             if demand is not None:
                 file = federation.site(name).path / "site.yaml"
                 file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"secure_sum": dict(demand)}))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fusions import FUSION, ROW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -114,6 +115,7 @@ HOUSE = {
         lambda: build(TransformerSpec(name="transformer", width=8, heads=2, layers=1, patch=3), (2, 13), 1, 0),
         (2, 13),
     ),
+    "fusion": (lambda: build(FUSION, ROW, 1, 0), ROW),
 }
 RECURRENT = {
     "gru model": (lambda: build(GruSpec(name="gru", hidden=5, layers=2, patch=2), (2, 11), 1, 0), (2, 11)),
@@ -137,6 +139,10 @@ LAYERS = HOUSE | {
     ),
     "strided conv1d": (lambda: convolution(nn.Conv1d, stride=2, padding=1), (3, 9)),
     "grouped conv2d": (lambda: convolution(nn.Conv2d, groups=3, dilation=2, padding=2), (3, 7, 8)),
+    "conv2d of many channels": (
+        lambda: nn.Sequential(nn.Conv2d(17, 6, 3, padding=1, stride=2), nn.Tanh(), MeanOver(), nn.Linear(6, 1)),
+        (17, 5, 4),
+    ),
     "grouped conv1d": (lambda: convolution(nn.Conv1d, groups=3, stride=2), (3, 9)),
     "conv2d of bars": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, (1, 3), (2, 1), (0, 1)), MeanOver(), nn.Linear(4, 1)),

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from jangin.codec.document import parse
 from jangin.errors import DataError, PlanError
-from jangin.models.lines import cut, input_range, input_shape, line_names, outputs, read_line
+from jangin.models.cut import cut
+from jangin.models.lines import input_range, input_shape, line_names, outputs, read_line
 from jangin.models.networks import build
 from jangin.records.card import Card, Channel, Field, People, Stream
 from jangin.records.catalogue import FOLDER_VARIABLE
@@ -130,10 +131,12 @@ def test_a_process_can_be_recorded_and_its_lines_learnt(name: str, tmp_path: Pat
     for line in map(read_line, lines_of(name)):
         examples = cut(line, Records.open(tmp_path / "records").train(), process, "episode")
         assert examples.inputs.shape[1:] == input_shape(line, process)
-        limits, axes = input_range(line, process), (0, 2)[: examples.inputs.ndim - 1]
-        slack = 1e-5 * (limits.high - limits.low)
-        assert (examples.inputs.min(axes) >= limits.low - slack).all()
-        assert (examples.inputs.max(axes) <= limits.high + slack).all()
+        limits, axes = input_range(line, process), (0, *range(2, examples.inputs.ndim))
+        places = 1 if limits.places is None else limits.places
+        low, high = (np.repeat(ends, places) for ends in (limits.low, limits.high))
+        slack = 1e-5 * (high - low)
+        assert (examples.inputs.min(axes) >= low - slack).all()
+        assert (examples.inputs.max(axes) <= high + slack).all()
         assert sum(one.numel() for one in build(line.model, input_shape(line, process), outputs(line), 0).parameters())
 
 
