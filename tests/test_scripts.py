@@ -121,6 +121,11 @@ def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
     assert done.returncode == 0, "run: python docs/make_error_pages.py"
 
 
+def test_the_catalogues_page_is_that_of_processes_and_lines(run) -> None:
+    done = run("docs/make_catalogue_page.py", "--check")
+    assert done.returncode == 0, "run: python docs/make_catalogue_page.py"
+
+
 def test_the_doctors_page_has_the_table_of_the_code(run) -> None:
     done = run("docs/make_doctor_page.py", "--check")
     assert done.returncode == 0, "run: python docs/make_doctor_page.py"

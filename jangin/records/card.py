@@ -19,7 +19,20 @@ from pydantic import (
 
 from jangin.codec.document import Document, nearest
 
-__all__ = ["UNITS", "Card", "Channel", "Field", "Group", "Named", "People", "Range", "Stream", "StreamKind"]
+__all__ = [
+    "UNITS",
+    "Card",
+    "Channel",
+    "Field",
+    "Frame",
+    "Group",
+    "Media",
+    "Named",
+    "People",
+    "Range",
+    "Stream",
+    "StreamKind",
+]
 
 UNITS = frozenset(
     {
@@ -39,6 +52,7 @@ UNITS = frozenset(
 gas at 0 Cel and 101.325 kPa)."""
 
 StreamKind = Literal["telemetry", "vibration", "audio", "motion", "image_sequence", "thermal", "event"]
+Media = Literal["sound", "pictures"]
 Group = Literal["context", "action", "judgement", "outcome"]
 
 
@@ -92,23 +106,60 @@ class Channel(Named):
     ko: str | None = None
 
 
+class Frame(Document):
+    """The size of a picture.
+
+    Attributes:
+        width: px.
+        height: px.
+    """
+
+    width: PositiveInt
+    height: PositiveInt
+
+
 class Stream(Named):
     """Channels sampled together.
 
     Attributes:
         kind: what the rows are.
         rate_hz: samples a second (for events: the most there can be).
-        channels: at least one, names unique.
+        channels: at least one, names unique. Of `sound` one a microphone; of `pictures` one (grey, thermal) or
+            three (red, green, blue).
+        media: absent where the samples are rows of Parquet; else what an episode's own file holds. It holds
+            counts of full scale, and the public range says what full scale is: +-high of sound, low to high of
+            pictures.
+        frame: the size of its pictures.
     """
 
     kind: StreamKind
     rate_hz: PositiveFloat
     channels: Annotated[tuple[Channel, ...], pydantic.Field(min_length=1), AfterValidator(_unique)]
+    media: Media | None = None
+    frame: Frame | None = None
 
     @property
     def optional(self) -> bool:
         """Whether a site may lack the whole stream: it may lack each of its channels."""
         return all(channel.optional for channel in self.channels)
+
+    @model_validator(mode="after")
+    def _media_fit(self) -> Self:
+        if self.media and self.kind not in _KINDS[self.media]:
+            raise ValueError(f"a stream of kind {self.kind!r} holds no {self.media}")
+        if (self.frame is None) == (self.media == "pictures"):
+            raise ValueError("pictures have a frame, and nothing else has one")
+        if self.media == "pictures" and len(self.channels) not in (1, 3):
+            raise ValueError("pictures have one channel or three")
+        if self.media == "sound" and any(low != -high for low, high in (one.range for one in self.channels)):
+            raise ValueError("the range of sound is full scale to both sides: [-high, high]")
+        return self
+
+
+_KINDS: dict[Media, tuple[StreamKind, ...]] = {
+    "sound": ("audio", "vibration"),
+    "pictures": ("image_sequence", "thermal"),
+}
 
 
 class Field(Named):

@@ -203,9 +203,9 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def check_streams(folder: Path, card: Card, digests: Mapping[str, str]) -> Iterator[Finding]:
-    """Level 0: streams of the card that have neither part files nor media."""
+    """Level 0: streams of the card that have no part files, or no media where they are media."""
     for stream in card.streams:
-        media = any(name.startswith(f"media/{stream.name}/") for name in digests)
+        media = stream.media and any(name.startswith(f"media/{stream.name}/") for name in digests)
         if not (stream.optional or media or stream_parts(digests, stream.name)):
             yield Finding("error", "JG-data-016", where=str(folder), stream=stream.name)
 
@@ -222,8 +222,9 @@ def check_card(card: Card, process: Process, where: str = CARD_FILE) -> Iterator
             if not wanted.optional:
                 yield Finding("error", "JG-data-017", where=where, name=wanted.name, process=process.process)
             continue
-        if own.kind != wanted.kind:
-            yield _different(where, wanted.name, "kind", own.kind, wanted.kind)
+        for key in ("kind", "media"):
+            if getattr(own, key) != getattr(wanted, key):
+                yield _different(where, wanted.name, key, getattr(own, key), getattr(wanted, key))
         channels = {channel.name: channel for channel in own.channels}
         for channel in wanted.channels:
             name = f"{wanted.name}.{channel.name}"

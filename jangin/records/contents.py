@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jangin.records.dataset import SPLIT_COLUMN, EpisodeView, stream_parts
+from jangin.records.card import Stream
+from jangin.records.dataset import SPLIT_COLUMN, EpisodeView, media_files, stream_parts
 from jangin.records.manifest import Contents
 from jangin.records.process import Process
 from jangin.records.split import SplitUnit
@@ -33,16 +34,16 @@ def contents(view: EpisodeView, process: Process, unit: SplitUnit) -> Contents:
     """
     rows = view.episodes.to_pylist()
     digests = {row["episode_id"]: hashlib.sha256(b"jangin/episode\0") for row in rows}
-    everything = {stream.name: {channel.name for channel in stream.channels} for stream in view.card.streams}
+    streams = {stream.name: stream for stream in view.card.streams}
+    everything = {name: {channel.name for channel in stream.channels} for name, stream in streams.items()}
     empty = set(digests)
     for chosen in (_demanded(process), everything):
         filled = set()
         for stream in sorted(chosen.keys() & everything.keys()) if empty else ():
-            if stream_parts(view.files, stream):
-                for episode, values in _values(view.stream(stream), chosen[stream]):
-                    if episode in empty:
-                        digests[episode].update(f"{stream}\0{values}\0".encode())
-                        filled.add(episode)
+            for episode, values in _held(view, streams[stream], chosen[stream]):
+                if episode in empty:
+                    digests[episode].update(f"{stream}\0{values}\0".encode())
+                    filled.add(episode)
         empty -= filled
     found: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -61,6 +62,16 @@ def _demanded(process: Process) -> dict[str, set[str]]:
         for stream in process.streams
         if not stream.optional
     }
+
+
+def _held(view: EpisodeView, stream: Stream, chosen: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Each episode that has something of a stream, with its digest; media are known by all their values."""
+    if stream_parts(view.files, stream.name):
+        yield from _values(view.stream(stream.name), chosen)
+    for episode in view.episodes["episode_id"].to_pylist() if stream.media else ():
+        if media_files(view.files, stream.name, episode):
+            values = view.media(stream.name, episode)
+            yield episode, hashlib.sha256(repr(values.shape).encode() + values.astype("<f4").tobytes()).hexdigest()
 
 
 def _values(table: pa.Table, chosen: Collection[str]) -> Iterator[tuple[str, str]]:

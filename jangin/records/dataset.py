@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Card, Stream
 from jangin.records.manifest import CARD_FILE, Manifest, open_validated
+from jangin.records.media import Counts, Values, media_name, read_media, write_media
 from jangin.records.split import SplitUnit
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Records",
     "episode_schema",
     "fits",
+    "media_files",
     "optional_columns",
     "refuse_filled",
     "stream_parts",
@@ -76,18 +79,31 @@ def stream_parts(names: Iterable[str], stream: str) -> list[str]:
     return sorted(name for name in names if fnmatchcase(name, f"streams/{stream}/part-*.parquet"))
 
 
-def write_records(folder: Path, card: Card, episodes: pa.Table, streams: Mapping[str, pa.Table]) -> None:
-    """Write card.yaml, episodes.parquet and one part file a stream; the folder appears whole or not at all.
+def media_files(names: Iterable[str], stream: str, episode: str) -> list[str]:
+    """Those of a folder's files that are media of one episode, in the order of their names."""
+    return sorted(name for name in names if name.rpartition(".")[0] == f"media/{stream}/{episode}")
+
+
+def write_records(
+    folder: Path,
+    card: Card,
+    episodes: pa.Table,
+    streams: Mapping[str, pa.Table],
+    media: Mapping[str, Mapping[str, Counts]] = MappingProxyType({}),
+) -> None:
+    """Write card.yaml, episodes.parquet, one part file a stream and its media; the folder appears whole or not at all.
 
     Args:
         folder: where to; absent or empty.
         card: what it is.
         episodes: one row an episode, columns of `episode_schema`; optional ones may lack, others are dropped.
         streams: by the card's stream names, tables with columns of `stream_schema`. Missing values are null.
+        media: by the card's stream names, of each episode id what `write_media` takes.
 
     Raises:
         DataError: JG-data-002 the folder holds something; 019 it cannot be made; 003 a column is missing; 008 the
-            card has no such stream; 020 a column has another type.
+            card has no such stream; 020 a column has another type; 033 media of another form than the card's; 034 an
+            episode id that is no file name.
     """
     refuse_filled(folder)
     try:
@@ -105,6 +121,10 @@ def write_records(folder: Path, card: Card, episodes: pa.Table, streams: Mapping
             table = _written(rows, stream_schema(stream), optional_columns(stream), part)
             (partial / part).parent.mkdir(parents=True)
             pq.write_table(table, partial / part)
+        for name, of_episode in media.items():
+            stream = _stream(card, name)
+            for episode, counts in of_episode.items():
+                write_media(partial / media_name(stream, episode), stream, counts)
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
@@ -181,6 +201,24 @@ class EpisodeView:
         position = pc.index_in(rows["episode_id"], value_set=self._episodes["episode_id"].combine_chunks())
         ours = pc.is_valid(position)
         return _in_order(rows.filter(ours), position.filter(ours))
+
+    def media(self, name: str, episode: str) -> Values:
+        """What the media file of one of `episodes` holds, float32 in the channels' units.
+
+        Returns:
+            Of sound (channels, samples), of pictures (channels, frames, height, width); the first sample or frame is at
+            the episode's start.
+
+        Raises:
+            DataError: JG-data-005 the file has changed; 008 the card has no such stream; 016 no file of this episode;
+                032 it cannot be read; 033 it has another form than the card says.
+        """
+        stream = _stream(self.card, name)
+        ours = pc.is_in(pa.scalar(episode), value_set=self._episodes["episode_id"].combine_chunks()).as_py()
+        files = media_files(self._manifest.files, name, episode) if ours else []
+        if not files:
+            raise DataError("JG-data-016", where=f"{self._folder}: {episode}", stream=name)
+        return read_media(self._manifest.read(self._folder, files[0]), stream, self._folder / files[0])
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         """One file in the form of `schema`: its columns alone, null where the file has none."""

@@ -79,16 +79,15 @@ def torch_rows(episodes: pa.Table) -> pa.Table:
 
 
 @pytest.fixture
-def folder(
-    tmp_path: Path,
-    process: Process,
-    card: Card,
-    episodes: pa.Table,
-    torch_rows: pa.Table,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """Records that were written and not yet validated."""
+def known_process(process: Process, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """The process, as if it were installed."""
     monkeypatch.setattr(checks, "read_process", lambda name: process)
+    return process
+
+
+@pytest.fixture
+def folder(tmp_path: Path, known_process: Process, card: Card, episodes: pa.Table, torch_rows: pa.Table) -> Path:
+    """Records that were written and not yet validated."""
     path = tmp_path / "records"
     write_records(path, card, episodes, {"torch": torch_rows})
     return path

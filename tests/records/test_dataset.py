@@ -149,12 +149,3 @@ def test_an_unknown_stream_names_the_nearest(folder: Path) -> None:
     validate(folder)
     with pytest.raises(DataError, match=r"JG-data-008.*'torh'.*'torch'"):
         Records.open(folder).train().stream("torh")
-
-
-def test_a_stream_without_part_files_says_so(folder: Path) -> None:
-    shutil.rmtree(folder / "streams")
-    (folder / "media" / "torch").mkdir(parents=True)
-    (folder / "media" / "torch" / "e000.flac").write_bytes(b"sound")
-    assert validate(folder).passed
-    with pytest.raises(DataError, match=r"JG-data-016.*'torch'"):
-        Records.open(folder).train().stream("torch")
