@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jangin.cli.importing import importing
+from jangin.cli.ingest import ingest, init
 from jangin.cli.options import FormatOption, LangOption
 from jangin.cli.talk import Format, Talk, default_lang
 from jangin.errors import PlanError
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["data"]
 
 data = typer.Typer(help="Master records: make and check them.", no_args_is_help=True)
+data.command("init")(init)
+data.command("ingest")(ingest)
+data.add_typer(importing, name="import")
 
 UnitOption = Annotated[Unit, typer.Option(help="What the hold-out is drawn by: episode or master.")]
 

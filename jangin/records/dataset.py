@@ -31,6 +31,7 @@ __all__ = [
     "SPLIT_COLUMN",
     "EpisodeView",
     "Records",
+    "card_text",
     "episode_schema",
     "fits",
     "media_files",
@@ -74,6 +75,11 @@ def optional_columns(described: Card | Stream) -> frozenset[str]:
     return frozenset(channel.name for channel in described.channels if channel.optional)
 
 
+def card_text(card: Card) -> str:
+    """card.yaml, without what it need not say."""
+    return yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), allow_unicode=True, sort_keys=False)
+
+
 def stream_parts(names: Iterable[str], stream: str) -> list[str]:
     """Those of a folder's files that hold rows of `stream`, in the order of their names."""
     return sorted(name for name in names if fnmatchcase(name, f"streams/{stream}/part-*.parquet"))
@@ -112,8 +118,7 @@ def write_records(
     except OSError as error:
         raise DataError("JG-data-019", where=str(folder), problem=error.strerror) from None
     try:
-        content = card.model_dump(mode="json", exclude_defaults=True)
-        (partial / CARD_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        (partial / CARD_FILE).write_text(card_text(card), encoding="utf-8")
         table = _written(episodes, episode_schema(card), optional_columns(card), EPISODES_FILE)
         pq.write_table(table, partial / EPISODES_FILE)
         for name, rows in streams.items():
