@@ -34,6 +34,7 @@ __all__ = [
     "read_manifest",
     "write_key",
     "write_manifest",
+    "write_whole",
 ]
 
 CARD_FILE = "card.yaml"
@@ -206,7 +207,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         DataError: JG-data-010 it cannot be written.
     """
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1, sort_keys=True)
-    _replace(folder / MANIFEST_FILE, f"{text}\n".encode(), mode=0o644)
+    write_whole(folder / MANIFEST_FILE, f"{text}\n".encode(), mode=0o644)
 
 
 def read_key(folder: Path) -> bytes | None:
@@ -233,11 +234,15 @@ def write_key(folder: Path, key: bytes) -> None:
     Raises:
         DataError: JG-data-010 it cannot be written.
     """
-    _replace(folder / KEY_FILE, key, mode=0o600)
+    write_whole(folder / KEY_FILE, key, mode=0o600)
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole or not at all: a hidden sibling, flushed to disk, takes its place."""
+def write_whole(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all: a hidden sibling, flushed to disk, takes its place.
+
+    Raises:
+        DataError: JG-data-010 it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
