@@ -6,6 +6,7 @@ of a world is chosen by looking at what a model makes of it.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -17,6 +18,8 @@ from jangin.records.generate import steel_bof_blow
 from jangin.records.process import Process, read_process
 
 __all__ = ["GENERATORS", "generate"]
+
+_SIMULATED: Final = "Simulated: nobody was recorded."
 
 MakeSite = Callable[[Process, int, int, int, int], tuple[pa.Table, dict[str, pa.Table]]]
 
@@ -80,6 +83,10 @@ def _card(process: Process, site: str, masters: int) -> Card:
     return Card(
         schema_version=1,
         site=site,
-        people=People(masters=masters, note="Simulated: nobody was recorded."),
+        people=People(
+            masters=masters,
+            note=_SIMULATED,
+            deidentified={stream.name: _SIMULATED for stream in process.streams if stream.media},
+        ),
         **shared,
     )
