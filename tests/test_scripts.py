@@ -210,6 +210,26 @@ def test_the_page_that_installs_a_site_shows_the_six_commands_that_the_example_t
         assert re.fullmatch(re.sub(r"\\\{\w+\\\}", r"\\S+", re.escape(typed)), seen), (typed, seen)
 
 
+def test_the_page_of_twelve_welds_shows_the_five_commands_and_the_notes_that_its_example_types() -> None:
+    typed = runpy.run_path(str(there("examples/twelve_welds.py")))
+    page = there("docs/welds.md").read_text()
+    shown = [line[2:] for line in page.splitlines() if line.startswith("$ jangin")]
+    assert shown == list(typed["COMMANDS"])
+    assert len(shown) <= 5
+    assert all(f"    {stream}: {note}" in page for stream, note in typed["NOTES"].items())
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+def test_five_commands_lead_from_twelve_welds_to_a_first_baseline(start, tmp_path: Path) -> None:
+    done = start("examples/twelve_welds.py", "--keep", str(tmp_path / "welds"), "--lang", "ko", seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(line.startswith("$ jangin ") for line in done.stdout.splitlines()) == 5
+    assert "통과: 에피소드 12개" in done.stdout
+    assert "national-tig-filler: 학습용 에피소드 " in done.stdout
+    assert (tmp_path / "welds" / "records-preview.html").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.soak
 @pytest.mark.slow
 def test_six_commands_of_a_site_lead_to_its_first_finished_round(start, tmp_path: Path) -> None:

@@ -5,9 +5,13 @@ from typing import Annotated
 
 import typer
 
+from jangin.cli.aligning import align
+from jangin.cli.baseline import baseline
+from jangin.cli.exporting import export
 from jangin.cli.importing import importing
 from jangin.cli.ingest import ingest, init
 from jangin.cli.options import FormatOption, LangOption
+from jangin.cli.previewing import preview
 from jangin.cli.talk import Format, Talk, default_lang
 from jangin.cli.validate import UnitOption, drawn_by, passed, validate
 from jangin.privacy.releases import Unit
@@ -18,6 +22,10 @@ data = typer.Typer(help="Master records: make and check them.", no_args_is_help=
 data.command("init")(init)
 data.command("ingest")(ingest)
 data.add_typer(importing, name="import")
+data.command("align")(align)
+data.command("baseline")(baseline)
+data.command("export")(export)
+data.command("preview")(preview)
 
 
 @data.command("generate")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jangin.records.checks import Consent, Level, Report
     from jangin.records.split import SplitUnit
 
-__all__ = ["UnitOption", "drawn_by", "passed", "validate"]
+__all__ = ["UnitOption", "consents_at", "drawn_by", "passed", "validate"]
 
 UnitOption = Annotated[Unit, typer.Option(help="What the hold-out is drawn by: episode or master.")]
 
@@ -46,7 +46,7 @@ def validate(
             folder,
             level=levels[level],
             unit=drawn_by(unit),
-            consents=None if site is None else _consents(site),
+            consents=None if site is None else consents_at(site),
             progress=lambda done, total: advance("validate", done, total),
         )
     for finding in report.findings:
@@ -121,7 +121,7 @@ def _said(one: "Agreement", talk: Talk) -> str:
     )
 
 
-def _consents(site: Path) -> "dict[str, dict[str, Consent]]":
+def consents_at(site: Path) -> "dict[str, dict[str, Consent]]":
     """What a site knows of its masters' consents, by process and pseudonym; of several grants the best one.
 
     Raises:

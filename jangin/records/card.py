@@ -76,7 +76,9 @@ def _unique(entries: "tuple[Named, ...]") -> "tuple[Named, ...]":
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
-Unit = Annotated[str, BeforeValidator(str), AfterValidator(_listed)]
+Unit = Annotated[
+    str, BeforeValidator(str), AfterValidator(_listed), pydantic.Field(json_schema_extra={"enum": sorted(UNITS)})
+]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
