@@ -116,9 +116,24 @@ def test_the_benchmark_of_the_secure_sum_stands_beside_a_plain_sum_and_flower(st
     assert all(row["figure"] > 0 for row in rows if "wrong" not in row["name"] and "grew" not in row["name"])
 
 
+def test_the_benchmark_of_records_stands_beside_a_plain_read(run) -> None:
+    done = run("benchmarks/records.py", "--json", "--quick")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["name"].split(",")[0] for line in lines] == [
+        "records: validate 0-4",
+        "records: validate 20 unchanged episodes",
+    ]
+    assert all(line["figure"] > 0 and line["ratio"] > 0 for line in lines)
+
+
 def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
     done = run("docs/make_error_pages.py", "--check")
     assert done.returncode == 0, "run: python docs/make_error_pages.py"
+
+
+def test_the_catalogues_page_is_that_of_processes_and_lines(run) -> None:
+    done = run("docs/make_catalogue_page.py", "--check")
+    assert done.returncode == 0, "run: python docs/make_catalogue_page.py"
 
 
 def test_the_doctors_page_has_the_table_of_the_code(run) -> None:

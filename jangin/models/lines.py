@@ -8,8 +8,6 @@ pyarrow is imported when records are cut.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -22,6 +20,7 @@ from jangin.codec.document import Document, nearest, read
 from jangin.errors import DataError, PlanError
 from jangin.models.spec import ModelSpec
 from jangin.records.card import Channel, Field, Range, Stream
+from jangin.records.catalogue import catalogue_names, read_entry
 from jangin.records.examples import Examples, PublicRange
 from jangin.records.process import Process
 
@@ -169,33 +168,28 @@ class ModelLine(Document):
 
 
 def line_names() -> list[str]:
-    """The installed lines, in alphabetical order."""
-    folder = files("jangin.configs").joinpath("lines")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """The lines of the catalogue, in alphabetical order.
+
+    Raises:
+        DataError: JG-data-200 and 201, a folder of one's own that does not fit.
+    """
+    return catalogue_names("lines")
 
 
 def read_line(name: str) -> ModelLine:
-    """The line of that name in configs/lines, or of a file that is named by its path, `*.yaml`.
+    """The line of that name in the catalogue, or of a file that is named by its path, `*.yaml`.
 
     Raises:
-        DataError: JG-data-062 no such line; JG-data-063 inputs of both kinds.
+        DataError: JG-data-062 no such line; JG-data-063 inputs of both kinds; JG-data-200..202 a folder of one's own
+            that does not fit.
         PlanError: JG-plan-001..006 the file does not hold a line.
     """
     if name.endswith(".yaml"):
         line = read(Path(name), ModelLine)
-        _windows(line)
-        return line
-    return _installed(name)
-
-
-@cache
-def _installed(name: str) -> ModelLine:
-    """A line of configs/lines, read once: the package does not change under a process."""
-    folder, known = files("jangin.configs").joinpath("lines"), line_names()
-    if name not in known:
+    elif name in (known := line_names()):
+        line = read_entry("lines", name, ModelLine)
+    else:
         raise DataError("JG-data-062", where=name, nearest=nearest(name, known))
-    with as_file(folder.joinpath(f"{name}.yaml")) as path:
-        line = read(path, ModelLine)
     _windows(line)
     return line
 

@@ -192,10 +192,12 @@ class People(Document):
     Attributes:
         masters: how many masters' episodes the folder holds.
         note: how they were asked and what was removed.
+        deidentified: by stream that can show a face or carry speech, what was done so that nobody is known by it.
     """
 
     masters: PositiveInt
     note: str = ""
+    deidentified: dict[str, str] = pydantic.Field(default_factory=dict)
 
 
 Fields = Annotated[tuple[Field, ...], AfterValidator(_unique)]

@@ -318,6 +318,7 @@ def built(
     prepare: Callable[[Path], Path] = lambda records: records,
     through: Callable[[str, Path], tuple[str, Path]] = lambda address, authority: (address, authority),
     database: str | None = None,
+    episodes: int = 12,
 ) -> Iterator[Federation]:
     """A federation of these sites, all on one roster.
 
@@ -329,6 +330,7 @@ def built(
         prepare: does something to a site's records before they are validated; where they are then.
         through: the address and the certificates by which sites know the server, from its own.
         database: another URL than that of the server's own file.
+        episodes: of each site.
     """
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
@@ -341,7 +343,7 @@ def built(
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
     made = [
         prepare(records)
-        for records in generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=12, seed=5)
+        for records in generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=episodes, seed=5)
     ]
     for records in made:
         validate(records, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(records)
@@ -489,7 +491,7 @@ def relayed(tmp_path: Path) -> Iterator[tuple[Federation, Relay]]:
     """Five sites, connected, whose policies let them add up with each other; and the relay through which they speak.
 
     Their machines take two seconds to say that they are free, so that an order takes as long on a busy machine as on a
-    quiet one, or nearly.
+    quiet one, or nearly. Their hold-outs are large enough that no evaluation drowns in its noise and is tried again.
     """
     relays: list[Relay] = []
 
@@ -501,7 +503,10 @@ def relayed(tmp_path: Path) -> Iterator[tuple[Federation, Relay]]:
     def server(state: StateFolder) -> Running:
         return Running(("server", "run", str(state.path)), tmp_path / "server.log")
 
-    with ExitStack() as stack, built(tmp_path, SUMMING[:5], server, DEMAND, through=through) as federation:
+    with (
+        ExitStack() as stack,
+        built(tmp_path, SUMMING[:5], server, DEMAND, through=through, episodes=120) as federation,
+    ):
         for site in SUMMING[:5]:
             hook, file = federation.site(site).path / "free.sh", federation.site(site).path / "site.yaml"
             hook.write_text("#!/bin/sh\nsleep 2\n")

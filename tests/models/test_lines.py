@@ -319,7 +319,8 @@ def test_every_installed_line_is_named_by_its_file_and_fits_its_process(name: st
     assert installed.line == name
     assert (input_range(installed, process).low < input_range(installed, process).high).all()
     for target in installed.targets:
-        low, high = process.columns()[target.column].range or (0.0, 0.0)
+        field = process.columns()[target.column]
+        low, high = field.range or (0, len(field.values or ()) - 1)
         assert low <= target.range[0] < target.range[1] <= high
 
 

@@ -6,6 +6,7 @@ of a world is chosen by looking at what a model makes of it.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from jangin.codec.document import nearest
 from jangin.errors import DataError
@@ -16,6 +17,8 @@ from jangin.records.generate.sensors import Made
 from jangin.records.process import Process, read_process
 
 __all__ = ["GENERATORS", "generate", "write_site"]
+
+_SIMULATED: Final = "Simulated: nobody was recorded."
 
 MakeSite = Callable[[Process, int, int, int, int], Made]
 
@@ -83,6 +86,10 @@ def write_site(folder: Path, process: Process, made: Made) -> None:
         DataError: the errors of `write_records`.
     """
     shared = {name: getattr(process, name) for name in Card.model_fields if name in Process.model_fields}
-    people = People(masters=len(made.episodes["master"].unique()), note="Simulated: nobody was recorded.")
+    people = People(
+        masters=len(made.episodes["master"].unique()),
+        note=_SIMULATED,
+        deidentified={stream.name: _SIMULATED for stream in process.streams if stream.media},
+    )
     card = Card(schema_version=1, site=folder.name, people=people, **shared)
     write_records(folder, card, made.episodes, made.streams, made.media)
