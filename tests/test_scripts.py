@@ -287,3 +287,12 @@ def test_the_sweep_prints_a_table_with_a_row_a_run(run) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("NO DIFFERENTIAL PRIVACY") == 1
     assert "| privacy.epsilon | strategy.rounds | federated |" in done.stdout
+
+
+def test_the_table_of_regimes_stands_beside_pooled_and_single_works(run, tmp_path: Path) -> None:
+    done = run("benchmarks/regimes.py", "--quick", "--json", "--picture", str(tmp_path / "regimes.svg"))
+    assert done.returncode == 0, done.stderr
+    (row,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"}
+    assert set(row["beside"]) == {"pooled", "local", "constant"}
+    assert (tmp_path / "regimes.svg").read_text().count("<svg") == 1
