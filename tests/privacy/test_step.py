@@ -769,8 +769,8 @@ def test_noise_has_the_deviation_that_is_priced(mechanism: LocalDpSgd, tape: Tap
 
 def test_a_noised_mean_is_the_sum_and_its_noise_over_the_public_divisor(mechanism: LocalDpSgd, tape: Tape) -> None:
     total = torch.linspace(-5, 5, 7, dtype=torch.float64)
-    noise = np.zeros(7, np.float32)
-    tape("mean").add_gaussian(noise, 1.5)
+    noise = np.empty(7, np.float32)
+    tape("mean").fill_gaussian(noise, 1.5)
     expected = (total.numpy() + noise) / 20
     np.testing.assert_allclose(noised_mean(total, mechanism, tape("mean")), expected, rtol=1e-12)
 

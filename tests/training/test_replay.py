@@ -56,8 +56,8 @@ class Still(SecureRandom):
     def gaussian(self, count: int) -> NDArray[np.float64]:
         return np.zeros(count)
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        pass
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values.fill(0.0)
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ class Taped(Still):
     def __init__(self) -> None:
         self._tape = np.random.default_rng(2)
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        values += (deviation * self._tape.normal(size=len(values))).astype(np.float32)
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values[:] = (deviation * self._tape.normal(size=len(values))).astype(np.float32)
 
 
 def replayed(

@@ -74,8 +74,8 @@ class Tape(SecureRandom):
     def gaussian(self, count: int) -> NDArray[np.float64]:
         return self._normal.normal(size=count) * self._noise
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        values += (deviation * self.gaussian(len(values))).astype(np.float32)
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values[:] = (deviation * self.gaussian(len(values))).astype(np.float32)
 
 
 def records(shape: tuple[int, ...], loud: float = 1.0) -> Examples:
