@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jangin.client.workbench import MEMORY_SETTINGS
+from jangin.records.catalogue import FOLDER_VARIABLE
 
 pytestmark = pytest.mark.no_cover
 ROOT = Path(__file__).resolve().parents[1]
@@ -238,6 +241,33 @@ def test_six_commands_of_a_site_lead_to_its_first_finished_round(start, tmp_path
     assert sum(line.startswith("$ jangin ") for line in done.stdout.splitlines()) == 6
     assert "[finished: 1 of 1 rounds; " in done.stdout
     assert "장인 2명 중 2명이 동의함" in done.stdout
+
+
+def test_the_importer_of_engines_writes_records_that_pass(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(there("examples/real_sets")))
+    rng, cycles = np.random.default_rng(0), 40
+    engines = {"id": np.repeat(np.arange(1, 16), cycles), "cycle": np.tile(np.arange(1, cycles + 1), 15)}
+    columns = ["setting1", "setting2", "setting3", *(f"s{i}" for i in range(1, 22))]
+    values = {name: rng.uniform(size=15 * cycles) for name in columns}
+    pq.write_table(pa.table(engines | values), tmp_path / "train_fd002.parquet")
+    done = run("examples/import_cmapss.py", str(tmp_path), str(tmp_path / "records"), "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("5 sites")
+
+
+def test_the_importer_of_welds_writes_records_that_pass(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(there("examples/real_sets")))
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "flash_weld_wave.npz",
+        wave=rng.uniform(size=(24, 6, 128)).astype(np.float32),
+        length=rng.integers(640, 900, 24).astype(np.float64),
+        y=np.arange(24) % 2,
+        day=np.array(["2011330", "2011411"])[np.arange(24) % 2],
+    )
+    done = run("examples/import_flash_weld.py", str(tmp_path), str(tmp_path / "records"))
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "records").iterdir()) == ["2011-03-30", "2011-04-11"]
 
 
 def test_the_mnist_benchmark_prints_two_accuracies_and_a_ratio(run, tmp_path: Path) -> None:

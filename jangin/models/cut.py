@@ -1,7 +1,8 @@
 """Records to examples: what a model line reads of each episode, and what it learns of it.
 
 The law: an example holds what `lines.input_columns` says and nothing else, each in its place; all windows of an episode
-share its unit and its targets; what is missing and may be is the middle of its public range and says so.
+share its unit, and its targets but for those of a channel; what is missing and may be is the middle of its public range
+and says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from jangin.errors import DataError
 from jangin.models.inputs import PictureInput, Reduction, SpectrumInput, StreamInput, WindowInput
-from jangin.models.lines import ModelLine, Source, Target, input_columns, input_shape, input_sources, target_field
+from jangin.models.lines import ModelLine, Source, Target, input_columns, input_shape, input_sources, target_source
 from jangin.models.spectra import averaged_down, band_levels
 from jangin.records.card import Channel, Field, Stream
 from jangin.records.dataset import EpisodeView
@@ -46,13 +47,13 @@ def cut(line: ModelLine, view: EpisodeView, process: Process, unit: Literal["epi
         unit: what the privacy unit is.
 
     Raises:
-        DataError: JG-data-063..065, 068, 071 and 210..214, the line does not fit the process; JG-data-066 a required
-            value is missing; JG-data-067 a target is missing; JG-data-069 an episode is shorter than a
+        DataError: JG-data-063..065, 068, 071, 210..214 and 225, the line does not fit the process; JG-data-066 a
+            required value is missing; JG-data-067 a target is missing; JG-data-069 an episode is shorter than a
             window; JG-data-070 a class outside the target's range; the errors of `EpisodeView`.
     """
     sources, episodes, shape = input_sources(line, process), view.episodes, input_shape(line, process)
-    targets = _targets(line, process, episodes)
     spans = _Spans.of(line, episodes)
+    targets = _targets(line, process, view, spans)
     samples = _samples(sources, view)
     # 1. By column, its values at each example, (examples, ...).
     values: dict[str, NDArray[Any]] = {}
@@ -84,7 +85,7 @@ def cut(line: ModelLine, view: EpisodeView, process: Process, unit: Literal["epi
         first += places
     ids = episodes["episode_id" if unit == "episode" else "master"].to_pylist()
     units = np.unique(np.array(ids, dtype=str), return_inverse=True)[1].astype(np.int64)
-    return Examples(inputs, targets[spans.place], units[spans.place])
+    return Examples(inputs, targets, units[spans.place])
 
 
 @dataclass(frozen=True)
@@ -345,24 +346,32 @@ def _filled(
     return filled | indicator
 
 
-def _targets(line: ModelLine, process: Process, episodes: pa.Table) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Targets of each episode: shape (episodes, targets) for regression, else class numbers (episodes,)."""
+def _targets(
+    line: ModelLine, process: Process, view: EpisodeView, spans: _Spans
+) -> NDArray[np.float32] | NDArray[np.int64]:
+    """Targets of each example: shape (examples, targets) for regression, else class numbers (examples,)."""
+    columns = []
+    for target in line.targets:
+        source = target_source(line, target, process)
+        if isinstance(source, Field):
+            columns.append(_told(line, target, source, view.episodes)[spans.place])
+        else:
+            columns.append(_followed(target, source, view, spans))
     if line.task == "regression":
-        columns = [_target(line, target, process, episodes) for target in line.targets]
         return np.stack(columns, axis=1).astype(np.float32)
     target = line.targets[0]
-    classes = np.round(_target(line, target, process, episodes) - target.range[0]).astype(np.int64)
+    classes = np.round(columns[0] - target.range[0]).astype(np.int64)
     outside = (classes < 0) | (classes > target.range[1] - target.range[0])
     if outside.any():
         first = int(np.argmax(outside))
-        episode, value = (episodes[name][first].as_py() for name in ("episode_id", target.column))
+        row = view.episodes.slice(int(spans.place[first]), 1).to_pylist()[0]
+        episode, value = row["episode_id"], row.get(target.column, columns[0][first])
         raise DataError("JG-data-070", where=target.column, episode=episode, value=value, range=target.range)
     return classes
 
 
-def _target(line: ModelLine, target: Target, process: Process, episodes: pa.Table) -> Array:
+def _told(line: ModelLine, target: Target, field: Field, episodes: pa.Table) -> Array:
     """One target of each episode, a choice as its place in the process' list."""
-    field = target_field(line, target, process)
     if field.values and line.task == "regression":
         raise DataError("JG-data-068", where=line.line, column=target.column, values=", ".join(field.values))
     words = episodes[target.column].to_pylist() if target.column in episodes.column_names else [None] * len(episodes)
@@ -372,3 +381,14 @@ def _target(line: ModelLine, target: Target, process: Process, episodes: pa.Tabl
     if field.values:
         words = [field.values.index(word) if word in field.values else -1 for word in words]
     return np.array(words, dtype=np.float64)
+
+
+def _followed(target: Target, stream: Stream, view: EpisodeView, spans: _Spans) -> Array:
+    """The last value that each example has of a channel, (examples,)."""
+    samples = _Samples.read(view, stream)
+    values = _last(*samples.within(target.column.removeprefix(f"{stream.name}."), spans, None), len(spans.place))
+    lacking = np.unique(spans.place[np.isnan(values)])
+    if len(lacking):
+        episode = view.episodes["episode_id"][int(lacking[0])].as_py()
+        raise DataError("JG-data-067", where=target.column, episode=episode, number=len(lacking))
+    return values

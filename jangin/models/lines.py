@@ -43,20 +43,22 @@ __all__ = [
     "line_names",
     "outputs",
     "read_line",
-    "target_field",
     "target_range",
+    "target_source",
 ]
 
 Task = Literal["regression", "binary", "multiclass", "anomaly"]
 
 
 class Target(Document):
-    """What is learned: exactly one of action, judgement and outcome.
+    """What is learned: exactly one of action, judgement, outcome and channel.
 
     Attributes:
         action: a decision of the master.
         judgement: what a master said.
         outcome: what came of it.
+        channel: `stream.channel` of rows, no input: the last value that an example has of it, so that each window of an
+            episode has a target of its own.
         range: public (low, high) in its unit. Classes are whole numbers counted from `low`; those of a choice
             are places in the process' list, counted from 0.
     """
@@ -64,22 +66,24 @@ class Target(Document):
     action: str | None = None
     judgement: str | None = None
     outcome: str | None = None
+    channel: str | None = None
     range: Range
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
         if len(self._columns()) != 1:
-            raise ValueError("a target names exactly one of action, judgement and outcome")
+            raise ValueError("a target names exactly one of action, judgement, outcome and channel")
         return self
 
     @property
     def column(self) -> str:
-        """Its column in the episodes, e.g. `action.oxygen_volume`."""
+        """Its column in the episodes, e.g. `action.oxygen_volume`, or its `stream.channel`."""
         return self._columns()[0]
 
     def _columns(self) -> list[str]:
         names = {"action": self.action, "judgement": self.judgement, "outcome": self.outcome}
-        return [f"{group}.{name}" for group, name in names.items() if name is not None]
+        fields = [f"{group}.{name}" for group, name in names.items() if name is not None]
+        return fields if self.channel is None else [*fields, self.channel]
 
 
 class ModelLine(Document):
@@ -151,11 +155,11 @@ def columns_read(line: ModelLine, process: Process) -> tuple[str, ...]:
     """What a line reads of an episode: `stream.channel` and `<group>.<field>`, targets among them, each once.
 
     Raises:
-        DataError: JG-data-063..065, 071 and 210..214, the line does not fit the process.
+        DataError: JG-data-063..065, 071, 210..214 and 225, the line does not fit the process.
     """
+    for target in line.targets:
+        target_source(line, target, process)
     targets = [target.column for target in line.targets]
-    for column in targets:
-        _field(line, column, process)
     return tuple(dict.fromkeys([*(source.column for source in input_sources(line, process)), *targets]))
 
 
@@ -278,13 +282,23 @@ def target_range(line: ModelLine) -> PublicRange:
     return _public([target.range for target in line.targets])
 
 
-def target_field(line: ModelLine, target: Target, process: Process) -> Field:
-    """What the process says of a target.
+def target_source(line: ModelLine, target: Target, process: Process) -> Field | Stream:
+    """What the process says of a target: its field, or the stream of its channel.
 
     Raises:
-        DataError: JG-data-065, the process has no such field.
+        DataError: JG-data-064 or -065, the process has no such channel or field; 212, it is one of media; 225, it is an
+            input.
     """
-    return _field(line, target.column, process)
+    if target.channel is None:
+        return _field(line, target.column, process)
+    streams = {f"{stream.name}.{channel.name}": stream for stream in process.streams for channel in stream.channels}
+    if target.channel not in streams:
+        near = nearest(target.channel, streams)
+        raise DataError("JG-data-064", where=line.line, channel=target.channel, nearest=near)
+    if target.channel in {source.column for source in input_sources(line, process)}:
+        raise DataError("JG-data-225", where=line.line, channel=target.channel)
+    refuse_media(line.line, streams[target.channel])
+    return streams[target.channel]
 
 
 @dataclass(frozen=True)

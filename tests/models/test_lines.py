@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jangin.errors import DataError, PlanError
 from jangin.models.cut import cut
-from jangin.models.lines import ModelLine, input_names, input_range, read_line, target_range
+from jangin.models.lines import ModelLine, columns_read, input_names, input_range, read_line, target_range
 from jangin.records.card import Channel, Field, Stream
 from jangin.records.process import Process, Title, read_process
 
@@ -58,6 +58,7 @@ class View:
     columns: Mapping[str, Any] = field(default_factory=dict)
     force: Any = (0, 1, 2, 3, 4, 5, 6, 7, 10, 10, 10, 10, 10, 10, 10, 10)
     speed: Any = (1,) * 16
+    heat: Any = None
 
     @property
     def episodes(self) -> pa.Table:
@@ -75,8 +76,11 @@ class View:
         return pa.table(columns | self.columns)
 
     def stream(self, name: str) -> pa.Table:
-        if name == "chip":
+        if name == "chip" and self.heat is None:
             raise DataError("JG-data-016", where="site-0", stream=name)
+        if name == "chip":
+            heat = pa.array(self.heat, pa.float32())
+            return pa.table({"episode_id": ["e2"] * 4 + ["e1"] * 4, "t": np.tile(np.arange(4.0), 2), "heat": heat})
         rows = {"episode_id": ["e2"] * 8 + ["e1"] * 8, "t": np.tile(np.arange(8) / 2, 2)}
         channels = {"force": pa.array(self.force, pa.float32()), "speed": pa.array(self.speed, pa.float32())}
         return pa.table(rows | channels)
@@ -103,6 +107,7 @@ def examples(model_line: ModelLine, view: View | None = None, unit: str = "episo
 
 
 WINDOWS = {"stream": "drive", "rate_hz": 4, "window_s": 2, "hop_s": 1}
+HEAT = {"channel": "chip.heat", "range": [0, 800]}
 
 
 def test_reductions_are_what_they_are_called() -> None:
@@ -200,6 +205,24 @@ def test_windows_share_their_episode_s_unit_target_and_context() -> None:
     assert (found.inputs[:3, 3] == 30).all()
 
 
+def test_the_target_of_a_window_is_the_last_value_that_a_channel_has_in_it() -> None:
+    found = examples(line(inputs=[WINDOWS], targets=[HEAT]), View(heat=[0, 1, 2, 3, 10, 20, None, 40]))
+    assert found.targets.tolist() == [[1], [2], [3], [20], [20], [40]]
+
+
+def test_the_target_of_an_episode_is_the_last_value_of_a_channel() -> None:
+    wanted = line(targets=[HEAT, {"action": "feed", "range": [0, 5]}])
+    assert examples(wanted, View(heat=[0, 1, 2, 3, 10, 20, 30, None])).targets.tolist() == [[3, 1.5], [30, 2.5]]
+    assert columns_read(wanted, PROCESS) == ("drive.force", "chip.heat", "action.feed")
+
+
+def test_a_channel_gives_every_window_a_class_of_its_own() -> None:
+    hot = {"task": "binary", "inputs": [WINDOWS], "targets": [HEAT | {"range": [0, 1]}]}
+    assert examples(line(**hot), View(heat=[0, 0, 1, 0, 1, 1, 1, 1])).targets.tolist() == [0, 1, 0, 1, 1, 1]
+    with pytest.raises(DataError, match=r"JG-data-070.*chip\.heat.*e1"):
+        examples(line(**hot), View(heat=[0, 0, 1, 0, 1, 7, 1, 1]))
+
+
 def test_windows_of_a_missing_optional_channel_carry_the_indicator() -> None:
     found = examples(line(inputs=[WINDOWS]), View(speed=[None] * 8 + [2] * 8)).inputs
     assert (found[:3, 1] == 1).all()
@@ -246,6 +269,10 @@ def test_an_empty_side_gives_no_examples_of_the_right_shape() -> None:
             {"columns": {"context.humidity": [1.0, None]}},
         ),
         ("JG-data-067", "action.feed", {}, {"columns": {"action.feed": [1.0, None]}}),
+        ("JG-data-067", "chip.heat", {"targets": [HEAT]}, {}),
+        ("JG-data-067", "e1", {"inputs": [WINDOWS], "targets": [HEAT]}, {"heat": [1] * 5 + [None] * 3}),
+        ("JG-data-064", "chip.heat", {"targets": [HEAT | {"channel": "chip.heap"}]}, {}),
+        ("JG-data-225", "drive.speed", {"inputs": [WINDOWS], "targets": [HEAT | {"channel": "drive.speed"}]}, {}),
         ("JG-data-068", "action.tool", {"targets": [{"action": "tool", "range": [0, 1]}]}, {}),
         ("JG-data-069", "e1", {"inputs": [WINDOWS]}, {"columns": {"duration_s": [4.0, 1.0]}}),
         (
