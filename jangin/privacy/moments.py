@@ -5,6 +5,7 @@ is at most sqrt(1 + 2 d) for d columns, so one unit moves the sum by at most tha
 q = 1. The law: what leaves a site is this vector and nothing else; without a release it is the site's plain statistics.
 """
 
+from collections.abc import Iterable
 from math import sqrt
 
 import numpy as np
@@ -24,7 +25,10 @@ def moment_clip(columns: int) -> float:
 
 
 def moment_sum(
-    values: Columns, units: NDArray[np.int64], release: GaussianRelease | None, random: SecureRandom | None
+    values: Columns | Iterable[Columns],
+    units: NDArray[np.int64],
+    release: GaussianRelease | None,
+    random: SecureRandom | None,
 ) -> Columns:
     """The units' summed moments, shape (1 + 2 * columns,): number of units, sums of means, sums of mean squares.
 
@@ -32,7 +36,8 @@ def moment_sum(
 
     Args:
         values: shape (examples, columns) or (examples, columns, ...), averaged over what follows the columns; within
-            [-1, 1] when a release is asked for. A unit with a value that is not finite gives nothing.
+            [-1, 1] when a release is asked for. A unit with a value that is not finite gives nothing. Or parts of them,
+            at least one, one after another.
         units: unit of each example, shape (examples,).
         release: how much noise; None for no differential privacy.
         random: where the noise comes from.
@@ -46,31 +51,35 @@ def moment_sum(
     if random is None:
         raise ValueError("Expected a source of randomness beside a release.")
     noised: Columns = clipped_moment_sum(values, units)
-    noised += random.gaussian(len(noised)) * release.noise_multiplier * moment_clip(values.shape[1])
+    noised += random.gaussian(len(noised)) * release.noise_multiplier * moment_clip(len(noised) // 2)
     return noised
 
 
-def clipped_moment_sum(values: Columns, units: NDArray[np.int64]) -> Columns:
+def clipped_moment_sum(values: Columns | Iterable[Columns], units: NDArray[np.int64]) -> Columns:
     """The units' moments as in `moment_sum`, each clipped and all summed, without noise; shape (1 + 2 * columns,).
 
     Sensitivity: one unit moves it by at most `moment_clip`.
     """
-    moments, bound = _moments(values, units), moment_clip(values.shape[1])
+    moments = _moments(values, units)
+    bound = moment_clip(moments.shape[1] // 2)
     norms = np.linalg.norm(moments, axis=1, keepdims=True)
     moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
     total: Columns = moments.sum(axis=0)
     return total
 
 
-def _moments(values: Columns, units: NDArray[np.int64]) -> Columns:
+def _moments(values: Columns | Iterable[Columns], units: NDArray[np.int64]) -> Columns:
     """Every unit's own, shape (units, 1 + 2 * columns); zeros where a value is not finite."""
-    over_time = tuple(range(2, values.ndim))
     _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    moments = np.ones((len(sizes), 1 + 2 * values.shape[1]))
-    for start, columns in ((1, values), (1 + values.shape[1], values**2)):
-        sums = np.zeros((len(sizes), values.shape[1]))
-        np.add.at(sums, of_example, columns.mean(axis=over_time))
-        moments[:, start : start + values.shape[1]] = sums / sizes[:, None]
+    sums, first = np.zeros((2, len(sizes), 0)), 0
+    for part in [values] if isinstance(values, np.ndarray) else values:
+        over_time, last = tuple(range(2, part.ndim)), first + len(part)
+        if not first:
+            sums = np.zeros((2, len(sizes), part.shape[1]))
+        for number, columns in enumerate((part, part**2)):
+            np.add.at(sums[number], of_example[first:last], columns.mean(axis=over_time))
+        first = last
+    moments = np.hstack([np.ones((len(sizes), 1)), *(sums / sizes[:, None])])
     moments[~np.isfinite(moments).all(axis=1)] = 0.0
     return moments
 
