@@ -36,6 +36,7 @@ bench: install ## speed, as ratios within one run, into benchmarks/RESULTS.md
 
 results: install ## the accuracy tables of README, two seeds, on the sets in DATA
 	$(BIN)/python benchmarks/accuracy.py $(DATA)
+	$(BIN)/python benchmarks/regimes.py
 
 soak: install ## fuzz and kill tests at full size, and further cases
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n 2 --dist loadfile -m "fuzz or kill or soak" tests

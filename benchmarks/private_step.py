@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from torch import nn
 from jangin.client.workbench import MEMORY_SETTINGS
 from jangin.models.flat import FlatModel
 from jangin.models.networks import build
-from jangin.models.spec import Cnn1dSpec, GruSpec, MlpSpec, TransformerSpec
+from jangin.models.spec import BranchSpec, Cnn1dSpec, Cnn2dSpec, FusionSpec, GruSpec, MlpSpec, TransformerSpec
 from jangin.models.tasks import Task, row_losses
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Relation, Unit
@@ -36,7 +37,25 @@ from jangin.privacy.step.interface import clipped_sum_of
 
 CLASSES, CLIP = 10, 1.0
 WAVES = (8, 512)
-GOALS = {"mlp": (1.6, 2.0), "cnn": (1.5, 1.6), "gru": (1.25, 1.35), "lstm": (1.5, 1.6), "transformer": (1.3, 1.4)}
+PICTURES = (8, 24, 24)
+FUSION = FusionSpec(
+    name="fusion",
+    parts=(
+        BranchSpec(name="arc", shape=(4, 100), body=Cnn1dSpec(name="cnn1d", channels=(16, 32))),
+        BranchSpec(name="sound", shape=(1, 32, 32), body=Cnn2dSpec(name="cnn2d")),
+        BranchSpec(name="pool", shape=PICTURES, body=Cnn2dSpec(name="cnn2d")),
+    ),
+)
+ROW = (4 * 100 + 32 * 32 + prod(PICTURES) + 20,)
+GOALS = {
+    "mlp": (1.6, 2.0),
+    "cnn": (1.5, 1.6),
+    "gru": (1.25, 1.35),
+    "lstm": (1.5, 1.6),
+    "transformer": (1.3, 1.4),
+    "cnn2d": (2.0, 2.1),
+    "fusion": (2.0, 2.1),
+}
 MOST_MEMORY = 1.5
 
 losses = partial(row_losses, Task.MULTICLASS)
@@ -75,6 +94,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cnn": (lambda: build(Cnn1dSpec(name="cnn1d", channels=(32, 64, 128), kernel=11), WAVES, CLASSES, 0), WAVES),
     "gru": (lambda: build(GruSpec(name="gru"), WAVES, CLASSES, 0), WAVES),
     "lstm": (partial(Recurrent, nn.LSTM), WAVES),
+    "cnn2d": (lambda: build(Cnn2dSpec(name="cnn2d", channels=(32, 64)), PICTURES, CLASSES, 0), PICTURES),
+    "fusion": (lambda: build(FUSION, ROW, CLASSES, 0), ROW),
     "transformer": (lambda: build(TransformerSpec(name="transformer"), WAVES, CLASSES, 0), WAVES),
 }
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-NAMES = ("accounting", "private_step", "secure_sum", "simulation", "federation", "site", "server")
+NAMES = ("accounting", "private_step", "secure_sum", "simulation", "federation", "site", "server", "records")
 LIBRARIES = ("jangin", "torch", "numpy", "flwr", "opacus", "dp-accounting")
 
 

@@ -36,6 +36,7 @@ LIGHT = (
     "jangin.codec.cbor",
     "jangin.codec.document",
     "jangin.records.card",
+    "jangin.records.catalogue",
     "jangin.records.process",
     "jangin.models.spec",
     "jangin.models.layout",

@@ -116,9 +116,24 @@ def test_the_benchmark_of_the_secure_sum_stands_beside_a_plain_sum_and_flower(st
     assert all(row["figure"] > 0 for row in rows if "wrong" not in row["name"] and "grew" not in row["name"])
 
 
+def test_the_benchmark_of_records_stands_beside_a_plain_read(run) -> None:
+    done = run("benchmarks/records.py", "--json", "--quick")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["name"].split(",")[0] for line in lines] == [
+        "records: validate 0-4",
+        "records: validate 20 unchanged episodes",
+    ]
+    assert all(line["figure"] > 0 and line["ratio"] > 0 for line in lines)
+
+
 def test_the_error_pages_are_those_of_the_catalogue(run) -> None:
     done = run("docs/make_error_pages.py", "--check")
     assert done.returncode == 0, "run: python docs/make_error_pages.py"
+
+
+def test_the_catalogues_page_is_that_of_processes_and_lines(run) -> None:
+    done = run("docs/make_catalogue_page.py", "--check")
+    assert done.returncode == 0, "run: python docs/make_catalogue_page.py"
 
 
 def test_the_doctors_page_has_the_table_of_the_code(run) -> None:
@@ -195,6 +210,26 @@ def test_the_page_that_installs_a_site_shows_the_six_commands_that_the_example_t
         assert re.fullmatch(re.sub(r"\\\{\w+\\\}", r"\\S+", re.escape(typed)), seen), (typed, seen)
 
 
+def test_the_page_of_twelve_welds_shows_the_five_commands_and_the_notes_that_its_example_types() -> None:
+    typed = runpy.run_path(str(there("examples/twelve_welds.py")))
+    page = there("docs/welds.md").read_text()
+    shown = [line[2:] for line in page.splitlines() if line.startswith("$ jangin")]
+    assert shown == list(typed["COMMANDS"])
+    assert len(shown) <= 5
+    assert all(f"    {stream}: {note}" in page for stream, note in typed["NOTES"].items())
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+def test_five_commands_lead_from_twelve_welds_to_a_first_baseline(start, tmp_path: Path) -> None:
+    done = start("examples/twelve_welds.py", "--keep", str(tmp_path / "welds"), "--lang", "ko", seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(line.startswith("$ jangin ") for line in done.stdout.splitlines()) == 5
+    assert "통과: 에피소드 12개" in done.stdout
+    assert "national-tig-filler: 학습용 에피소드 " in done.stdout
+    assert (tmp_path / "welds" / "records-preview.html").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.soak
 @pytest.mark.slow
 def test_six_commands_of_a_site_lead_to_its_first_finished_round(start, tmp_path: Path) -> None:
@@ -252,3 +287,12 @@ def test_the_sweep_prints_a_table_with_a_row_a_run(run) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("NO DIFFERENTIAL PRIVACY") == 1
     assert "| privacy.epsilon | strategy.rounds | federated |" in done.stdout
+
+
+def test_the_table_of_regimes_stands_beside_pooled_and_single_works(run, tmp_path: Path) -> None:
+    done = run("benchmarks/regimes.py", "--quick", "--json", "--picture", str(tmp_path / "regimes.svg"))
+    assert done.returncode == 0, done.stderr
+    (row,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"}
+    assert set(row["beside"]) == {"pooled", "local", "constant"}
+    assert (tmp_path / "regimes.svg").read_text().count("<svg") == 1

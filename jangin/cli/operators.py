@@ -24,6 +24,7 @@ from jangin.cli.server import (
 from jangin.cli.talk import Format, Talk, default_lang, table
 
 if TYPE_CHECKING:
+    from jangin.records.process import Process
     from jangin.server.audit import Report
     from jangin.trust.roster import Roster
 
@@ -289,26 +290,53 @@ def verify(
 
 
 @process.command("list")
-def processes(form: FormatOption = Format.TEXT, lang: LangOption = None) -> None:
-    """The kinds of work that are installed, their industries, and the model lines that learn them."""
+def processes(
+    industry: Annotated[str, typer.Option(metavar="NAME", help="Only this one's, e.g. foundry; none for all.")] = "",
+    form: FormatOption = Format.TEXT,
+    lang: LangOption = None,
+) -> None:
+    """The kinds of work of the catalogue, the highest priority first, with the model lines that learn them."""
+    from jangin.errors import DataError
     from jangin.models.lines import line_names, read_line
-    from jangin.records.process import process_names, read_process
+    from jangin.records.process import by_priority, process_names, read_process
 
     talk = Talk(form, lang or default_lang())
+    known = sorted(map(read_process, process_names()), key=by_priority)
+    found = [one for one in known if industry in ("", one.industry)]
+    if not found:
+        raise DataError("JG-data-203", where=industry, known=", ".join(sorted({one.industry for one in known})))
     lines: dict[str, list[str]] = {}
     for name in line_names():
         lines.setdefault(read_line(name).process, []).append(name)
-    found = [(read_process(name), lines.get(name, [])) for name in process_names()]
-    head = talk.word("process, industry, title, lines", "공정, 업종, 이름, 모델 계열").split(", ")
-    rows = [
-        (one.process, one.industry, talk.word(one.title.en, one.title.ko), ", ".join(learnt) or "-")
-        for one, learnt in found
-    ]
+    head = talk.word(
+        "process, priority, safety risk, labour shortage, industry, title, lines",
+        "공정, 우선순위, 안전 위험, 인력 부족, 업종, 이름, 모델 계열",
+    )
     shown = [
-        {"process": one.process, "industry": one.industry, "title": one.title.model_dump(), "lines": learnt}
-        for one, learnt in found
+        {
+            **one.model_dump(mode="json", include={"process", "industry", "title", "safety_risk", "labour_shortage"}),
+            "priority": one.priority,
+            "lines": lines.get(one.process, []),
+        }
+        for one in found
     ]
-    talk.answer(table(head, rows), processes=shown)
+    rows = [_scored(one, lines.get(one.process, []), talk) for one in found]
+    talk.answer(table(head.split(", "), rows), processes=shown)
+
+
+def _scored(one: "Process", lines: Sequence[str], talk: Talk) -> tuple[str, ...]:
+    """A process as a row of the list."""
+    from jangin.records.process import INDUSTRIES, Title
+
+    scores = (str(score or "-") for score in (one.priority, one.safety_risk, one.labour_shortage))
+    branch = INDUSTRIES.get(one.industry, Title(en=one.industry, ko=one.industry))
+    return (
+        one.process,
+        *scores,
+        talk.word(branch.en, branch.ko),
+        talk.word(one.title.en, one.title.ko),
+        ", ".join(lines) or "-",
+    )
 
 
 def _follow(folder: Path, keys: Sequence[Path], out: Path | None, talk: Talk, **named: Sequence[str]) -> None:

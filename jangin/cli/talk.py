@@ -29,6 +29,7 @@ _STEPS: dict[str, dict[str, str]] = {
     "run": {"en": "combinations", "ko": "조합"},
     "generate": {"en": "making master records", "ko": "기록 생성"},
     "validate": {"en": "validating", "ko": "검사"},
+    "ingest": {"en": "reading episodes", "ko": "에피소드 읽기"},
     "read": {"en": "reading records", "ko": "기록 읽기"},
     "round": {"en": "rounds", "ko": "라운드"},
     "pull": {"en": "bytes", "ko": "바이트"},

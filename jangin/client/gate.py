@@ -376,7 +376,7 @@ def _check_line(plan: TrainingPlan) -> None:
             if line.process == read_process(line.process).process == plan.process:
                 return
             problem = f"reads {line.process}"
-        except DataError:
+        except JanginError:
             problem = "is not installed"
     raise SiteError("JG-site-312", line=plan.model_line, process=plan.process, problem=problem)
 

@@ -13,6 +13,7 @@ The law: a task moves as `MOVES` says and in no other way; files appear whole or
 before it leaves, so that one round is never trained twice once something of it has left.
 """
 
+import hmac
 import os
 import sqlite3
 import tempfile
@@ -83,6 +84,7 @@ _OPEN = (Task.GATED, Task.TRAINING, Task.TRAINED)
 
 _NONCE_BYTES: Final = 12
 _LEDGER_DOMAIN: Final = b"jangin/ledger\0"
+_MASTERS_DOMAIN: Final = b"jangin/masters\0"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS plans (plan TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
@@ -585,6 +587,18 @@ class SiteFolder:
             SiteError: JG-site-101..103.
         """
         return NodeKey.load(self.node_key_file)
+
+    def masters_key(self) -> bytes:
+        """The key from which pseudonyms of masters are made, 32 bytes: HMAC-SHA256 (RFC 2104) of the storage key.
+
+        Raises:
+            SiteError: JG-site-304, no site here; 305, it has no storage key.
+        """
+        self.settings()
+        try:
+            return hmac.digest(self.storage_key_file.read_bytes(), _MASTERS_DOMAIN, "sha256")
+        except OSError as error:
+            raise SiteError("JG-site-305", where=str(self.storage_key_file), problem=error.strerror) from None
 
     def trust(self) -> Trust:
         """Whom this site believes; its documents are verified when they are asked for.

@@ -97,13 +97,15 @@ _MOST_SMALL_BYTES: Final = 2**20  # of a request that carries no part of a messa
 _MOST_TAKEN_BYTES: Final = 2**25  # at one look; what else has come is there at the next
 _FLEET: Final = "/v1/fleet/"
 _PUSH_OBJECT: Final = f"{_FLEET}push-object"
+_RESTS: Final = frozenset({f"{_FLEET}pull-messages", f"{_FLEET}confirm-message-received"})  # after which a site rests
 _ACTIVATE: Final = f"{_FLEET}activate-node"
 _ENROLL: Final = f"{SITE_API}enroll"
 _KEY_HEADER: Final = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
 _SIGNATURE_HEADER: Final = FLEET_HTTP_SIGNATURE_HEADER.lower().encode()
 _TIME_HEADER: Final = TIMESTAMP_HEADER.lower().encode()
 _CONTENT_TAG: Final = bytes([PullObjectResponse.DESCRIPTOR.fields_by_name["object_content"].number << 3 | 2])
-_SLICE_BYTES: Final = 2**18
+_SLICE_BYTES: Final = 2**16
+_MOST_CARRIED_BYTES: Final = 2**20  # by a connection that stays open through a site's rest
 _BEAT_SECONDS = 10.0
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 1
@@ -461,6 +463,9 @@ class _Gate:
         async def watched(event: Any) -> None:
             nonlocal status
             status = event.get("status", status)
+            place.carried += len(event.get("body", b""))
+            if "headers" in event and path in _RESTS and place.carried > _MOST_CARRIED_BYTES:
+                event["headers"] = [*event["headers"], (b"connection", b"close")]
             await send(event)
 
         try:

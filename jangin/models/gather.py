@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from jangin.models.lines import ModelLine, ReducedInput, columns_read, cut, input_shape
+from jangin.models.cut import cut
+from jangin.models.inputs import ReducedInput
+from jangin.models.lines import ModelLine, columns_read, input_shape
 from jangin.records.aside import Room, RowFile
 from jangin.records.examples import Examples, ExamplesAside
 from jangin.records.process import Process

@@ -1,5 +1,7 @@
 """The torch modules behind the specifications. Every one is made of layers whose records stay apart."""
 
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -7,7 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jangin.errors import PlanError
-from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
+from jangin.models.spec import (
+    Cnn1dSpec,
+    Cnn2dSpec,
+    FusionSpec,
+    GruSpec,
+    LinearSpec,
+    MlpSpec,
+    ModelSpec,
+    TransformerSpec,
+)
 
 __all__ = ["build", "normalisation"]
 
@@ -19,32 +30,52 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, seed: int
 
     Raises:
         PlanError: JG-plan-011, inputs whose shape the model cannot take; JG-plan-012, groups that do not divide;
-            JG-plan-014, a group of one value, which cannot be normalised.
+            JG-plan-014, a group of one value, which cannot be normalised; JG-plan-064, rows that parts do not fit.
         TypeError: `spec` is no specification.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        match spec:
-            case LinearSpec():
-                return _linear(prod(input_shape), outputs)
-            case MlpSpec():
-                return _mlp(prod(input_shape), spec.hidden, outputs)
-            case Cnn1dSpec():
-                if len(input_shape) != 2:
-                    raise PlanError("JG-plan-011", where="model.name", model=spec.name, shape=input_shape)
-                for width in spec.channels:
-                    if width % spec.groups:
-                        raise PlanError("JG-plan-012", where="model.channels", width=width, groups=spec.groups)
-                last = -(-input_shape[1] // 2 ** (len(spec.channels) - 1))
-                if last == 1 and spec.groups in spec.channels:
-                    raise PlanError("JG-plan-014", where="model.groups", groups=spec.groups, length=input_shape[1])
-                return _cnn1d(input_shape[0], spec, outputs)
-            case GruSpec() | TransformerSpec():
-                if len(input_shape) != 2 or input_shape[1] < spec.patch:
-                    raise PlanError("JG-plan-011", where="model.name", model=spec.name, shape=input_shape)
-                return _over_patches(input_shape[0], spec, outputs)
-            case _:
-                raise TypeError(f"Expected a model specification: {spec!r}.")
+        return _built(spec, input_shape, outputs, "model")
+
+
+def _built(spec: ModelSpec, shape: tuple[int, ...], outputs: int, where: str) -> nn.Module:
+    match spec:
+        case LinearSpec():
+            return _linear(prod(shape), outputs)
+        case MlpSpec():
+            return _mlp(prod(shape), spec.hidden, outputs)
+        case Cnn1dSpec() | Cnn2dSpec():
+            _refuse_other_axes(spec, shape, where)
+            return _convolutions(shape[0], spec, outputs)
+        case GruSpec() | TransformerSpec():
+            if len(shape) != 2 or shape[1] < spec.patch:
+                raise PlanError("JG-plan-011", where=f"{where}.name", model=spec.name, shape=shape)
+            return _over_patches(shape[0], spec, outputs)
+        case FusionSpec():
+            taken = sum(prod(part.shape) for part in spec.parts)
+            if len(shape) != 1 or shape[0] < taken:
+                raise PlanError("JG-plan-064", where=f"{where}.parts", taken=taken, shape=shape)
+            branches = {
+                f"from_{part.name}": _built(part.body, part.shape, part.width, f"{where}.parts.{part.name}.body")
+                for part in spec.parts
+            }
+            beside = shape[0] - taken + sum(part.width for part in spec.parts)
+            return _Fusion(branches, [part.shape for part in spec.parts], _mlp(beside, spec.hidden, outputs))
+        case _:
+            raise TypeError(f"Expected a model specification: {spec!r}.")
+
+
+def _refuse_other_axes(spec: Cnn1dSpec | Cnn2dSpec, shape: tuple[int, ...], where: str) -> None:
+    """Refuse inputs that have not one axis of channels and those of the kernel, and groups that cannot be made."""
+    if len(shape) != (2 if isinstance(spec, Cnn1dSpec) else 3):
+        raise PlanError("JG-plan-011", where=f"{where}.name", model=spec.name, shape=shape)
+    for width in spec.channels:
+        if width % spec.groups:
+            raise PlanError("JG-plan-012", where=f"{where}.channels", width=width, groups=spec.groups)
+    last = prod(-(-length // 2 ** (len(spec.channels) - 1)) for length in shape[1:])
+    if last == 1 and spec.groups in spec.channels:
+        lengths = " x ".join(map(str, shape[1:]))
+        raise PlanError("JG-plan-014", where=f"{where}.groups", groups=spec.groups, length=lengths)
 
 
 def normalisation(module: nn.Module) -> tuple[str, ...]:
@@ -67,14 +98,14 @@ def _mlp(features: int, hidden: tuple[int, ...], outputs: int) -> nn.Module:
     return _named(flatten=nn.Flatten(), body=body, head=nn.Linear(features, outputs))
 
 
-def _cnn1d(channels: int, spec: Cnn1dSpec, outputs: int) -> nn.Module:
-    body = nn.Sequential()
+def _convolutions(channels: int, spec: Cnn1dSpec | Cnn2dSpec, outputs: int) -> nn.Module:
+    layer, body = nn.Conv1d if isinstance(spec, Cnn1dSpec) else nn.Conv2d, nn.Sequential()
     for depth, width in enumerate(spec.channels):
         stride = 1 if depth == 0 else 2
-        body.append(nn.Conv1d(channels, width, spec.kernel, stride=stride, padding=spec.kernel // 2))
+        body.append(layer(channels, width, spec.kernel, stride=stride, padding=spec.kernel // 2))
         body.append(nn.GroupNorm(spec.groups, width)).append(nn.ReLU())
         channels = width
-    return _named(body=body, pool=_MeanOverTime(), head=nn.Linear(channels, outputs))
+    return _named(body=body, pool=_MeanOverPlaces(), head=nn.Linear(channels, outputs))
 
 
 def _over_patches(channels: int, spec: GruSpec | TransformerSpec, outputs: int) -> nn.Module:
@@ -99,9 +130,32 @@ def _named(**parts: nn.Module) -> nn.Sequential:
     return named
 
 
-class _MeanOverTime(nn.Module):
+class _Fusion(nn.Module):
+    """A branch for each part of a row, and what reads their representations and the rest of the row."""
+
+    def __init__(self, branches: Mapping[str, nn.Module], shapes: Sequence[tuple[int, ...]], fusion: nn.Module) -> None:
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+        self.fusion = fusion
+        self._shapes = dict(zip(branches, shapes, strict=True))
+
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.mean(dim=-1)
+        sizes = [prod(shape) for shape in self._shapes.values()]
+        *parts, rest = torch.tensor_split(inputs, list(accumulate(sizes)), dim=1)
+        seen = [
+            torch.tanh(self.get_submodule(name)(part.reshape(len(part), *shape)))
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        ]
+        output: Tensor = self.fusion(torch.cat([*seen, rest], dim=1))
+        return output
+
+
+class _MeanOverPlaces(nn.Module):
+    """The mean over time, or over height and width."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.flatten(start_dim=2).mean(dim=-1)
 
 
 class _MeanOverSteps(nn.Module):

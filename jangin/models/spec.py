@@ -5,11 +5,30 @@ The law: a specification is data and names a model that is installed; no code ev
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, model_validator
 
 from jangin.codec.document import Document
 
-__all__ = ["Cnn1dSpec", "GruSpec", "LinearSpec", "MlpSpec", "ModelSpec", "TransformerSpec"]
+__all__ = [
+    "BranchSpec",
+    "Cnn1dSpec",
+    "Cnn2dSpec",
+    "FusionSpec",
+    "GruSpec",
+    "LinearSpec",
+    "MlpSpec",
+    "ModelSpec",
+    "TransformerSpec",
+]
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError("an odd number of samples keeps a window centred")
+    return kernel
+
+
+Kernel = Annotated[PositiveInt, AfterValidator(_odd)]
 
 
 class LinearSpec(Document):
@@ -51,16 +70,28 @@ class Cnn1dSpec(Document):
 
     name: Literal["cnn1d"]
     channels: tuple[PositiveInt, ...] = (32, 64)
-    kernel: PositiveInt = 5
+    kernel: Kernel = 5
     groups: PositiveInt = 8
     personal: tuple[str, ...] = ()
 
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError("an odd number of samples keeps a window centred")
-        return kernel
+
+class Cnn2dSpec(Document):
+    """Convolutions over height and width with GroupNorm and ReLU, a mean over both, and an affine head.
+
+    For pictures, whose frames are channels, and for spectra, whose bands are the height and whose time is the width.
+
+    Attributes:
+        channels: output channels of each convolution; divisible by `groups`.
+        kernel: odd height and width of the kernel; every convolution after the first halves height and width.
+        groups: groups of GroupNorm, as in `Cnn1dSpec`.
+        personal: prefixes of parameter names that never leave the site.
+    """
+
+    name: Literal["cnn2d"]
+    channels: tuple[PositiveInt, ...] = (16, 32)
+    kernel: Kernel = 3
+    groups: PositiveInt = 8
+    personal: tuple[str, ...] = ()
 
 
 class GruSpec(Document):
@@ -111,4 +142,60 @@ class TransformerSpec(Document):
         return self
 
 
-ModelSpec = Annotated[LinearSpec | MlpSpec | Cnn1dSpec | GruSpec | TransformerSpec, Field(discriminator="name")]
+Body = Annotated[
+    LinearSpec | MlpSpec | Cnn1dSpec | Cnn2dSpec | GruSpec | TransformerSpec,
+    Field(discriminator="name"),
+]
+
+
+class BranchSpec(Document):
+    """One part of a row, and the model that reads it.
+
+    Attributes:
+        name: what the part is called, e.g. a stream; its parameters are `from_<name>.*`.
+        shape: of the part, which stands flat in the row: e.g. (channels, height, width).
+        body: the model that reads it; what stays at the site is said of the whole, in `FusionSpec.personal`.
+        width: values of its representation.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
+    shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=3)]
+    body: Body
+    width: PositiveInt = 16
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.body.personal:
+            raise ValueError(f"what stays at the site stands in model.personal, e.g. from_{self.name}")
+        return self
+
+
+class FusionSpec(Document):
+    """Late fusion: a model for each part of a row, what they make of it side by side, and affine maps over all of it.
+
+    Representations pass tanh, which keeps them within the [-1, 1] of what stands beside them: the rest of the row,
+    behind its parts, as it is (Baltrusaitis et al. 2019, arXiv 1705.09406, Section 6; Snoek et al. 2005, ACM
+    Multimedia, 399-402, compare fusing early and late).
+
+    Attributes:
+        parts: from the start of the row on, one after another.
+        hidden: widths of the hidden layers above them; none gives one affine map.
+        personal: prefixes of parameter names that never leave the site, e.g. `fusion.head` or `from_sound`.
+    """
+
+    name: Literal["fusion"]
+    parts: Annotated[tuple[BranchSpec, ...], Field(min_length=1)]
+    hidden: tuple[PositiveInt, ...] = (32,)
+    personal: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        if len({part.name for part in self.parts}) < len(self.parts):
+            raise ValueError("each part has a name of its own")
+        return self
+
+
+ModelSpec = Annotated[
+    LinearSpec | MlpSpec | Cnn1dSpec | Cnn2dSpec | GruSpec | TransformerSpec | FusionSpec,
+    Field(discriminator="name"),
+]

@@ -29,6 +29,7 @@ def moment_sum(
     units: NDArray[np.int64],
     release: GaussianRelease | None,
     random: SecureRandom | None,
+    places: NDArray[np.int64] | None = None,
 ) -> Columns:
     """The units' summed moments, shape (1 + 2 * columns,): number of units, sums of means, sums of mean squares.
 
@@ -41,26 +42,29 @@ def moment_sum(
         units: unit of each example, shape (examples,).
         release: how much noise; None for no differential privacy.
         random: where the noise comes from.
+        places: how many places of the second axis each column takes, shape (columns,); None: one.
 
     Raises:
         ValueError: a release without a source of randomness.
     """
     if release is None:
-        total: Columns = _moments(values, units).sum(axis=0)
+        total: Columns = _moments(values, units, places).sum(axis=0)
         return total
     if random is None:
         raise ValueError("Expected a source of randomness beside a release.")
-    noised: Columns = clipped_moment_sum(values, units)
+    noised: Columns = clipped_moment_sum(values, units, places)
     noised += random.gaussian(len(noised)) * release.noise_multiplier * moment_clip(len(noised) // 2)
     return noised
 
 
-def clipped_moment_sum(values: Columns | Iterable[Columns], units: NDArray[np.int64]) -> Columns:
+def clipped_moment_sum(
+    values: Columns | Iterable[Columns], units: NDArray[np.int64], places: NDArray[np.int64] | None = None
+) -> Columns:
     """The units' moments as in `moment_sum`, each clipped and all summed, without noise; shape (1 + 2 * columns,).
 
     Sensitivity: one unit moves it by at most `moment_clip`.
     """
-    moments = _moments(values, units)
+    moments = _moments(values, units, places)
     bound = moment_clip(moments.shape[1] // 2)
     norms = np.linalg.norm(moments, axis=1, keepdims=True)
     moments *= np.minimum(1.0, bound / np.maximum(norms, bound))
@@ -68,16 +72,21 @@ def clipped_moment_sum(values: Columns | Iterable[Columns], units: NDArray[np.in
     return total
 
 
-def _moments(values: Columns | Iterable[Columns], units: NDArray[np.int64]) -> Columns:
+def _moments(
+    values: Columns | Iterable[Columns], units: NDArray[np.int64], places: NDArray[np.int64] | None
+) -> Columns:
     """Every unit's own, shape (units, 1 + 2 * columns); zeros where a value is not finite."""
     _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
     sums, first = np.zeros((2, len(sizes), 0)), 0
     for part in [values] if isinstance(values, np.ndarray) else values:
         over_time, last = tuple(range(2, part.ndim)), first + len(part)
         if not first:
-            sums = np.zeros((2, len(sizes), part.shape[1]))
+            sums = np.zeros((2, len(sizes), part.shape[1] if places is None else len(places)))
         for number, columns in enumerate((part, part**2)):
-            np.add.at(sums[number], of_example[first:last], columns.mean(axis=over_time))
+            means = columns.mean(axis=over_time)
+            if places is not None:
+                means = np.add.reduceat(means, np.cumsum(places) - places, axis=1) / places
+            np.add.at(sums[number], of_example[first:last], means)
         first = last
     moments = np.hstack([np.ones((len(sizes), 1)), *(sums / sizes[:, None])])
     moments[~np.isfinite(moments).all(axis=1)] = 0.0

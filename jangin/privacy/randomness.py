@@ -2,7 +2,7 @@
 
 AES-128 in counter mode (NIST SP 800-38A) under a fresh key of the operating system gives the bits; Box and
 Muller (1958, Ann. Math. Statist. 29:610) turns them into normal values: in float64 from 64 bits each (`gaussian`), or
-in float32 from 32 (`add_gaussian`), four times as fast, for what is float32 itself. The law: no seed of a plan, and no
+in float32 from 32 (`fill_gaussian`), four times as fast, for what is float32 itself. The law: no seed of a plan, and no
 torch or numpy generator, ever reaches this file. Not covered: float64 values end at 8.57 standard deviations (the
 smallest uniform is 2**-53), float32 ones at 10.9; float noise is not exactly Gaussian (Mironov 2012, CCS;
 docs/sharp-edges.md).
@@ -10,6 +10,7 @@ docs/sharp-edges.md).
 
 import os
 from collections.abc import Callable
+from math import log, log1p
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -66,11 +67,11 @@ class SecureRandom:
             np.multiply(radius[: len(block) - half], sine[: len(block) - half], out=block[half:])
         return values
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        """Add normal values of this standard deviation, rounded up to float32, to `values`, (count,), in place.
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        """Overwrite `values`, (count,), with normal values of this standard deviation, rounded up to float32.
 
-        What is added stands on a grid of 24 bits: float32's rounding, a relative 2**-16 of the radius' probability in
-        the tail, 2**-9 of the smallest radii.
+        They stand on a grid of 24 bits: float32's rounding, a relative 2**-16 of the radius' probability in the tail,
+        2**-9 of the smallest radii.
 
         Raises:
             ValueError: a deviation that is not in [2**-100, 2**100], or values that are no float32.
@@ -86,32 +87,27 @@ class SecureRandom:
             r, turned, waves = radius[:half], angle[:half], wave[:half]
             turned[:] = words[half:].view(np.int32)
             turned *= np.float32(np.pi / 2**31)
-            self._exponential(words[:half], r)
-            r *= np.float32(2.0)
+            self._squared_radius(words[:half], r)
             np.sqrt(r, out=r)
             r *= scale
-            block[:half] += np.multiply(r, np.cos(turned, out=waves), out=waves)
-            block[half:] += np.multiply(r, np.sin(turned, out=waves), out=waves)[: len(block) - half]
+            np.multiply(r, np.cos(turned, out=waves), out=block[:half])
+            rest = len(block) - half
+            np.multiply(r[:rest], np.sin(turned[:rest], out=waves[:rest]), out=block[half:])
 
-    def _exponential(self, words: NDArray[np.uint32], values: NDArray[np.float32]) -> None:
-        """Minus the logarithm of each word as a number in (0, 1); words at the edges get more bits first."""
+    def _squared_radius(self, words: NDArray[np.uint32], values: NDArray[np.float32]) -> None:
+        """Minus two logarithms of each word as a number in (0, 1); words at the edges, one in 2**15, get more bits."""
         values[:] = words
-        edges = np.add(words, np.uint32(_EDGE))
-        if edges.min() >= 2 * _EDGE:
-            values *= np.float32(2.0**-32)
-            np.negative(np.log(values, out=values), out=values)
-            return
-        places = np.flatnonzero(edges < 2 * _EDGE)
-        within = (words[places] + np.uint32(_EDGE)).astype(np.float64) - _EDGE  # of the next 0, from -2**16 on
-        within += self.uniform(len(places))
-        within += 2.0**-54  # the middle of 53 bits, so neither 0 nor 1
-        values[places] = 1.0
         values *= np.float32(2.0**-32)
-        np.negative(np.log(values, out=values), out=values)
-        low = within > 0
-        exact = np.log1p(np.where(low, 0.0, within) * 2.0**-32)
-        np.log(within * 2.0**-32, out=exact, where=low)
-        values[places] = -exact
+        edges: list[int] = []
+        if words.min() < _EDGE or words.max() >= 2**32 - _EDGE:
+            edges = np.flatnonzero(words + np.uint32(_EDGE) < 2 * _EDGE).tolist()
+            values[edges] = 1.0  # in place of 0, which has no logarithm
+        np.log(values, out=values)
+        values *= np.float32(-2.0)
+        for edge, fraction in zip(edges, self.uniform(len(edges)).tolist() if edges else (), strict=True):
+            within = int(words[edge].view(np.int32))  # of the next 0, from -2**16 on
+            exact = (within + fraction + 2.0**-54) * 2.0**-32  # the middle of 53 bits, so neither 0 nor 1
+            values[edge] = -2.0 * (log(exact) if within >= 0 else log1p(exact))
 
     def rounded_gaussian(self, count: int, deviation: float) -> NDArray[np.int64]:
         """Normal values of this standard deviation rounded to integers, shape (count,): noise for integer sums.

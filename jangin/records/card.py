@@ -76,7 +76,9 @@ def _unique(entries: "tuple[Named, ...]") -> "tuple[Named, ...]":
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
-Unit = Annotated[str, BeforeValidator(str), AfterValidator(_listed)]
+Unit = Annotated[
+    str, BeforeValidator(str), AfterValidator(_listed), pydantic.Field(json_schema_extra={"enum": sorted(UNITS)})
+]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
@@ -192,10 +194,12 @@ class People(Document):
     Attributes:
         masters: how many masters' episodes the folder holds.
         note: how they were asked and what was removed.
+        deidentified: by stream that can show a face or carry speech, what was done so that nobody is known by it.
     """
 
     masters: PositiveInt
     note: str = ""
+    deidentified: dict[str, str] = pydantic.Field(default_factory=dict)
 
 
 Fields = Annotated[tuple[Field, ...], AfterValidator(_unique)]

@@ -8,26 +8,37 @@ Not covered: a recording that was cut, resampled or converted anew has other val
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from jangin.records.card import Stream
 from jangin.records.dataset import SPLIT_COLUMN, EpisodeView, media_files, stream_parts
 from jangin.records.manifest import Contents
+from jangin.records.media import Values
 from jangin.records.process import Process
 from jangin.records.split import SplitUnit
 
-__all__ = ["contents"]
+__all__ = ["contents", "demanded", "media_digest", "row_digests", "runs"]
 
 _IDS = frozenset({"episode_id", "master", "consent_id"})
 
 
-def contents(view: EpisodeView, process: Process, unit: SplitUnit) -> Contents:
+def contents(
+    view: EpisodeView, process: Process, unit: SplitUnit, seen: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Contents:
     """The digest of each episode of a view of this process: `{unit: {episode_id: SHA-256 in hex}}`.
+
+    Args:
+        view: the episodes.
+        process: theirs.
+        unit: what the hold-out is drawn by.
+        seen: by stream and episode id, what `row_digests` or `media_digest` gave for the channels that the process
+            demands, empty where an episode has nothing there; what is not in it is read.
 
     Raises:
         DataError: JG-data-005, a file has changed.
@@ -37,10 +48,14 @@ def contents(view: EpisodeView, process: Process, unit: SplitUnit) -> Contents:
     streams = {stream.name: stream for stream in view.card.streams}
     everything = {name: {channel.name for channel in stream.channels} for name, stream in streams.items()}
     empty = set(digests)
-    for chosen in (_demanded(process), everything):
+    for chosen, known in ((demanded(process), seen), (everything, {})):
         filled = set()
         for stream in sorted(chosen.keys() & everything.keys()) if empty else ():
-            for episode, values in _held(view, streams[stream], chosen[stream]):
+            held = {episode: values for episode, values in known.get(stream, {}).items() if values}
+            unseen = empty - known.get(stream, {}).keys()
+            if unseen:
+                held |= _held(view.narrowed(unseen), streams[stream], chosen[stream])
+            for episode, values in held.items():
                 if episode in empty:
                     digests[episode].update(f"{stream}\0{values}\0".encode())
                     filled.add(episode)
@@ -49,13 +64,13 @@ def contents(view: EpisodeView, process: Process, unit: SplitUnit) -> Contents:
     for row in rows:
         episode = row["episode_id"]
         if episode in empty:
-            known = sorted((name, value) for name, value in row.items() if value is not None and name not in _IDS)
-            digests[episode].update(repr(known).encode())
+            of_row = sorted((name, value) for name, value in row.items() if value is not None and name not in _IDS)
+            digests[episode].update(repr(of_row).encode())
         found.setdefault(row[SPLIT_COLUMN[unit]], {})[episode] = digests[episode].hexdigest()
     return found
 
 
-def _demanded(process: Process) -> dict[str, set[str]]:
+def demanded(process: Process) -> dict[str, set[str]]:
     """What no site's records lack: the streams of a process with their channels, without the optional ones."""
     return {
         stream.name: {channel.name for channel in stream.channels if not channel.optional}
@@ -64,43 +79,58 @@ def _demanded(process: Process) -> dict[str, set[str]]:
     }
 
 
-def _held(view: EpisodeView, stream: Stream, chosen: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each episode that has something of a stream, with its digest; media are known by all their values."""
-    if stream_parts(view.files, stream.name):
-        yield from _values(view.stream(stream.name), chosen)
-    for episode in view.episodes["episode_id"].to_pylist() if stream.media else ():
-        if media_files(view.files, stream.name, episode):
-            values = view.media(stream.name, episode)
-            yield episode, hashlib.sha256(repr(values.shape).encode() + values.astype("<f4").tobytes()).hexdigest()
+def row_digests(table: pa.Table, chosen: Collection[str]) -> dict[str, str]:
+    """Of each episode that has values in the chosen channels of a stream, the digest of its times and of them.
 
-
-def _values(table: pa.Table, chosen: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Each episode that has values in the chosen channels of a stream, with the digest of its times and of them."""
+    Args:
+        table: rows of a stream, each episode's side by side and in order of t.
+        chosen: names of channels; those that the table has count.
+    """
     channels = sorted(name for name in table.column_names if name in chosen)
     if not channels:
-        return
-    times = _floats(table["t"])
-    values = np.stack([_floats(table[name]) for name in channels], axis=1)
-    for episode, start, stop in _runs(table["episode_id"]):
-        rows = values[start:stop]
-        there = np.flatnonzero(~np.isnan(rows).all(axis=0))
-        names = ",".join(channels[number] for number in there)
-        if not len(there):
-            continue
-        content = names.encode() + b"\0" + times[start:stop].tobytes() + rows[:, there].tobytes()
-        yield episode, hashlib.sha256(content).hexdigest()
+        return {}
+    times, values = table["t"].to_numpy().astype("<f8") + 0.0, np.empty((len(table), len(channels)), "<f8")
+    for number, name in enumerate(channels):
+        values[:, number] = table[name].to_numpy()
+    values += 0.0  # there is one zero, and what is missing is one NaN
+    missing = np.isnan(values)
+    gaps = bool(missing.any())
+    if gaps:
+        values[missing] = np.nan
+    found = {}
+    for episode, start, stop in runs(table["episode_id"]):
+        there = np.flatnonzero(~missing[start:stop].all(axis=0)) if gaps else np.arange(len(channels))
+        if len(there):
+            digest = hashlib.sha256(",".join(channels[number] for number in there).encode() + b"\0")
+            digest.update(times[start:stop].data)
+            whole = len(there) == len(channels)
+            digest.update((values[start:stop] if whole else values[start:stop, there]).reshape(-1).data)
+            found[episode] = digest.hexdigest()
+    return found
 
 
-def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Little-endian float64; what is missing is one NaN, and there is one zero."""
-    values: NDArray[np.float64] = column.to_numpy().astype("<f8") + 0.0
-    values[np.isnan(values)] = np.nan
-    return values
+def media_digest(values: Values) -> str:
+    """The digest of one episode's media: of all its values."""
+    digest = hashlib.sha256(repr(values.shape).encode())
+    digest.update(values.astype("<f4", copy=False).reshape(-1).data)
+    return digest.hexdigest()
 
 
-def _runs(ids: pa.ChunkedArray) -> Iterator[tuple[str, int, int]]:
-    """Where each episode's rows stand, which are side by side."""
-    encoded = ids.combine_chunks().dictionary_encode()
+def _held(view: EpisodeView, stream: Stream, chosen: Collection[str]) -> dict[str, str]:
+    """Each episode that has something of a stream, with its digest; media are known by all their values."""
+    held = {}
+    if stream_parts(view.files, stream.name):
+        held = row_digests(view.stream(stream.name), chosen)
+    for episode in view.episodes["episode_id"].to_pylist() if stream.media else ():
+        if media_files(view.files, stream.name, episode):
+            held[episode] = media_digest(view.media(stream.name, episode))
+    return held
+
+
+def runs(ids: pa.ChunkedArray) -> Iterator[tuple[str, int, int]]:
+    """Where each episode's rows stand, which are side by side: (id, start, stop)."""
+    coded = ids.unify_dictionaries() if pa.types.is_dictionary(ids.type) else pc.dictionary_encode(ids)
+    encoded = coded.combine_chunks()
     numbers, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
     edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
     for start, stop in pairwise(edges):

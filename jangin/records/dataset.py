@@ -32,11 +32,14 @@ from jangin.records.split import SplitUnit
 __all__ = [
     "CARD_FILE",
     "EPISODES_FILE",
+    "JUDGEMENTS_FILE",
     "SPLIT_COLUMN",
     "EpisodeView",
     "Records",
+    "card_text",
     "episode_schema",
     "fits",
+    "judgement_schema",
     "media_files",
     "optional_columns",
     "refuse_filled",
@@ -46,13 +49,17 @@ __all__ = [
 ]
 
 EPISODES_FILE = "episodes.parquet"
+JUDGEMENTS_FILE = "judgements.parquet"
 
 SPLIT_COLUMN: Mapping[SplitUnit, str] = {"episode": "episode_id", "master": "master"}
 """The column of episodes.parquet that names the unit of the split."""
 
 
 def episode_schema(card: Card) -> pa.Schema:
-    """The columns of episodes.parquet: numbers float64, choices strings, start_utc a timestamp in UTC."""
+    """The columns of episodes.parquet: numbers float64, choices strings, timestamps in UTC.
+
+    `outcome_utc`, which may lack, is when the outcome was known.
+    """
     return pa.schema(
         [
             ("episode_id", pa.string()),
@@ -61,6 +68,20 @@ def episode_schema(card: Card) -> pa.Schema:
             ("duration_s", pa.float64()),
             *((name, pa.float64() if field.range else pa.string()) for name, field in card.columns().items()),
             ("consent_id", pa.string()),
+            ("outcome_utc", pa.timestamp("us", tz="UTC")),
+        ]
+    )
+
+
+def judgement_schema() -> pa.Schema:
+    """The columns of judgements.parquet: one row for what one judge said of one episode, a number as its digits."""
+    return pa.schema(
+        [
+            ("episode_id", pa.string()),
+            ("judge", pa.string()),
+            ("judgement", pa.string()),
+            ("value", pa.string()),
+            ("said_utc", pa.timestamp("us", tz="UTC")),
         ]
     )
 
@@ -74,8 +95,13 @@ def stream_schema(stream: Stream) -> pa.Schema:
 def optional_columns(described: Card | Stream) -> frozenset[str]:
     """The columns of `episode_schema` or `stream_schema` that a site may lack."""
     if isinstance(described, Card):
-        return frozenset(name for name, field in described.columns().items() if field.optional)
+        return frozenset(name for name, field in described.columns().items() if field.optional) | {"outcome_utc"}
     return frozenset(channel.name for channel in described.channels if channel.optional)
+
+
+def card_text(card: Card) -> str:
+    """card.yaml, without what it need not say."""
+    return yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), allow_unicode=True, sort_keys=False)
 
 
 def stream_parts(names: Iterable[str], stream: str) -> list[str]:
@@ -116,8 +142,7 @@ def write_records(
     except OSError as error:
         raise DataError("JG-data-019", where=str(folder), problem=error.strerror) from None
     try:
-        content = card.model_dump(mode="json", exclude_defaults=True)
-        (partial / CARD_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        (partial / CARD_FILE).write_text(card_text(card), encoding="utf-8")
         table = _written(episodes, episode_schema(card), optional_columns(card), EPISODES_FILE)
         pq.write_table(table, partial / EPISODES_FILE)
         for name, rows in streams.items():
@@ -192,6 +217,11 @@ class EpisodeView:
     def episodes(self) -> pa.Table:
         """One row an episode, in the file's order, columns of `episode_schema`; what is missing is null."""
         return self._episodes
+
+    def narrowed(self, only: Collection[str]) -> "EpisodeView":
+        """A view of those of `episodes` that have these ids."""
+        units = self._episodes[SPLIT_COLUMN[self._manifest.unit]].unique().to_pylist()
+        return EpisodeView(self._folder, self.card, self._manifest, units, only)
 
     def stream(self, name: str) -> pa.Table:
         """The rows of a stream, sorted by the order of `episodes`, then by t; columns of `stream_schema`.

@@ -27,10 +27,12 @@ class PublicRange:
     Attributes:
         low: lower end, shape (columns,), float64.
         high: upper end, shape (columns,), float64, above `low` everywhere.
+        places: how many places of the examples' second axis each column takes, shape (columns,), int64; None: one.
     """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    places: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Examples:
     """Inputs, targets and units of one split of one site.
 
     Attributes:
-        inputs: shape (examples, features) or (examples, channels, length), float32.
+        inputs: shape (examples, features), (examples, channels, length) or (examples, channels, height, width),
+            float32.
         targets: shape (examples, targets) float32 for regression; (examples,) int64 class numbers else.
         units: shape (examples,), int64; examples with one number belong to one privacy unit.
     """

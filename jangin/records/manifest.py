@@ -1,7 +1,7 @@
 """The manifest of a records folder: what was validated, file by file, and who was set aside.
 
 The law: it is written whole and only after a passed validation; files that never leave the site (the hold-out
-key, the plant's own tag names) are not described in it.
+key, the plant's own tag names, which of its files were ingested) are not described in it.
 """
 
 import hashlib
@@ -21,8 +21,10 @@ from jangin.records.split import KEY_BYTES, Split, SplitUnit
 
 __all__ = [
     "CARD_FILE",
+    "INGESTED_FILE",
     "KEY_FILE",
     "MANIFEST_FILE",
+    "MAPPING_FILE",
     "Contents",
     "Manifest",
     "Validation",
@@ -34,12 +36,15 @@ __all__ = [
     "read_manifest",
     "write_key",
     "write_manifest",
+    "write_whole",
 ]
 
 CARD_FILE = "card.yaml"
 MANIFEST_FILE = "manifest.json"
 KEY_FILE = "holdout.key"
-_NOT_DESCRIBED = frozenset({MANIFEST_FILE, KEY_FILE, "mapping.local.yaml"})
+MAPPING_FILE = "mapping.local.yaml"
+INGESTED_FILE = "ingested.local.json"
+_NOT_DESCRIBED = frozenset({MANIFEST_FILE, KEY_FILE, MAPPING_FILE, INGESTED_FILE})
 
 
 Contents = dict[str, dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]]
@@ -206,7 +211,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         DataError: JG-data-010 it cannot be written.
     """
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1, sort_keys=True)
-    _replace(folder / MANIFEST_FILE, f"{text}\n".encode(), mode=0o644)
+    write_whole(folder / MANIFEST_FILE, f"{text}\n".encode(), mode=0o644)
 
 
 def read_key(folder: Path) -> bytes | None:
@@ -233,11 +238,15 @@ def write_key(folder: Path, key: bytes) -> None:
     Raises:
         DataError: JG-data-010 it cannot be written.
     """
-    _replace(folder / KEY_FILE, key, mode=0o600)
+    write_whole(folder / KEY_FILE, key, mode=0o600)
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole or not at all: a hidden sibling, flushed to disk, takes its place."""
+def write_whole(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all: a hidden sibling, flushed to disk, takes its place.
+
+    Raises:
+        DataError: JG-data-010 it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)

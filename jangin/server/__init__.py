@@ -21,7 +21,6 @@
     forecast     what a plan will cost: privacy, bytes, hours
     pace         how long orders took, as the database knows it
     shards       which campaigns a server leads, where several share a database
-    campaigns    what people do with campaigns: propose, approve, start
     rounds       the round engine
     exchange     one order to a cohort over the SuperLink, and its replies
     checkpoints  where a campaign stands, in files
@@ -34,6 +33,7 @@
     channel      the line between it and the server
     daemon       the server: SuperLink, site API, roster, and the worker started anew whenever it ends
     memory       what is freed goes back to the system
+    outage       a database that does not answer, told once
     monitor      /health and /metrics
     backup       a server in one file, and back
     upgrade      an older server, brought along

@@ -27,6 +27,7 @@ from jangin.server.members import Members
 from jangin.server.memory import give_back
 from jangin.server.monitor import Counted, Outlook, watched
 from jangin.server.operators import listening
+from jangin.server.outage import Outage
 from jangin.server.registry import Registry
 from jangin.server.settings import StateFolder, write_whole
 from jangin.server.shards import led_by
@@ -99,6 +100,7 @@ class _Door:
 
     def __init__(self, members: Members, link: EmbeddedLink, clock: Callable[[], datetime]) -> None:
         self._members, self._link, self._clock = members, link, clock
+        self._outage = Outage(_log)
         self._in: Mapping[str, RosterSite] = {}
         self._out_of_force = ""
 
@@ -107,9 +109,9 @@ class _Door:
         try:
             active = self._active()
         except SQLAlchemyError as error:
-            what = noting(Event.AWAY, ServerError("JG-server-464"))
-            _log.error("The database does not answer: %s", type(error).__name__, extra=what)
+            self._outage.on(error)
             return
+        self._outage.over()
         if active == self._in:
             return
         for site, entry in self._in.items():

@@ -43,6 +43,7 @@ from jangin.server.exchange import LinkExchange
 from jangin.server.life import Act, State
 from jangin.server.members import Members
 from jangin.server.memory import give_back
+from jangin.server.outage import Outage
 from jangin.server.post import Messages, Post
 from jangin.server.registry import Registry
 from jangin.server.rehearsal import Rehearsal
@@ -214,12 +215,13 @@ class _Leader:
 
     def run(self) -> bool:
         """Look at the database until it is time to stop; whether every thread came to its end then."""
+        outage = Outage(_log)
         while True:
             try:
                 self._look()
+                outage.over()
             except SQLAlchemyError as error:
-                what = noting(Event.AWAY, ServerError("JG-server-464"))
-                _log.error("The database does not answer: %s", type(error).__name__, extra=what)
+                outage.on(error)
             if self._stop.wait(_LOOK_SECONDS):
                 break
         until = time.monotonic() + _STOP_SECONDS
@@ -366,22 +368,29 @@ class _Leader:
         """One rehearsal to its end; one that the server's stop breaks off begins anew with the next worker."""
         try:
             plan = plan_of(self._store.campaign(campaign))
-            rehearsal = Rehearsal(plan, number, self._store, clock=time.monotonic)
-            what = noting(Event.REHEARSED, None, campaign)
-            _log.info("Campaign %s is rehearsed: %s", plan.campaign, plan.hash, extra=what)
-            try:
-                with closing(self._link.open_run(plan.hash)) as run:
-                    approved, online = self._there(plan, run)
-                    seconds = plan.sites.deadline_s
-                    rehearsal.run(approved, online, lambda some, size: LinkExchange(run, some, seconds, size))
-            except JanginError as error:
-                if error.code != _ENDED:
-                    rehearsal.fail(str(error))
+            self._rehearsed(plan, Rehearsal(plan, number, self._store, clock=time.monotonic))
         except AWAY as error:
             _log.error("The rehearsal of %s begins anew: %s", campaign, type(error).__name__)
         except Exception:  # noqa: BLE001 - a bug here must not end the others
-            _log.exception("The rehearsal of campaign %s broke off.", plan.campaign)
+            _log.exception("The rehearsal of campaign %s stands still.", campaign)
+
+    def _rehearsed(self, plan: TrainingPlan, rehearsal: Rehearsal) -> None:
+        _log.info(
+            "Campaign %s is rehearsed: %s", plan.campaign, plan.hash, extra=noting(Event.REHEARSED, None, plan.hash)
+        )
+        try:
+            with closing(self._link.open_run(plan.hash)) as run:
+                approved, online = self._there(plan, run)
+                seconds = plan.sites.deadline_s
+                rehearsal.run(approved, online, lambda some, size: LinkExchange(run, some, seconds, size))
+        except JanginError as error:
+            if error.code != _ENDED:
+                rehearsal.fail(str(error))
+        except AWAY:
+            raise
+        except Exception:
             rehearsal.fail("a bug; see the server's log")
+            raise
 
     def _there(self, plan: TrainingPlan, run: RemoteRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The sites that have approved, and those of them that are online, in the plan's order; all are waited for.

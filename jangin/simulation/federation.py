@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from jangin.errors import CodedText, DataError, PlanError, PrivacyError
-from jangin.models.lines import cut, input_range, outputs, read_line, target_range
+from jangin.models.lines import check_parts, input_range, outputs, read_line, target_range
 from jangin.models.tasks import Task
 from jangin.plan.blocks import PrivacyBlock
 from jangin.records.examples import Examples, PublicRange
@@ -66,7 +66,7 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
             class numbers that are not 0, 1, ...; JG-data-082, several targets without ranges; JG-data-083, a
             hold-out drawn by episode where the unit is master; JG-data-084, a partition of what is in folders;
             JG-data-085 and -086, one that leaves a site without rows or a class without a site.
-        PlanError: JG-plan-003, ranges or a model line that do not fit the data.
+        PlanError: JG-plan-003, ranges or a model line that do not fit the data; JG-plan-065, a model of other parts.
         PrivacyError: JG-privacy-006, a regression in private or in sums without a public range of its targets.
     """
     if not isinstance(experiment.data, NpzData) and not isinstance(experiment.partition, SiloPartition):
@@ -91,9 +91,9 @@ def load(experiment: Experiment, folder: Path, progress: Advance) -> Federation:
                 seeded = np.random.default_rng([experiment.seed, number]).bytes  # made records, so no secret
                 validate(site, level=1, unit=_split_unit(experiment.privacy), random_bytes=seeded).require(site)
                 progress("validate", number, len(made))
-            federation = _from_records(made, data.model_line, experiment.privacy, progress)
+            federation = _from_records(made, data.model_line, experiment, progress)
         case RecordsData() as data:
-            federation = _from_records(list(data.records), data.model_line, experiment.privacy, progress)
+            federation = _from_records(list(data.records), data.model_line, experiment, progress)
         case _:
             raise TypeError(f"Expected a data block: {experiment.data!r}.")
     if experiment.data.one_class_sites == "refuse":
@@ -166,15 +166,17 @@ def _split_unit(privacy: PrivacyBlock) -> Literal["episode", "master"]:
     return "master" if privacy.unit == "master" else "episode"
 
 
-def _from_records(folders: list[Path], model_line: str, privacy: PrivacyBlock, progress: Advance) -> Federation:
-    from jangin.records.dataset import Records  # loads pyarrow
+def _from_records(folders: list[Path], model_line: str, experiment: Experiment, progress: Advance) -> Federation:
+    from jangin.models.cut import cut  # loads pyarrow
+    from jangin.records.dataset import Records
 
     line = read_line(model_line)
     process = read_process(line.process)
     silos = []
     width = outputs(line)
     task = Task(line.task)
-    unit = _split_unit(privacy)
+    unit = _split_unit(experiment.privacy)
+    check_parts(experiment.model, line, process)
     for number, folder in enumerate(folders):
         records = Records.open(folder)
         if records.card.process != line.process:

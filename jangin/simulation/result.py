@@ -39,7 +39,7 @@ class Scores:
         total: over all hold-out records, each site's by the model it would use; or the mean of sites.
         sites: each site's on its own hold-out, in site order; NaN where undefined.
         union: where every site has its own model: the mean over these of their figure on the union of all
-            hold-outs; for one common model the same as over all records.
+            hold-outs, NaN where that was not asked for; for one common model the same as over all records.
     """
 
     total: float

@@ -201,10 +201,10 @@ def _one_seed(setting: Setting, seed: int, spread: Workers | Forks, unfinished: 
     one_for_all = len(model.layout.shared) == model.layout.size
     keeps = strategy.local.remembers(model.layout)
 
-    def federated(shared: Vector) -> Scores:
+    def federated(shared: Vector, last: bool) -> Scores:
         common = baselines.Fitted(learner, scaling, shared) if one_for_all else None
         models = [common or baselines.Fitted(learner, scaling, site.model(shared)) for site in sites]
-        return setting.score(lambda site, examples: models[site].predict(examples), common=one_for_all)
+        return setting.score(lambda site, examples: models[site].predict(examples), common=one_for_all, union=last)
 
     # 3. The rounds, each judged on the hold-outs by us, outside the federation.
     scores: dict[str, Scores] = {}
@@ -215,7 +215,7 @@ def _one_seed(setting: Setting, seed: int, spread: Workers | Forks, unfinished: 
             seconds = time.perf_counter() - clock
             if not np.isfinite(progress.parameters).all():
                 raise SimulationError("JG-sim-002", where=f"round {record.round}", lr=block.lr)
-            scores["federated"] = federated(progress.parameters)
+            scores["federated"] = federated(progress.parameters, last=record.round == block.rounds)
             figure = scores["federated"].total
             history.append({"seed": seed, "round": record.round, "federated": figure, "seconds": seconds})
             stand = replace(stand, progress=progress, history=history)
@@ -225,7 +225,7 @@ def _one_seed(setting: Setting, seed: int, spread: Workers | Forks, unfinished: 
             setting.progress("round", record.round, block.rounds)
             clock = time.perf_counter()
         shared = stand.progress.parameters
-        scores = scores or {"federated": federated(shared)}
+        scores = scores or {"federated": federated(shared, last=True)}
     if np.isinf(scores["federated"].total):
         raise SimulationError("JG-sim-002", where=f"round {block.rounds}", lr=block.lr)
 

@@ -77,12 +77,13 @@ class Setting:
             summing=Summing.of(self.experiment.privacy, len(self.federation.silos), self.nominal_units),
         )
 
-    def score(self, predict: Callable[[int, Examples], Vector], *, common: bool) -> Scores:
+    def score(self, predict: Callable[[int, Examples], Vector], *, common: bool, union: bool = True) -> Scores:
         """Judge one model, or one of each site.
 
         Args:
             predict: `(i, examples)` to the predictions of what site i would use, in the units of the targets.
             common: whether that is the same for all of them.
+            union: whether each site's model is judged on all hold-outs too, as many times the work as there are sites.
         """
         tests = [silo.test for silo in self.federation.silos]
         truths = [test.targets for test in tests]
@@ -98,9 +99,11 @@ class Setting:
         total = whole if not self.per_site else fmean(known) if known else float("nan")
         if common:
             return Scores(total, sites, whole)
+        if not union:
+            return Scores(total, sites, float("nan"))
         everything = joined(tests)
-        union = [self.metric(truth, predict(number, everything), spans) for number in range(len(tests))]
-        return Scores(total, sites, fmean(union))
+        of_all = [self.metric(truth, predict(number, everything), spans) for number in range(len(tests))]
+        return Scores(total, sites, fmean(of_all))
 
 
 def _together(predict: Callable[[int, Examples], Vector], tests: Sequence[Examples]) -> list[Vector]:

@@ -15,7 +15,7 @@ from jangin.models.layout import ParameterLayout
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Gathered", "LocalRule", "State", "Strategy", "Vector"]
+__all__ = ["Gathered", "LocalRule", "State", "Strategy", "Vector", "moved"]
 
 State = TypeVar("State")
 Vector = NDArray[np.float32]
@@ -92,3 +92,8 @@ class Strategy(Protocol[State]):
             cohort: number of sites in it, >= 1.
         """
         ...
+
+
+def moved(parameters: Vector, step: NDArray[np.float64]) -> Vector:
+    """Parameters after a step, both (d,), added in float64 and rounded once, without a float64 copy of the whole."""
+    return np.add(parameters, step, out=np.empty_like(parameters), dtype=np.float64, casting="same_kind")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from jangin.strategies.base import Gathered, LocalRule, Vector
+from jangin.strategies.base import Gathered, LocalRule, Vector, moved
 
 __all__ = ["AdamState", "FedAdam"]
 
@@ -45,7 +45,7 @@ class FedAdam:
         delta = gathered / cohort
         m = self.beta1 * state.m + (1 - self.beta1) * delta
         v = self.second_moment(state.v, delta)
-        parameters = (state.parameters + self.server_lr * m / (np.sqrt(v) + self.tau)).astype(np.float32)
+        parameters = moved(state.parameters, self.server_lr * m / (np.sqrt(v) + self.tau))
         return parameters, AdamState(parameters, m, v)
 
     def second_moment(self, v: Gathered, delta: Gathered) -> Gathered:

@@ -8,9 +8,7 @@ of Reddi et al. 2021 (arXiv 2003.00295, Algorithm 1): x <- x + eta * mean(delta)
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
-from jangin.strategies.base import Gathered, LocalRule, Vector
+from jangin.strategies.base import Gathered, LocalRule, Vector, moved
 
 __all__ = ["FedAvg"]
 
@@ -29,5 +27,7 @@ class FedAvg:
 
     def update(self, state: Vector, gathered: Gathered, cohort: int) -> tuple[Vector, Vector]:
         """One step along the mean update; shapes (d,)."""
-        parameters = (state + self.server_lr * gathered / cohort).astype(np.float32)
+        step = self.server_lr * gathered
+        step /= cohort
+        parameters = moved(state, step)
         return parameters, parameters

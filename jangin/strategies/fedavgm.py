@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from jangin.strategies.base import Gathered, LocalRule, Vector
+from jangin.strategies.base import Gathered, LocalRule, Vector, moved
 
 __all__ = ["FedAvgM", "MomentumState"]
 
@@ -39,5 +39,5 @@ class FedAvgM:
     def update(self, state: MomentumState, gathered: Gathered, cohort: int) -> tuple[Vector, MomentumState]:
         """One step along the momentum; shapes (d,)."""
         v = self.beta * state.v + gathered / cohort
-        parameters = (state.parameters + self.server_lr * v).astype(np.float32)
+        parameters = moved(state.parameters, self.server_lr * v)
         return parameters, MomentumState(parameters, v)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from jangin.strategies.base import Gathered, LocalRule, Vector
+from jangin.strategies.base import Gathered, LocalRule, Vector, moved
 
 __all__ = ["Median"]
 
@@ -29,5 +29,5 @@ class Median:
 
     def update(self, state: Vector, gathered: Gathered, cohort: int) -> tuple[Vector, Vector]:
         """One step along the median of the updates (cohort, d), or of the cells' means (cells, d)."""
-        parameters = (state + self.server_lr * np.median(gathered, axis=0)).astype(np.float32)
+        parameters = moved(state, self.server_lr * np.median(gathered, axis=0))
         return parameters, parameters

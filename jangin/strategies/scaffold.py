@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from jangin.strategies.base import Gathered, LocalRule, Vector
+from jangin.strategies.base import Gathered, LocalRule, Vector, moved
 
 __all__ = ["Scaffold", "ScaffoldState"]
 
@@ -52,6 +52,6 @@ class Scaffold:
     def update(self, state: ScaffoldState, gathered: Gathered, cohort: int) -> tuple[Vector, ScaffoldState]:
         """One step along the mean of what gradients moved, and their mean as the new control; shapes (d,)."""
         mean = gathered / cohort
-        parameters = (state.parameters + self.server_lr * mean).astype(np.float32)
+        parameters = moved(state.parameters, self.server_lr * mean)
         control = (-mean / (self.local_steps * self.lr)).astype(np.float32)
         return parameters, ScaffoldState(parameters, control)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jangin.errors import PlanError
 from jangin.models.flat import FlatModel
-from jangin.models.lines import input_range, input_shape, outputs, read_line, target_range
+from jangin.models.lines import check_parts, input_range, input_shape, outputs, read_line, target_range
 from jangin.models.networks import build, normalisation
 from jangin.models.spec import ModelSpec
 from jangin.models.tasks import Task
@@ -40,7 +40,7 @@ class Recipe:
         strategy: the strategy block.
         mechanism: of the private step; None for no differential privacy.
         task: what is predicted.
-        input_shape: of one example, (features,) or (channels, length).
+        input_shape: of one example, (features,), (channels, length) or (channels, height, width).
         outputs: of the model: targets of a regression, 1 logit, or classes.
         inputs: public range of the input columns, or None.
         targets: public range of a regression's targets, or None.
@@ -69,12 +69,14 @@ class Recipe:
 
         Raises:
             DataError: JG-data-060..071, a line that is unknown or does not fit its process. PlanError: JG-plan-003, a
-                task that no model learns; JG-plan-020; JG-plan-042, a metric that says nothing about the task.
+                task that no model learns; JG-plan-020; JG-plan-042, a metric that says nothing about the task;
+                JG-plan-065, parts of a model that are not those of the line.
                 PrivacyError: JG-privacy-002, no noise is enough.
         """
         line = read_line(plan.model_line)
         process = read_process(line.process)
         nominal_units = plan.privacy.nominal_units or 1
+        check_parts(plan.model, line, process)
         if plan.evaluate is not None:
             _check_metrics(plan.evaluate, Task(line.task))
         return cls(

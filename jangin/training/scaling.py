@@ -34,13 +34,15 @@ _AS_THEY_COME = 10.0
 class Scaling:
     """The map from raw values to what a model sees.
 
-    Columns are features, or channels for inputs over time, followed by the targets of a regression.
+    Columns are features, or channels for inputs over time, followed by the targets of a regression. A column that takes
+    several places of an example, e.g. a channel's window in a flat row, has one map for all of them.
 
     Attributes:
         center, radius: public affine map, shape (columns,); radius infinite: no clip and no map.
         mean, deviation: learnt or public standardisation, shape (columns,).
         inputs: how many of the columns are inputs.
         task: whether targets are scaled (regression) or classes.
+        places: how many places of the examples' second axis each input column takes, (inputs,); None: one.
     """
 
     center: Columns
@@ -49,6 +51,7 @@ class Scaling:
     deviation: Columns
     inputs: int
     task: Task
+    places: NDArray[np.int64] | None = None
 
     @classmethod
     def public(
@@ -59,7 +62,7 @@ class Scaling:
         targets: PublicRange | None,
         private: bool,
     ) -> "Scaling":
-        """The scaling by public ranges alone; `examples` give only the number of columns.
+        """The scaling by public ranges alone; without ranges `examples` give the number of columns, and nothing else.
 
         Args:
             examples: any examples of the federation; one row is enough.
@@ -68,7 +71,8 @@ class Scaling:
             targets: range of each target; None: as they come (never private: JG-privacy-006 comes before).
             private: whether every column has to be bounded.
         """
-        center_x, radius_x = _affine(examples.inputs.shape[1], inputs)
+        width = examples.inputs.shape[1] if inputs is None else len(inputs.low)
+        center_x, radius_x = _affine(width, inputs)
         deviation = np.ones(len(center_x))
         if inputs is None and private:
             radius_x, deviation = np.full(len(center_x), _AS_THEY_COME), deviation / _AS_THEY_COME
@@ -76,7 +80,8 @@ class Scaling:
         center_y, radius_y = _affine(columns, targets if task is Task.REGRESSION else None)
         center, radius = np.concatenate([center_x, center_y]), np.concatenate([radius_x, radius_y])
         deviation = np.concatenate([deviation, np.ones(columns)])
-        return cls(center, radius, np.zeros(len(center)), deviation, examples.inputs.shape[1], task)
+        places = None if inputs is None else inputs.places
+        return cls(center, radius, np.zeros(len(center)), deviation, width, task, places)
 
     def moments(
         self, examples: Examples | ExamplesAside, release: GaussianRelease | None, random: SecureRandom | None
@@ -85,11 +90,11 @@ class Scaling:
 
         Shape (1 + 2 * columns,); inputs over time count with all their samples. Guarantee and errors: `moment_sum`'s.
         """
-        return moment_sum(self._columns(examples), examples.units, release, random)
+        return moment_sum(self._columns(examples), examples.units, release, random, self._places())
 
     def clipped_moments(self, examples: Examples | ExamplesAside) -> Columns:
         """The same without noise, for a sum that gets its noise elsewhere: `clipped_moment_sum`."""
-        return clipped_moment_sum(self._columns(examples), examples.units)
+        return clipped_moment_sum(self._columns(examples), examples.units, self._places())
 
     def learned(self, total: Columns, noise: float = 0.0) -> "Scaling":
         """The scaling whose mean and deviation come from the sites' summed moments; `noise` as in moments.py."""
@@ -105,8 +110,8 @@ class Scaling:
 
     def apply_inputs(self, values: NDArray[np.float32]) -> Tensor:
         """Model inputs, (examples, ...), float32."""
-        columns, broadcast = slice(None, self.inputs), (1, -1) + (1,) * (values.ndim - 2)
-        mean, deviation = (part[columns].reshape(broadcast) for part in (self.mean, self.deviation))
+        columns = slice(None, self.inputs)
+        mean, deviation = (self._along(part, columns, values) for part in (self.mean, self.deviation))
         inputs = np.empty(values.shape, np.float32)
         for rows in row_slices(values.shape):
             mapped = self._mapped(values[rows], columns)
@@ -140,7 +145,7 @@ class Scaling:
             "mean": self.mean.tolist(),
             "deviation": self.deviation.tolist(),
             "inputs": self.inputs,
-        }
+        } | ({} if self.places is None else {"places": self.places.tolist()})
 
     def _columns(self, examples: Examples | ExamplesAside) -> Iterator[NDArray[np.float64]]:
         """The publicly mapped columns, (some, columns, ...), part by part."""
@@ -154,14 +159,26 @@ class Scaling:
             yield values
 
     def _mapped(self, values: NDArray[Any], columns: slice) -> NDArray[np.float64]:
-        broadcast = (1, -1) + (1,) * (values.ndim - 2)
-        center, radius = self.center[columns].reshape(broadcast), self.radius[columns].reshape(broadcast)
+        center, radius = self._along(self.center, columns, values), self._along(self.radius, columns, values)
         bounded = np.isfinite(radius)
         mapped: NDArray[np.float64] = values - center
         mapped /= np.where(bounded, radius, 1.0)
         if bounded.all():
             return mapped.clip(-1.0, 1.0, out=mapped)
         return np.where(bounded, mapped.clip(-1.0, 1.0), mapped)
+
+    def _along(self, of_columns: Columns, columns: slice, values: NDArray[Any]) -> Columns:
+        """What columns have, at their places along the second axis of `values`."""
+        some = of_columns[columns]
+        if self.places is not None and columns.start is None:
+            some = np.repeat(some, self.places)
+        return some.reshape(1, -1, *(1,) * (values.ndim - 2))
+
+    def _places(self) -> NDArray[np.int64] | None:
+        """Of all columns, (columns,): a target takes one."""
+        if self.places is None:
+            return None
+        return np.concatenate([self.places, np.ones(len(self.center) - self.inputs, np.int64)])
 
 
 def _affine(columns: int, ranges: PublicRange | None) -> tuple[Columns, Columns]:

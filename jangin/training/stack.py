@@ -23,7 +23,9 @@ __all__ = ["PrivateStep", "Step", "parts_of", "private_stacked_step", "stacked_s
 Maps = list[tuple[Tensor, Tensor]]
 """Weight and bias of a model's affine maps: of every site, (sites, out, in) and (sites, out), or one for all."""
 
-_FEW_ROWS, _OUTPUTS_AT_ONCE = 16, 32  # see `_read_by`
+_FEW_ROWS = 32
+_OUTPUTS_AT_ONCE, _INPUTS_AT_ONCE = 32, 64  # see `_product`
+_SILENT = np.errstate(over="ignore", invalid="ignore")  # of what is not finite torch says nothing either
 
 
 class Step(Protocol):
@@ -106,6 +108,7 @@ def _affine_step(task: Task) -> Step:
     """Forward and backward by hand; a gradient goes straight into the parameters and is stored nowhere."""
 
     @torch.no_grad()
+    @_SILENT
     def step(
         parts: Sequence[Tensor],
         inputs: Tensor,
@@ -133,6 +136,7 @@ def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
     room = torch.empty(0)
 
     @torch.no_grad()
+    @_SILENT
     def step(
         parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
     ) -> None:
@@ -147,13 +151,13 @@ def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
             room = torch.empty(sum(sizes))
         moved = room[: sum(sizes)]
         moves = [one.view(part.shape) for one, part in zip(torch.split(moved, sizes), parts, strict=True)]
+        random.fill_gaussian(moved.numpy(), rate * deviation)
         for (of_weight, of_bias), read, gradient in zip(_maps(moves), reads, gradients, strict=True):
-            if inputs.shape[1] <= MOST_ROWS:  # beta: what stood in the room before is not read
-                torch.baddbmm(of_weight, gradient.mT, read, beta=0, alpha=-rate, out=of_weight)
+            if inputs.shape[1] <= MOST_ROWS:
+                torch.baddbmm(of_weight, gradient.mT, read, alpha=-rate, out=of_weight)
             else:
-                torch.mul(torch.bmm(gradient.mT.double(), read.double()), -rate, out=of_weight)
-            torch.mul(gradient.sum(dim=1, dtype=torch.float64), -rate, out=of_bias)
-        random.add_gaussian(moved.numpy(), rate * deviation)
+                of_weight.sub_(torch.bmm(gradient.mT.double(), read.double()), alpha=rate)
+            of_bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate)
         for part, move in zip(parts, moves, strict=True):
             part.add_(move)
 
@@ -179,7 +183,7 @@ def _backward(maps: Maps, reads: Sequence[Tensor], gradient: Tensor) -> Iterator
     A map is not read again once its gradient was handed out: it may then be changed.
     """
     for (weight, _), read in zip(reversed(maps[1:]), reversed(reads[1:]), strict=True):
-        through = gradient @ weight if weight.dim() == 2 else torch.from_numpy(gradient.numpy() @ weight.numpy())
+        through = _product(gradient, weight, _INPUTS_AT_ONCE)
         before = torch.ops.aten.threshold_backward(through, read, 0)
         yield gradient
         gradient = before
@@ -187,18 +191,28 @@ def _backward(maps: Maps, reads: Sequence[Tensor], gradient: Tensor) -> Iterator
 
 
 def _read_by(weight: Tensor, read: Tensor) -> Tensor:
-    """What a map makes of its inputs, without its bias: (sites, rows, in) to (sites, rows, out).
+    """What a map makes of its inputs, without its bias: (sites, rows, in) to (sites, rows, out)."""
+    return _product(read, weight.mT, _OUTPUTS_AT_ONCE)
+
+
+def _product(left: Tensor, right: Tensor, at_once: int) -> Tensor:
+    """The products of every site's factors: (sites, rows, k) and (sites, k, n), or (k, n) for all; (sites, rows, n).
 
     Numpy's OpenBLAS multiplies small matrices where they lie, and torch's MKL copies each before it does, which takes
-    as long as the product where rows are few. With a transposed factor OpenBLAS does so for few columns only: they are
-    handed to it some at a time.
+    as long as the product where rows are few. It takes for small what has few columns, and fewer where they are those
+    of a transposed matrix: it is handed some `at_once`.
     """
-    (sites, rows, _), (out, wide) = read.shape, weight.shape[-2:]
-    if weight.dim() == 2 or rows > _FEW_ROWS or out % _OUTPUTS_AT_ONCE:
-        return read @ weight.mT
-    given = np.empty((sites, rows, out), np.float32)
-    columns = weight.numpy().reshape(sites, -1, _OUTPUTS_AT_ONCE, wide).swapaxes(2, 3)
-    np.matmul(read.numpy()[:, None], columns, out=given.reshape(sites, rows, -1, _OUTPUTS_AT_ONCE).swapaxes(1, 2))
+    (sites, rows, wide), count = left.shape, right.shape[-1]
+    if right.dim() == 2 or rows > _FEW_ROWS:
+        return left @ right
+    given, a, b = np.empty((sites, rows, count), np.float32), left.numpy(), right.numpy()
+    blocks = count // at_once
+    whole = blocks * at_once
+    if whole:
+        columns = b[:, :, :whole].reshape(sites, wide, blocks, at_once).swapaxes(1, 2)
+        np.matmul(a[:, None], columns, out=given[:, :, :whole].reshape(sites, rows, blocks, at_once).swapaxes(1, 2))
+    if whole < count:
+        np.matmul(a, b[:, :, whole:], out=given[:, :, whole:])
     return torch.from_numpy(given)
 
 

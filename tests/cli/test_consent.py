@@ -56,6 +56,21 @@ def test_a_consent_is_granted_listed_and_taken_back(jangin: Jangin, folder: Path
     assert states(jangin, folder) == {ONE: "revoked", OTHER: "none"}
 
 
+def test_a_check_of_the_records_knows_who_said_yes(jangin: Jangin, folder: Path, records: Path) -> None:
+    def found() -> tuple[int, set[str]]:
+        checked = jangin("data", "validate", records, "--site", folder, "--format", "json")
+        lines = [json.loads(line) for line in checked.out.splitlines()[:-1]]
+        return checked.status, {line["code"] for line in lines if line["severity"] == "error"}
+
+    jangin("consent", "grant", folder, "--master", ONE, *SAID)
+    assert found() == (1, {"JG-data-151"})
+    jangin("consent", "grant", folder, "--master", OTHER, *SAID)
+    assert found() == (0, set())
+    jangin("consent", "revoke", folder, "--master", ONE)
+    assert found() == (1, {"JG-data-153"})
+    assert jangin("data", "validate", records, "--site", records, "--format", "json").status == 1
+
+
 @pytest.mark.parametrize(("lang", "words"), [("en", ("in force", "none")), ("ko", ("유효", "동의 없음"))])
 def test_the_list_speaks_both_languages(jangin: Jangin, folder: Path, lang: str, words: tuple[str, ...]) -> None:
     jangin("consent", "grant", folder, "--master", ONE, *SAID)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 Jangin = Callable[..., Any]
@@ -23,7 +25,7 @@ def test_what_is_made_passes_and_what_passes_can_be_learnt_from(jangin: Jangin, 
     assert folders == [str(tmp_path / "records" / f"site-{number}") for number in (0, 1)]
     for folder in folders:
         before = (Path(folder) / "manifest.json").read_bytes()
-        checked = jangin("data", "validate", folder, "--format", "json")
+        checked = jangin("data", "validate", folder, "--level", 1, "--format", "json")
         said = json.loads(checked.out.splitlines()[-1])
         assert (checked.status, said["ok"], said["episodes"]) == (0, True, 12)
         assert 0 < said["holdout"] < 12
@@ -46,7 +48,7 @@ def test_text_is_the_folders_alone(jangin: Jangin, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("lang", "word"), [("en", "passed: 12 episodes"), ("ko", "통과: 에피소드 12개")])
 def test_a_passed_check_says_how_many_are_set_aside(jangin: Jangin, tmp_path: Path, lang: str, word: str) -> None:
     jangin("data", "generate", "steel.bof_blow", tmp_path, *SIZE)
-    said = jangin("data", "validate", tmp_path / "site-0", "--lang", lang)
+    said = jangin("data", "validate", tmp_path / "site-0", "--level", 1, "--lang", lang)
     assert (said.status, said.out) == (0, "")
     assert said.err.startswith(word)
 
@@ -56,6 +58,26 @@ def test_level_0_writes_nothing(jangin: Jangin, tmp_path: Path) -> None:
     (tmp_path / "site-0" / "manifest.json").unlink()
     assert jangin("data", "validate", tmp_path / "site-0", "--level", 0).status == 0
     assert not (tmp_path / "site-0" / "manifest.json").exists()
+
+
+def test_a_check_goes_through_all_levels_unless_told_otherwise(jangin: Jangin, tmp_path: Path) -> None:
+    jangin("data", "generate", "steel.bof_blow", tmp_path, *SIZE)
+    folder = tmp_path / "site-0"
+    episodes = pq.read_table(folder / "episodes.parquet")
+    said = [(one, judge) for one in episodes["episode_id"].to_pylist() for judge in ("a", "b")]
+    judged = {"episode_id": [one for one, _ in said], "judge": [judge for _, judge in said]}
+    values = [str(1 + number * number % 4) for number in range(len(said))]
+    table = pa.table({**judged, "judgement": ["flame_clarity"] * len(said), "value": values})
+    pq.write_table(table, folder / "judgements.parquet")
+    checked = jangin("data", "validate", folder, "--format", "json")
+    *findings, last = map(json.loads, checked.out.splitlines())
+    assert (checked.status, last["ok"], last["episodes"]) == (0, True, 12)
+    assert {one["code"] for one in findings} == {"JG-data-145", "JG-data-146", "JG-data-159"}
+    (agreement,) = last["agreement"]
+    assert (agreement["statistic"], agreement["judges"], agreement["episodes"]) == ("ICC(2,1)", 2, 12)
+    spoken = jangin("data", "validate", folder).out
+    assert f"agreement on flame_clarity: ICC(2,1) {agreement['value']:.3f} (2 masters, 12 episodes)" in spoken
+    assert jangin("data", "validate", folder, "--level", 2).out == ""
 
 
 def test_the_unit_of_the_hold_out_stands(jangin: Jangin, tmp_path: Path) -> None:
@@ -111,6 +133,6 @@ def test_a_mistake_has_a_code(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("option", [("--level", 2), ("--unit", "shift"), ("--level", "deep")])
+@pytest.mark.parametrize("option", [("--level", 5), ("--unit", "shift"), ("--level", "deep")])
 def test_an_option_beyond_its_bounds_is_wrong_usage(jangin: Jangin, option: tuple[str, object]) -> None:
     assert jangin("data", "validate", "x", *option).status == 2

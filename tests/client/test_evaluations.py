@@ -19,7 +19,8 @@ from jangin.client.worker import Trainer
 from jangin.codec import cbor
 from jangin.errors import JanginError
 from jangin.flower_link.wire import Wire
-from jangin.models.lines import cut, read_line
+from jangin.models.cut import cut
+from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, order_body, order_digest, read_reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import Account, cost_form

@@ -286,6 +286,16 @@ def test_a_line_is_installed_and_of_the_plans_process_and_never_a_file(
     assert refused(wire, standing, ministry) == "JG-site-312"
 
 
+def test_a_line_that_somebody_added_and_nobody_can_read_is_refused(
+    case: Case, ministry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own" / "lines").mkdir(parents=True)
+    (tmp_path / "own" / "lines" / "own-line.yaml").write_text("line: own-line")
+    monkeypatch.setenv("JANGIN_CATALOGUE", str(tmp_path / "own"))
+    wire, standing = case(changed={"model_line": "own-line"})
+    assert refused(wire, standing, ministry) == "JG-site-312"
+
+
 def damaged(records: Path, tmp_path: Path, how: str) -> Path:
     """A copy of the records with one thing wrong."""
     copy = tmp_path / "copy"

@@ -152,3 +152,13 @@ def test_what_a_process_that_died_was_writing_is_swept_away_and_nothing_else(sit
         (site.path / unfinished).write_bytes(b"half")
     site.sweep()
     assert set(site.path.rglob("*")) == whole
+
+
+def test_pseudonyms_are_made_by_a_key_of_the_site_that_tells_no_other_key(site: SiteFolder) -> None:
+    key = site.masters_key()
+    assert (key, len(key)) == (SiteFolder(site.path).masters_key(), 32)
+    assert key != site.storage_key_file.read_bytes()
+    site.storage_key_file.unlink()
+    with pytest.raises(SiteError) as refused:
+        site.masters_key()
+    assert refused.value.code == "JG-site-305"

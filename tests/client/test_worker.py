@@ -22,7 +22,8 @@ from jangin.client.workbench import Contribution, Job, Workbench, _request, _Wat
 from jangin.client.worker import Trainer
 from jangin.codec import cbor
 from jangin.errors import SiteError
-from jangin.models.lines import cut, read_line
+from jangin.models.cut import cut
+from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, order_body, read_reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate

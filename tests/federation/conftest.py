@@ -32,7 +32,8 @@ from jangin.client import desk
 from jangin.client.settings import PrivacyLimits
 from jangin.client.state import SiteFolder
 from jangin.codec.document import assign, parse
-from jangin.models.lines import cut, read_line
+from jangin.models.cut import cut
+from jangin.models.lines import read_line
 from jangin.plan.messages import Kind, Order, Reply
 from jangin.plan.training_plan import TrainingPlan
 from jangin.records.checks import validate
@@ -270,9 +271,8 @@ class Federation:
     def trained(self, plan: TrainingPlan, name: str) -> Site:
         """What a site is in a campaign, made here of its records."""
         recipe = Recipe.of(plan)
-        examples = cut(
-            read_line(plan.model_line), Records.open(self.records[name]).train(), read_process(PROCESS), "episode"
-        )
+        line, records = read_line(plan.model_line), Records.open(self.records[name])
+        examples = cut(line, records.train(), read_process(line.process), "episode")
         encoding = recipe.encoding if recipe.summing else None
         return Site(name, examples, recipe.public_scaling(), recipe.learner(), plan.seed, encoding=encoding)
 
@@ -318,6 +318,8 @@ def built(
     prepare: Callable[[Path], Path] = lambda records: records,
     through: Callable[[str, Path], tuple[str, Path]] = lambda address, authority: (address, authority),
     database: str | None = None,
+    episodes: int = 12,
+    process: str = PROCESS,
 ) -> Iterator[Federation]:
     """A federation of these sites, all on one roster.
 
@@ -329,6 +331,8 @@ def built(
         prepare: does something to a site's records before they are validated; where they are then.
         through: the address and the certificates by which sites know the server, from its own.
         database: another URL than that of the server's own file.
+        episodes: of each site.
+        process: whose records all of them have.
     """
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
@@ -341,7 +345,7 @@ def built(
     state = StateFolder.make(folder / "server", settings, root.read_text().strip(), listed, ["127.0.0.1"], now())
     made = [
         prepare(records)
-        for records in generate(PROCESS, folder / "records", sites=len(names), masters=2, episodes=12, seed=5)
+        for records in generate(process, folder / "records", sites=len(names), masters=2, episodes=episodes, seed=5)
     ]
     for records in made:
         validate(records, level=1, unit="episode", random_bytes=np.random.default_rng(5).bytes).require(records)
@@ -355,8 +359,8 @@ def built(
         address, authority = through(federation.listening(), state.authority)
         url, tokens = f"https://{address}", {name: members.invite(name, now()) for name in names}
         for name in names:
-            desk.init(federation.site(name).path, name, PROCESS, federation.records[name], LIMITS)
-            allow(federation.site(name).path)
+            desk.init(federation.site(name).path, name, process, federation.records[name], LIMITS)
+            allow(federation.site(name).path, process)
             if demand is not None:
                 file = federation.site(name).path / "site.yaml"
                 file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"secure_sum": dict(demand)}))
@@ -489,7 +493,7 @@ def relayed(tmp_path: Path) -> Iterator[tuple[Federation, Relay]]:
     """Five sites, connected, whose policies let them add up with each other; and the relay through which they speak.
 
     Their machines take two seconds to say that they are free, so that an order takes as long on a busy machine as on a
-    quiet one, or nearly.
+    quiet one, or nearly. Their hold-outs are large enough that no evaluation drowns in its noise and is tried again.
     """
     relays: list[Relay] = []
 
@@ -501,7 +505,10 @@ def relayed(tmp_path: Path) -> Iterator[tuple[Federation, Relay]]:
     def server(state: StateFolder) -> Running:
         return Running(("server", "run", str(state.path)), tmp_path / "server.log")
 
-    with ExitStack() as stack, built(tmp_path, SUMMING[:5], server, DEMAND, through=through) as federation:
+    with (
+        ExitStack() as stack,
+        built(tmp_path, SUMMING[:5], server, DEMAND, through=through, episodes=120) as federation,
+    ):
         for site in SUMMING[:5]:
             hook, file = federation.site(site).path / "free.sh", federation.site(site).path / "site.yaml"
             hook.write_text("#!/bin/sh\nsleep 2\n")

@@ -22,7 +22,7 @@ SITES = [f"site-{number}" for number in range(5)]
 WITHIN = 0.1
 PRIVATE = {"epsilon": 4.0, "delta": 1e-5, "nominal_units": 400, "scaling_share": 0.1}
 SUMS = {"secure_aggregation": "required", "n_plan": 5, "c_max": 1}
-EVALUATE = {"metrics": ["mae"], "bound": [0, 200], "every": 3, "epsilon_share": 0.2}
+EVALUATE = {"metrics": ["mae"], "bound": [0, 200], "every": 3, "epsilon_share": 0.5}
 PRIVATE_WORK = {"strategy.batch": 400, "strategy.local_steps": 1, "strategy.rounds": 6, "sites.round_deadline": "10m"}
 
 

@@ -238,6 +238,21 @@ def test_a_large_part_is_written_as_its_reader_takes_it_and_kept_once(keys: Any)
         np.testing.assert_array_equal(incoming.wire.vector, vector)
 
 
+@pytest.mark.parametrize("size", [1_000, 2_000_000])
+def test_a_connection_that_carried_much_is_closed_when_its_site_rests(size: int, keys: Any) -> None:
+    with listening(keys) as link:
+        key = ec.generate_private_key(ec.SECP384R1())
+        link.register("site-0", key.public_key())
+        with a_stranger(link, keys) as connection:
+            part = post("/v1/fleet/push-object", **stamped(key))
+            connection.sendall(part.replace(b"content-length: 1", b"content-length: %d" % size) + b"\xff" * (size - 1))
+            assert read(connection).startswith(b"HTTP/1.1 400")  # signed well, and no protobuf
+            connection.sendall(post("/v1/fleet/pull-messages", **stamped(key)))
+            assert (b"connection: close" in read(connection)) == (size > 2**20)
+            if size > 2**20:
+                assert ended(connection)
+
+
 def test_large_replies_come_one_at_a_look(keys: Any) -> None:
     vector = np.arange(2**23, dtype=np.float32)  # 32 MiB, all of them different: like parts travel once
     with listening(keys) as link, a_site(link, keys) as site, a_site(link, keys, "site-1") as other:

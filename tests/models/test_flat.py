@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fusions import CNN2D, FUSION, PICTURE, ROW
 from torch import Tensor, nn
 
 from jangin.errors import PlanError
@@ -16,6 +17,8 @@ EVERY: list[tuple[ModelSpec, tuple[int, ...]]] = [
     (Cnn1dSpec(name="cnn1d", channels=(4, 8), kernel=3, groups=2), (3, 16)),
     (GruSpec(name="gru", hidden=4, layers=2, patch=4), (3, 16)),
     (TransformerSpec(name="transformer", width=8, heads=2, layers=1, patch=4), (3, 16)),
+    (CNN2D, PICTURE),
+    (FUSION, ROW),
 ]
 every = pytest.mark.parametrize(("spec", "shape"), EVERY)
 

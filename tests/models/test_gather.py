@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from jangin.errors import DataError
 from jangin.models import gather as gathering
+from jangin.models.cut import cut
 from jangin.models.gather import gather
-from jangin.models.lines import ModelLine, cut, read_line
+from jangin.models.lines import ModelLine, read_line
 from jangin.records.aside import Room, RowFile
 from jangin.records.checks import validate
 from jangin.records.dataset import Records

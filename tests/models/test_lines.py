@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.errors import DataError, PlanError
-from jangin.models.lines import ModelLine, cut, input_names, input_range, read_line, target_range
+from jangin.models.cut import cut
+from jangin.models.lines import ModelLine, input_names, input_range, read_line, target_range
 from jangin.records.card import Channel, Field, Stream
 from jangin.records.process import Process, Title, read_process
 
@@ -234,12 +235,6 @@ def test_an_empty_side_gives_no_examples_of_the_right_shape() -> None:
 @pytest.mark.parametrize(
     ("code", "named", "changes", "view"),
     [
-        (
-            "JG-data-063",
-            "test-feed",
-            {"inputs": [WINDOWS, {"channel": "drive.force", "reduce": ["max"]}]},
-            {},
-        ),
         ("JG-data-064", "drive.force", {"inputs": [{"channel": "drive.forse", "reduce": ["max"]}]}, {}),
         ("JG-data-065", "context.humidity", {"context": ["humidty"]}, {}),
         ("JG-data-065", "action.feed", {"targets": [{"action": "feet", "range": [0, 1]}]}, {}),
@@ -281,6 +276,13 @@ def test_an_unknown_line_names_the_nearest() -> None:
     [
         ("JG-plan-001", "inputs.0.windows", "{channel: drive.force, reduce: [mean], windows: 2}"),
         ("JG-plan-002", "inputs.0.hop_s", "{stream: drive, rate_hz: 4, window_s: 2}"),
+        ("JG-plan-002", "inputs.0.frames", "{stream: drive, bands: 4, low_hz: 1, high_hz: 2, window_s: 2, hop_s: 1}"),
+        ("JG-plan-002", "inputs.0.width", "{stream: drive, frames: 4, height: 3, window_s: 2, hop_s: 1}"),
+        (
+            "JG-plan-003",
+            "floor_db",
+            "{stream: drive, bands: 4, frames: 2, low_hz: 1, high_hz: 2, window_s: 2, hop_s: 1, floor_db: 1}",
+        ),
         ("JG-plan-003", "window_s", "{channel: drive.force, reduce: [slope]}"),
         ("JG-plan-003", "median", "{channel: drive.force, reduce: [median]}"),
     ],
@@ -319,7 +321,8 @@ def test_every_installed_line_is_named_by_its_file_and_fits_its_process(name: st
     assert installed.line == name
     assert (input_range(installed, process).low < input_range(installed, process).high).all()
     for target in installed.targets:
-        low, high = process.columns()[target.column].range or (0.0, 0.0)
+        field = process.columns()[target.column]
+        low, high = field.range or (0, len(field.values or ()) - 1)
         assert low <= target.range[0] < target.range[1] <= high
 
 

@@ -4,11 +4,21 @@ from itertools import pairwise
 
 import pytest
 import torch
+from fusions import CNN2D, FUSION, PICTURE, ROW
 from torch import nn
 
 from jangin.errors import PlanError
 from jangin.models.networks import build
-from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
+from jangin.models.spec import (
+    BranchSpec,
+    Cnn1dSpec,
+    FusionSpec,
+    GruSpec,
+    LinearSpec,
+    MlpSpec,
+    ModelSpec,
+    TransformerSpec,
+)
 from jangin.privacy.step import BookkeepingStep
 
 LINEAR, MLP = LinearSpec(name="linear"), MlpSpec(name="mlp", hidden=(5, 4))
@@ -26,6 +36,10 @@ EVERY: list[tuple[ModelSpec, tuple[int, ...]]] = [
     (GRU, (3, 16)),
     (TRANSFORMER, (3, 16)),
     (TRANSFORMER, (2, 4)),
+    (CNN2D, PICTURE),
+    (CNN2D, (3, 1, 4)),
+    (FUSION, ROW),
+    (FUSION, (ROW[0] - 2,)),
 ]
 every = pytest.mark.parametrize(("spec", "shape"), EVERY)
 
@@ -45,7 +59,7 @@ def test_rows_go_in_and_one_row_of_outputs_each_comes_out(
 @every
 def test_no_row_changes_the_output_of_another(spec: ModelSpec, shape: tuple[int, ...]) -> None:
     module, inputs = build(spec, shape, 2, seed=0), rows(shape)
-    nn.init.ones_(dict(module.named_parameters())["head.weight"])
+    nn.init.ones_([parameter for name, parameter in module.named_parameters() if name.endswith("head.weight")][-1])
     alone = torch.cat([module(row[None]) for row in inputs])
     assert torch.allclose(module(inputs), alone, rtol=1e-4, atol=1e-6)
     changed = inputs.clone()
@@ -142,6 +156,48 @@ def test_a_convolution_over_time_refuses_other_inputs(shape: tuple[int, ...]) ->
         PlanError, match=r"JG-plan-011 model\.name: cnn1d cannot take inputs of shape \(.*mlp or linear"
     ):
         build(CNN, shape, 1, seed=0)
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 16), (1, 4, 4, 4)])
+def test_a_convolution_over_pictures_refuses_other_inputs(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-011 model\.name: cnn2d cannot take inputs of shape \("):
+        build(CNN2D, shape, 1, seed=0)
+
+
+def test_a_picture_of_one_place_leaves_nothing_to_be_normalised() -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-014 model\.groups: with 4 groups and inputs of 2 x 1 samples"):
+        build(CNN2D.model_copy(update={"groups": 4}), (2, 2, 1), 1, seed=0)
+
+
+def test_a_fusion_is_its_branches_side_by_side_and_the_rest_of_the_row() -> None:
+    module, inputs = build(FUSION, ROW, 2, seed=0), rows(ROW)
+    branches, parts = dict(module.named_children()), inputs.split([16, 24, 12, 2], dim=1)
+    shapes = {"from_arc": (2, 8), "from_sound": (1, 4, 6), "from_pool": (2, 2, 3)}
+    seen = [
+        branches[name](part.reshape(4, *shape)).tanh()
+        for (name, shape), part in zip(shapes.items(), parts[:3], strict=True)
+    ]
+    assert torch.equal(module(inputs), branches["fusion"](torch.cat([*seen, parts[3]], dim=1)))
+    assert list(branches) == [*shapes, "fusion"]
+
+
+def test_a_linear_branch_learns_from_its_start_at_zero() -> None:
+    branch = BranchSpec(name="arc", shape=(3,), body=LINEAR, width=2)
+    module = build(FusionSpec(name="fusion", parts=(branch,)), (4,), 1, seed=0)
+    module(rows((4,))).square().sum().backward()
+    assert module.get_parameter("from_arc.head.weight").grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("shape", [(ROW[0] - 3,), (1, *ROW), PICTURE])
+def test_parts_that_do_not_fit_a_row_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PlanError, match=r"JG-plan-064 model\.parts: parts of 52 values do not fit .* shape \("):
+        build(FUSION, shape, 1, seed=0)
+
+
+def test_a_branch_that_cannot_take_its_part_is_refused_by_name() -> None:
+    branch = BranchSpec(name="arc", shape=(4,), body=CNN2D)
+    with pytest.raises(PlanError, match=r"JG-plan-011 model\.parts\.arc\.body\.name: cnn2d cannot take .* \(4\)"):
+        build(FusionSpec(name="fusion", parts=(branch,)), (4,), 1, seed=0)
 
 
 def test_groups_that_do_not_divide_are_refused() -> None:

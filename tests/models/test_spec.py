@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from fusions import FUSION
 from pydantic import TypeAdapter
 
 from jangin.codec.document import Document, parse
 from jangin.errors import PlanError
-from jangin.models.spec import Cnn1dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
+from jangin.models.spec import Cnn1dSpec, Cnn2dSpec, GruSpec, LinearSpec, MlpSpec, ModelSpec, TransformerSpec
 
 
 class Holder(Document):
@@ -22,14 +23,23 @@ def test_a_name_chooses_the_specification() -> None:
     assert spec(name="linear") == LinearSpec(name="linear")
     assert spec(name="mlp") == MlpSpec(name="mlp", hidden=(64, 64))
     assert spec(name="cnn1d") == Cnn1dSpec(name="cnn1d", channels=(32, 64), kernel=5, groups=8)
+    assert spec(name="cnn2d") == Cnn2dSpec(name="cnn2d", channels=(16, 32), kernel=3, groups=8)
     assert spec(name="gru") == GruSpec(name="gru", hidden=64, layers=2, patch=4)
     assert spec(name="transformer") == TransformerSpec(name="transformer", width=96, heads=4, layers=2, patch=8)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "cnn1d", "gru", "transformer"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn1d", "cnn2d", "gru", "transformer"])
 def test_a_specification_survives_being_written(name: str) -> None:
     there = spec(name=name, personal=["head"])
     assert TypeAdapter(ModelSpec).validate_json(there.model_dump_json()) == there
+
+
+def test_a_fusion_survives_being_written() -> None:
+    assert spec(**FUSION.model_dump(mode="json")) == FUSION
+    assert TypeAdapter(ModelSpec).validate_json(FUSION.model_dump_json()) == FUSION
+
+
+BRANCH = {"name": "arc", "shape": [2, 8], "body": {"name": "linear"}}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +52,17 @@ def test_a_specification_survives_being_written(name: str) -> None:
         ({"name": "mlp", "hidden": 64}, r"JG-plan-003 .*model\.hidden: the value 64"),
         ({"name": "cnn1d", "kernel": 4}, r"JG-plan-003 .*model\.kernel: the value 4 .*odd"),
         ({"name": "cnn1d", "groups": 0}, r"JG-plan-003 .*model\.groups: the value 0"),
+        ({"name": "cnn2d", "kernel": 2}, r"JG-plan-003 .*model\.kernel: the value 2 .*odd"),
+        ({"name": "fusion"}, r"JG-plan-002 .*'model\.parts'"),
+        ({"name": "fusion", "parts": []}, r"JG-plan-003 .*model\.parts"),
+        ({"name": "fusion", "parts": [BRANCH, BRANCH]}, r"JG-plan-003 .*a name of its own"),
+        ({"name": "fusion", "parts": [BRANCH | {"shape": [1, 2, 3, 4]}]}, r"JG-plan-003 .*model\.parts\.0\.shape"),
+        ({"name": "fusion", "parts": [BRANCH | {"name": "a.b"}]}, r"JG-plan-003 .*model\.parts\.0\.name"),
+        (
+            {"name": "fusion", "parts": [BRANCH | {"body": {"name": "linear", "personal": ["head"]}}]},
+            r"JG-plan-003 .*from_arc",
+        ),
+        ({"name": "fusion", "parts": [BRANCH | {"body": {"name": "fusion"}}]}, r"JG-plan-003 .*'fusion'"),
         ({"name": "gru", "layers": 0}, r"JG-plan-003 .*model\.layers: the value 0"),
         ({"name": "transformer", "width": 90}, r"JG-plan-003 .*width is even and a multiple of heads"),
         ({"name": "transformer", "width": 9, "heads": 3}, r"JG-plan-003 .*width is even"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fusions import FUSION, ROW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -114,6 +115,7 @@ HOUSE = {
         lambda: build(TransformerSpec(name="transformer", width=8, heads=2, layers=1, patch=3), (2, 13), 1, 0),
         (2, 13),
     ),
+    "fusion": (lambda: build(FUSION, ROW, 1, 0), ROW),
 }
 RECURRENT = {
     "gru model": (lambda: build(GruSpec(name="gru", hidden=5, layers=2, patch=2), (2, 11), 1, 0), (2, 11)),
@@ -137,6 +139,10 @@ LAYERS = HOUSE | {
     ),
     "strided conv1d": (lambda: convolution(nn.Conv1d, stride=2, padding=1), (3, 9)),
     "grouped conv2d": (lambda: convolution(nn.Conv2d, groups=3, dilation=2, padding=2), (3, 7, 8)),
+    "conv2d of many channels": (
+        lambda: nn.Sequential(nn.Conv2d(17, 6, 3, padding=1, stride=2), nn.Tanh(), MeanOver(), nn.Linear(6, 1)),
+        (17, 5, 4),
+    ),
     "grouped conv1d": (lambda: convolution(nn.Conv1d, groups=3, stride=2), (3, 9)),
     "conv2d of bars": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, (1, 3), (2, 1), (0, 1)), MeanOver(), nn.Linear(4, 1)),
@@ -763,8 +769,8 @@ def test_noise_has_the_deviation_that_is_priced(mechanism: LocalDpSgd, tape: Tap
 
 def test_a_noised_mean_is_the_sum_and_its_noise_over_the_public_divisor(mechanism: LocalDpSgd, tape: Tape) -> None:
     total = torch.linspace(-5, 5, 7, dtype=torch.float64)
-    noise = np.zeros(7, np.float32)
-    tape("mean").add_gaussian(noise, 1.5)
+    noise = np.empty(7, np.float32)
+    tape("mean").fill_gaussian(noise, 1.5)
     expected = (total.numpy() + noise) / 20
     np.testing.assert_allclose(noised_mean(total, mechanism, tape("mean")), expected, rtol=1e-12)
 

@@ -26,6 +26,10 @@ def codes(report: Report) -> list[str]:
     return [finding.code for finding in report.findings]
 
 
+def said(report: Report) -> list[dict[str, object]]:
+    return [finding.as_dict() for finding in report.findings]
+
+
 def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, pa.array(values))
 
@@ -258,17 +262,26 @@ def test_validating_twice_changes_nothing(folder: Path) -> None:
     assert (folder / MANIFEST_FILE).read_bytes() == before
 
 
-def test_a_known_part_is_looked_at_for_its_ids_alone(
-    folder: Path, episodes: pa.Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    validate(folder)
-    read: list[object] = []
-    table = checks._table
-    monkeypatch.setattr(checks, "_table", lambda path, columns=None: read.append(columns) or table(path, columns))
-    validate(folder)
-    assert read == [None, ["episode_id"]]
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened from now on."""
+    opened: list[str] = []
+    look = checks.look
+    monkeypatch.setattr(
+        checks, "look", lambda folder, piece, level: opened.append(piece.name) or look(folder, piece, level)
+    )
+    return opened
+
+
+def test_a_known_part_is_not_opened_again(folder: Path, episodes: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = looked_at(monkeypatch)
+    first = validate(folder, level=2)
+    assert opened == [TORCH]
+    assert said(validate(folder, level=2)) == said(first) != []
+    assert validate(folder, level=1).passed
+    assert opened == [TORCH]
     pq.write_table(episodes.slice(1), folder / "episodes.parquet")
     assert codes(validate(folder)) == ["JG-data-024"]
+    assert opened == [TORCH]
 
 
 def test_the_unit_of_the_split_stays(folder: Path) -> None:

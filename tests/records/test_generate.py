@@ -13,6 +13,7 @@ from jangin.records.checks import validate
 from jangin.records.dataset import Records
 from jangin.records.generate import generate
 from jangin.records.generate import steel_bof_blow as bof
+from jangin.records.generate.regime import centre
 from jangin.records.process import read_process
 
 PROCESS = read_process("steel.bof_blow")
@@ -24,7 +25,7 @@ def one(value: float) -> np.ndarray:
 
 
 def sites(number: int, heats: int = 60, seed: int = 3) -> list[tuple[pa.Table, dict[str, pa.Table]]]:
-    return [bof.make_site(PROCESS, site, 3, heats, seed) for site in range(number)]
+    return [bof.make_site(PROCESS, site, 3, heats, seed)[:2] for site in range(number)]
 
 
 def numbers(table: pa.Table, column: str) -> np.ndarray:
@@ -40,7 +41,7 @@ def test_the_generator_makes_every_channel_of_the_process_and_no_other() -> None
     assert {name: table.column_names[2:] for name, table in streams.items()} == {
         stream.name: [channel.name for channel in stream.channels] for stream in PROCESS.streams
     }
-    heat = bof.draw_heats(np.random.default_rng(0), bof.regime(0, 0), 2)
+    heat = bof.draw_heats(np.random.default_rng(0), centre(bof.REGIME, 0, 0), 2)
     for stream in PROCESS.streams:
         shown = bof.CUES[stream.name](bof.watch(heat, np.array([0.0, 1.0])))
         assert set(shown) == {channel.name for channel in stream.channels}
@@ -88,13 +89,13 @@ def test_a_hot_or_lean_or_foaming_heat_gets_less_or_slower_oxygen() -> None:
 
 
 def test_the_two_colour_pyrometer_reads_the_flame_temperature() -> None:
-    heat = bof.draw_heats(np.random.default_rng(1), bof.regime(0, 1), 8)
+    heat = bof.draw_heats(np.random.default_rng(1), centre(bof.REGIME, 0, 1), 8)
     seen = bof.watch(heat, np.arange(5.0))
     assert bof.flame(seen)["ratio_temperature"] == pytest.approx(seen.flame_temperature)
 
 
 def test_the_off_gas_sums_to_its_whole() -> None:
-    heat = bof.draw_heats(np.random.default_rng(1), bof.regime(0, 1), 8)
+    heat = bof.draw_heats(np.random.default_rng(1), centre(bof.REGIME, 0, 1), 8)
     gas = bof.off_gas(bof.watch(heat, np.arange(5.0)))
     assert sum(gas[name] for name in ("carbon_monoxide", "carbon_dioxide", "nitrogen", "hydrogen")) == pytest.approx(
         100
@@ -102,7 +103,7 @@ def test_the_off_gas_sums_to_its_whole() -> None:
 
 
 def test_the_foam_falls_and_the_bath_warms_towards_the_end() -> None:
-    heat = bof.draw_heats(np.random.default_rng(1), bof.regime(0, 1), 8)
+    heat = bof.draw_heats(np.random.default_rng(1), centre(bof.REGIME, 0, 1), 8)
     seen = bof.watch(heat, np.array([0.0, 15.0, 30.0]))
     assert (np.diff(seen.temperature) > 0).all()
     assert (np.diff(seen.carbon) < 0).all()
@@ -112,7 +113,7 @@ def test_the_foam_falls_and_the_bath_warms_towards_the_end() -> None:
 
 
 def test_the_charge_calculation_closes_its_own_balance() -> None:
-    heat = bof.draw_heats(np.random.default_rng(1), bof.regime(0, 1), 8)
+    heat = bof.draw_heats(np.random.default_rng(1), centre(bof.REGIME, 0, 1), 8)
     aim = np.linspace(1560, 1620, 8)
     scrap = bof._scrap_for(aim, heat.state.carbon, heat.values)
     reached = 1600 + bof._charge_heat(scrap, heat.state.carbon, heat.values) / bof.BATH_HEAT_CAPACITY
@@ -120,7 +121,7 @@ def test_the_charge_calculation_closes_its_own_balance() -> None:
 
 
 def test_sites_operate_in_regimes_that_hardly_overlap() -> None:
-    places = {name: sorted(bof.regime(site, 3)[name] for site in range(5)) for name in bof.REGIME}
+    places = {name: sorted(centre(bof.REGIME, site, 3)[name] for site in range(5)) for name in bof.REGIME}
     for name in ("carbon", "target_carbon", "target_temperature", "steel_mass"):
         low, high, _ = bof.REGIME[name]
         assert max(places[name]) - min(places[name]) > 0.4 * (high - low)

@@ -295,10 +295,17 @@ def test_an_export_is_verified_by_the_public_key_and_earlier_heads(
         command("audit", "verify", log, *key)
 
 
-def test_processes_are_listed_with_their_industry_and_lines(command: Command) -> None:
-    listed = {one["process"]: one for one in command("process", "list")["processes"]}
-    steel = listed["steel.bof_blow"]
+def test_processes_are_listed_by_priority_with_their_industry_and_lines(command: Command) -> None:
+    listed = command("process", "list")["processes"]
+    priorities = [one["priority"] for one in listed]
+    assert priorities == sorted(priorities, reverse=True)
+    steel = {one["process"]: one for one in listed}["steel.bof_blow"]
     assert (steel["industry"], steel["lines"]) == ("steel", ["national-bof-blow", "national-bof-end-point"])
+    assert (steel["safety_risk"], steel["labour_shortage"], steel["priority"]) == (5, 4, 54)
+    ours = command("process", "list", "--industry", "steel")["processes"]
+    assert ours == [one for one in listed if one["industry"] == "steel"]
+    with pytest.raises(JanginError, match=r"JG-data-203 stell.*"):
+        command("process", "list", "--industry", "stell")
 
 
 def test_a_server_is_saved_restored_and_brought_along_by_commands(

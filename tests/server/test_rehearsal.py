@@ -174,7 +174,7 @@ def test_only_an_approved_campaign_that_a_site_has_approved_is_rehearsed(world: 
         campaigns.rehearse(world.store, "0" * 64)
 
 
-def test_the_command_asks_the_running_server_and_says_what_came_of_it(world: Any, plan: Any) -> None:
+def test_the_command_asks_the_running_server_and_says_what_came_of_it(world: Any, plan: Any, eventually: Any) -> None:
     app, (site,) = command_line(), world.sites(1)
     campaign = world.propose(plan())
     world.store.move(campaign, Act.APPROVE)
@@ -184,14 +184,19 @@ def test_the_command_asks_the_running_server_and_says_what_came_of_it(world: Any
     assert (without.exit_code, json.loads(without.stdout)["done"]) == (0, False)
     assert "JG-server-472" in without.stderr
     world.state.address.write_text("127.0.0.1:1\n")
-    missing = RehearsalEntry(1, True, ["site-0"], ["site-2"], {}, {}, ["site-1"], seconds=2.0)
-    world.store.record_rehearsal(campaign, missing)
-    assert app(*asked, "--no-wait").exit_code == 0  # the next one
-    ended = threading.Timer(0.2, world.store.record_rehearsal, (campaign, replace(missing, number=2)))
-    ended.start()
+    ended = RehearsalEntry(1, True, ["site-0"], ["site-2"], {}, {}, ["site-1"], seconds=2.0)
+    world.store.record_rehearsal(campaign, ended)
+
+    def end_the_next() -> None:
+        eventually(world.store.open_rehearsals)
+        world.store.record_rehearsal(campaign, replace(ended, number=2))
+
+    server = threading.Thread(target=end_the_next)
+    server.start()
     said = app(*asked)
-    ended.join()
+    server.join()
     line = json.loads(said.stdout)
     assert (said.exit_code, line["ok"], line["rehearsal"]) == (1, False, 2)
     assert (line["ready"], line["missing"], line["unapproved"]) == (["site-0"], ["site-1"], ["site-2"])
     assert said.stderr.startswith("0 ready")
+    assert app(*asked, "--no-wait").exit_code == 0

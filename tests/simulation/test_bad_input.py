@@ -94,7 +94,7 @@ CASES = {
     ),
     "normalisation of a model without": Case(
         "JG-plan-045",
-        ("model.name", "linear", "cnn1d or transformer", "fedavg"),
+        ("model.name", "linear", "cnn2d or transformer", "fedavg"),
         2,
         {"strategy.name": "fedbn"},
     ),

@@ -154,8 +154,8 @@ def test_secret_streams_never_meet_after_a_fork(forks: Forks) -> None:
 
     def draws() -> Iterator[NDArray[Any]]:
         yield random.bits(256)
-        noise = np.zeros(256, np.float32)
-        random.add_gaussian(noise, 1.0)
+        noise = np.empty(256, np.float32)
+        random.fill_gaussian(noise, 1.0)
         yield noise
         yield SecureRandom().bits(256)
 

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from fusions import FUSION, ROW
 
 from jangin import simulate
 from jangin.errors import SimulationError
@@ -64,9 +65,11 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "cnn1d": ({"channels": [2, 2], "groups": 2, "kernel": 3}, (2, 8)),
     "gru": ({"hidden": 3, "layers": 1, "patch": 2}, (2, 8)),
     "transformer": ({"width": 4, "heads": 2, "layers": 1, "patch": 2}, (2, 8)),
+    "cnn2d": ({"channels": [2, 2], "groups": 2, "kernel": 3}, (2, 4, 6)),
+    "fusion": (FUSION.model_dump(exclude={"name"}), ROW),
 }
 """Of each model a small one, and the shape of its inputs."""
-NORMALISED = {"cnn1d", "transformer"}
+NORMALISED = {"cnn1d", "transformer", "cnn2d", "fusion"}
 SETTINGS = {"flower": {"rule": "FedAdagrad", "tau": 0.1}}
 """Of strategies, what has no default; and no divisor near 0, by which what rounding leaves would be multiplied."""
 MODELS = [*names(ModelSpec), "mlp of a body of its own"]
@@ -109,7 +112,12 @@ def on_ray(model: str) -> Any:
     return pytest.param(model, "ray", marks=NEEDS_RAY if model == "cnn1d" else (*NEEDS_RAY, pytest.mark.soak))
 
 
-@pytest.mark.parametrize(("model", "other"), [*((model, "stacked") for model in MODELS), *map(on_ray, MODELS)])
+def stacked(model: str) -> Any:
+    """A fusion has convolutions over two axes in it."""
+    return pytest.param(model, "stacked", marks=[pytest.mark.soak] if model == "cnn2d" else [])
+
+
+@pytest.mark.parametrize(("model", "other"), [*map(stacked, MODELS), *map(on_ray, MODELS)])
 @pytest.mark.no_cover
 def test_every_model_and_strategy_learns_the_same_on_every_engine(
     write: Write,

@@ -13,6 +13,8 @@ from dp_accounting.pld import PLDAccountant
 
 from jangin import simulate
 from jangin.errors import PlanError, PrivacyError, SimulationError
+from jangin.simulation.result import Scores
+from jangin.simulation.setting import Setting
 
 Write = Callable[..., Path]
 Rows = Callable[..., dict[str, np.ndarray]]
@@ -154,6 +156,21 @@ def test_a_personal_part_stays_at_its_site_and_out_of_the_model_that_is_kept(wri
     assert len(result.parameters) == result.layout.size - sum(entry.size for entry in personal)
     # Each site's own head fits its own offset, and not the others'.
     assert result.union["federated"] > 1.1 * result.metric["federated"]
+
+
+def test_models_of_single_sites_are_judged_on_all_hold_outs_after_the_last_round_alone(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, score = [], Setting.score
+
+    def noted(self: Setting, predict: Any, *, common: bool, union: bool = True) -> Scores:
+        asked.append(union)
+        return score(self, predict, common=common, union=union)
+
+    monkeypatch.setattr(Setting, "score", noted)
+    result = simulate(write(sets={"model": MODELS[1] | {"personal": ["head"]}, "strategy.rounds": 3, "baselines": []}))
+    assert asked == [False, False, True]
+    assert math.isfinite(result.union["federated"])
 
 
 def test_a_model_common_to_all_has_one_figure_on_all_records(write: Write) -> None:

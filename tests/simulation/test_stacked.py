@@ -150,8 +150,9 @@ def test_in_private_a_stack_learns_the_same_but_for_the_noise(
 ) -> None:
     def nothing(self: SecureRandom, values: np.ndarray, deviation: float) -> None:
         assert deviation > 0
+        values.fill(0.0)
 
-    monkeypatch.setattr(SecureRandom, "add_gaussian", nothing)
+    monkeypatch.setattr(SecureRandom, "fill_gaussian", nothing)
     file = write(rows("regression", sizes=UNEVEN), private)  # 42 of at most 42 units: every unit is drawn
     assert_equal_engines(
         file, {"model": MLP | {"personal": personal}, "strategy": {"name": strategy} | STEPS | {"batch": 42}}, threads

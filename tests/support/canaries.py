@@ -43,6 +43,9 @@ def plant(records: Path, at: Path) -> list[str | float]:
     card["people"]["note"] = note
     (at / "card.yaml").write_text(yaml.safe_dump(card, allow_unicode=True), encoding="utf-8")
     (at / "mapping.local.yaml").write_text(f"{tag}: flame.redness\n", encoding="utf-8")
+    (at / "ingested.local.json").write_text(
+        f'{{"key": "", "episodes": {{"{tag}": {{"{file}": ""}}}}}}', encoding="utf-8"
+    )
     flame = at / "streams" / "flame"
     (flame / "part-000.parquet").rename(flame / f"part-{file}.parquet")
     return [*names, text, note, tag, file, value, *episodes["episode_id"].to_pylist()]

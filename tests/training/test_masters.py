@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
+from fusions import FUSION, ROW
 from numpy.typing import NDArray
 from torch import nn
 
@@ -44,6 +45,7 @@ MODELS: Mapping[str, tuple[ModelSpec, tuple[int, ...]]] = {
     "cnn1d": (Cnn1dSpec(name="cnn1d", channels=(4, 4), kernel=3, groups=2), (CHANNELS, LENGTH)),
     "gru": (GruSpec(name="gru", hidden=4), (CHANNELS, LENGTH)),
     "transformer": (TransformerSpec(name="transformer", patch=4, width=8, heads=2, layers=1), (CHANNELS, LENGTH)),
+    "fusion": (FUSION, ROW),
 }
 PROMISE = Guarantee(Unit.MASTER, Relation.ADD_OR_REMOVE, 1.0, 1e-5)
 MECHANISM = MasterSum(

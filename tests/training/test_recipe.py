@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from fusions import CNN2D, FUSION, PICTURE, ROW
 
 from jangin.codec.document import parse
 from jangin.errors import PlanError
+from jangin.models.lines import read_line
 from jangin.models.spec import Cnn1dSpec, GruSpec, MlpSpec, ModelSpec, TransformerSpec
 from jangin.plan.blocks import FedBnBlock
 from jangin.plan.training_plan import TrainingPlan
@@ -54,11 +57,15 @@ def test_the_noise_of_the_scaling_falls_with_the_root_of_the_sites(recipe: Recip
 def test_fedbn_leaves_normalisation_and_nothing_else_to_the_sites(recipe: Recipe) -> None:
     strategy = FedBnBlock(name="fedbn", rounds=3, local_steps=2, batch=40, lr=0.1)
     models: dict[ModelSpec, set[str]] = {
+        CNN2D: {"body.1", "body.4"},
+        FUSION: {f"from_{part}.body.{layer}" for part in ("arc", "sound") for layer in (1, 4)},
         Cnn1dSpec(name="cnn1d", channels=(4, 4), groups=2): {"body.1", "body.4"},
         TransformerSpec(name="transformer", width=4, heads=2, layers=1): {"body.1.before", "body.1.between", "body.2"},
     }
+    shapes = {"cnn2d": PICTURE, "fusion": ROW}
     for model, layers in models.items():
-        own = replace(recipe, model=model, strategy=strategy, input_shape=(2, 16)).initial().layout
+        shape = shapes.get(model.name, (2, 16))
+        own = replace(recipe, model=model, strategy=strategy, input_shape=shape).initial().layout
         kept = {entry.name for entry in own.entries if not entry.shared}
         assert kept == {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
     also = replace(
@@ -68,6 +75,20 @@ def test_fedbn_leaves_normalisation_and_nothing_else_to_the_sites(recipe: Recipe
     for plain in (recipe.model, MlpSpec(name="mlp"), GruSpec(name="gru")):
         with pytest.raises(PlanError, match=rf"JG-plan-045 model\.name: .*{plain.name}"):
             replace(recipe, model=plain, strategy=strategy, input_shape=(2, 16)).initial()
+
+
+def test_the_parts_of_a_fusion_are_those_of_its_line() -> None:
+    line = read_line("national-tig-defect")
+    model = line.model.model_dump(mode="json")
+    wanted = {**PLAN, "process": line.process, "model_line": line.line, "model": model}
+    recipe = Recipe.of(parse(wanted, TrainingPlan, "plan"))
+    assert recipe.learner().model.module(torch.zeros(2, *recipe.input_shape)).shape == (2, 1)
+    assert recipe.public_scaling().inputs < 20 < recipe.input_shape[0]
+    for parts in (model["parts"][:-1], model["parts"][::-1]):
+        with pytest.raises(PlanError, match=r"JG-plan-065 model\.parts: .* its model line are arc \[4, 60\], sound"):
+            Recipe.of(parse({**wanted, "model": model | {"parts": parts}}, TrainingPlan, "plan"))
+    with pytest.raises(PlanError, match=r"JG-plan-065 .* its model line are -"):
+        Recipe.of(parse({**PLAN, "model": model}, TrainingPlan, "plan"))
 
 
 def test_without_a_share_for_it_no_scaling_is_learnt() -> None:

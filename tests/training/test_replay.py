@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fusions import FUSION, ROW
 from numpy.typing import NDArray
 
 from jangin.models.flat import FlatModel
@@ -41,6 +42,7 @@ MODELS: dict[str, tuple[ModelSpec, tuple[int, ...]]] = {
     "cnn1d": (Cnn1dSpec(name="cnn1d", channels=(4, 4), kernel=3, groups=2), (CHANNELS, LENGTH)),
     "gru": (GruSpec(name="gru", hidden=4), (CHANNELS, LENGTH)),
     "transformer": (TransformerSpec(name="transformer", patch=4, width=8, heads=2, layers=1), (CHANNELS, LENGTH)),
+    "fusion": (FUSION, ROW),
 }
 Records = Callable[..., Examples]
 
@@ -54,8 +56,8 @@ class Still(SecureRandom):
     def gaussian(self, count: int) -> NDArray[np.float64]:
         return np.zeros(count)
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        pass
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values.fill(0.0)
 
 
 @pytest.fixture
@@ -139,8 +141,8 @@ class Taped(Still):
     def __init__(self) -> None:
         self._tape = np.random.default_rng(2)
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        values += (deviation * self._tape.normal(size=len(values))).astype(np.float32)
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values[:] = (deviation * self._tape.normal(size=len(values))).astype(np.float32)
 
 
 def replayed(
@@ -205,7 +207,7 @@ SCAFFOLD = ScaffoldBlock(name="scaffold", **FIVE_STEPS)
 def test_what_a_site_keeps_is_made_of_noised_sums_alone_and_no_step_moves_more_than_the_clip(
     name: str, block: StrategyBlock, still: LocalDpSgd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    personal = "head.bias" if name == "linear" else "head"
+    personal = {"linear": "head.bias", "fusion": "fusion.head"}.get(name, "head")
     moved, (one, other) = replayed(name, block, personal, still, monkeypatch)
     assert len(moved) == 10
     assert 0.1 * still.clip < max(moved) <= still.clip * (1 + 1e-5)

@@ -55,6 +55,56 @@ def test_what_was_learnt_standardises_inputs_and_targets(measured: Examples, inp
     np.testing.assert_allclose(columns.std(dim=0, correction=0), 1.0, rtol=1e-5)
 
 
+def windows_and_rows(private: bool) -> list[tuple[Examples, Scaling]]:
+    """The same windows of three channels as they are, beside one another in flat rows, and with two steps a channel."""
+    rng = np.random.default_rng(1)
+    windows = rng.uniform(INPUTS.low[:, None], INPUTS.high[:, None], (30, 3, 8)).astype(np.float32)
+    targets, units = rng.uniform(10, 50, (30, 1)).astype(np.float32), np.repeat(np.arange(10), 3)
+    made = []
+    for shape, places in (((3, 8), None), ((24,), [8, 8, 8]), ((6, 4), [2, 2, 2])):
+        examples = Examples(windows.reshape(30, *shape), targets, units)
+        limits = PublicRange(INPUTS.low, INPUTS.high, None if places is None else np.array(places))
+        made.append((examples, Scaling.public(examples, Task.REGRESSION, limits, TARGETS, private)))
+    return made
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_channel_is_scaled_alike_wherever_its_samples_stand(private: bool) -> None:
+    release, found = GaussianRelease(0.5, 1.0, 1) if private else None, []
+    for examples, scaling in windows_and_rows(private):
+        total = scaling.clipped_moments(examples) if private else scaling.moments(examples, release, None)
+        inputs, targets = scaling.learned(total).apply(examples)
+        found.append((total, inputs.reshape(30, 24), targets))
+    for total, inputs, targets in found[1:]:
+        assert total.shape == (1 + 2 * 4,)
+        np.testing.assert_allclose(total, found[0][0], rtol=1e-12)
+        np.testing.assert_allclose(inputs, found[0][1], rtol=1e-5, atol=1e-6)
+        assert torch.equal(targets, found[0][2])
+
+
+class Ones(SecureRandom):
+    """A deviation in every value."""
+
+    def gaussian(self, count: int) -> np.ndarray:
+        return np.ones(count)
+
+
+def test_places_cost_a_release_no_more_than_their_column() -> None:
+    """One unit moves the sum by at most `moment_clip` of the columns, and that is what the noise is for."""
+    release = GaussianRelease(2.0, 1.0, 1)
+    for examples, scaling in windows_and_rows(True):
+        noise = scaling.moments(examples, release, Ones()) - scaling.clipped_moments(examples)
+        np.testing.assert_allclose(noise, 2.0 * moment_clip(4))
+        without = scaling.clipped_moments(examples[examples.units != 4])
+        assert np.linalg.norm(scaling.clipped_moments(examples) - without) <= moment_clip(4) * (1 + 1e-9)
+
+
+def test_what_is_written_of_a_scaling_tells_its_places() -> None:
+    (_, plain), (_, flat), _ = windows_and_rows(True)
+    assert "places" not in plain.as_dict()
+    assert flat.as_dict()["places"] == [8, 8, 8]
+
+
 @pytest.mark.parametrize("shape", [(3, 7), (3, 4, 5)])
 def test_inputs_over_time_are_scaled_by_channel(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(1)

@@ -113,7 +113,7 @@ def test_one_unit_moves_a_whole_update_by_at_most_its_steps(
     # A loss whose gradient does not depend on the parameters: every step clips the same vectors, so the released
     # vector of K steps is bounded by K single ones. Where parameters matter, noise hides each step by itself.
     monkeypatch.setattr(loop, "row_losses", lambda task, outputs, targets: (outputs * targets).sum(dim=1))
-    monkeypatch.setattr(SecureRandom, "add_gaussian", lambda self, values, deviation: None)
+    monkeypatch.setattr(SecureRandom, "fill_gaussian", lambda self, values, deviation: values.fill(0.0))
     everybody = replace(private, steps=replace(private.steps, sampling_probability=1.0))
     rng, bound, most = np.random.default_rng(0), BLOCK.lr * BLOCK.local_steps * private.clip / private.divisor, 0.0
     for extreme in (0.0, 1e-3, 1.0, 1e6, 1e15, np.inf, np.nan):

@@ -18,7 +18,7 @@ from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Rela
 from jangin.privacy.sampling import Draw
 from jangin.privacy.step import BookkeepingStep
 from jangin.privacy.step.stack import MOST_ROWS
-from jangin.training.stack import _read_by, parts_of, private_stacked_step
+from jangin.training.stack import _product, _read_by, parts_of, private_stacked_step
 
 CLIP, DIVISOR, LR = 0.5, 20.0, 0.1
 MECHANISM = LocalDpSgd(
@@ -36,13 +36,14 @@ SITES, FEATURES = 3, 6
 
 
 class Silent(SecureRandom):
-    """Adds nothing, and notes how many values of which deviation it was asked for."""
+    """Makes no noise, and notes how many values of which deviation it was asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[int, float]] = []
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values.fill(0.0)
         self.asked.append((len(values), deviation))
 
 
@@ -152,15 +153,17 @@ def test_a_model_that_is_not_affine_has_no_private_step_in_a_stack() -> None:
     assert private_stacked_step(build(spec, (2, 8), 1, 0), Task.REGRESSION, MECHANISM) is None
 
 
-@pytest.mark.parametrize("shape", [(3, 10, 64, 64), (2, 16, 5, 96), (4, 1, 256, 32), (2, 17, 8, 64), (3, 7, 6, 10)])
+@pytest.mark.parametrize(
+    "shape", [(3, 10, 64, 64), (2, 16, 5, 96), (4, 1, 256, 32), (2, 33, 8, 64), (3, 7, 6, 10), (2, 5, 9, 100)]
+)
 @pytest.mark.parametrize("common", [False, True])
 def test_what_a_map_makes_is_the_product(shape: tuple[int, int, int, int], common: bool) -> None:
     sites, rows, wide, out = shape
     read = torch.randn(sites, rows, wide)
     weight = torch.randn(*([] if common else [sites]), out, wide)
-    given = _read_by(weight, read)
-    assert given.shape == (sites, rows, out)
-    np.testing.assert_allclose(given, read.double() @ weight.double().mT, rtol=1e-4, atol=1e-4)
+    for given, factor in ((_read_by(weight, read), weight.mT), (_product(read, weight.mT.contiguous(), 64), weight.mT)):
+        assert given.shape == (sites, rows, out)
+        np.testing.assert_allclose(given, read.double() @ factor.double(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_may_be_a_view_of_many() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fusions import FUSION, ROW
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ MODELS: dict[str, tuple[ModelSpec, tuple[int, ...]]] = {
     "cnn1d": (Cnn1dSpec(name="cnn1d", channels=(4, 4), kernel=3, groups=2), (CHANNELS, LENGTH)),
     "gru": (GruSpec(name="gru", hidden=4), (CHANNELS, LENGTH)),
     "transformer": (TransformerSpec(name="transformer", patch=4, width=8, heads=2, layers=1), (CHANNELS, LENGTH)),
+    "fusion": (FUSION, ROW),
 }
 BLOCK = FedAvgBlock(name="fedavg", rounds=3, local_steps=1, batch=20, lr=LR)
 PROMISE = Guarantee(Unit.EPISODE, Relation.ADD_OR_REMOVE, 1.0, 1e-5)
@@ -72,8 +74,8 @@ class Tape(SecureRandom):
     def gaussian(self, count: int) -> NDArray[np.float64]:
         return self._normal.normal(size=count) * self._noise
 
-    def add_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
-        values += (deviation * self.gaussian(len(values))).astype(np.float32)
+    def fill_gaussian(self, values: NDArray[np.float32], deviation: float) -> None:
+        values[:] = (deviation * self.gaussian(len(values))).astype(np.float32)
 
 
 def records(shape: tuple[int, ...], loud: float = 1.0) -> Examples:

@@ -195,8 +195,8 @@ def noised_mean(clipped_sum: Tensor, mechanism: LocalDpSgd, random: SecureRandom
 
     Guarantee: one of the `mechanism.steps.count` releases of the sampled Gaussian mechanism.
     """
-    noise = np.zeros(clipped_sum.numel(), np.float32)
-    random.add_gaussian(noise, mechanism.steps.noise_multiplier * mechanism.clip)
+    noise = np.empty(clipped_sum.numel(), np.float32)
+    random.fill_gaussian(noise, mechanism.steps.noise_multiplier * mechanism.clip)
     mean: NDArray[np.float64] = noise + clipped_sum.numpy()
     mean /= mechanism.divisor
     return mean

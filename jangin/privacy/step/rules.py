@@ -189,6 +189,9 @@ def _linear(tape: Tape, layer: nn.Linear, input: Tensor) -> Tensor:  # noqa: A00
     return output
 
 
+_FEW_CHANNELS = 16  # with so few, patches of two axes are copied faster a tap than a step at a time
+
+
 class _Convolution(Use):
     """The affine map of every patch; patches are cut out for few units at a time."""
 
@@ -200,7 +203,10 @@ class _Convolution(Use):
         layer = self._layer
         steps = gradient[rows].flatten(start_dim=2)
         if layer.weight.requires_grad:
-            yield self._weight(self._patches(rows, gradient.shape[2:]), steps, count, room)
+            if layer.groups == 1 and layer.weight.dim() == 4 and layer.weight.shape[1] <= _FEW_CHANNELS:
+                yield self._weight_by_taps(rows, gradient.shape[2:], steps, count, room)
+            else:
+                yield self._weight(self._patches(rows, gradient.shape[2:]), steps, count, room)
         if layer.bias is not None and layer.bias.requires_grad:
             yield Part(layer.bias, steps.sum(dim=2).view(count, -1, len(layer.bias)).sum(dim=1))
 
@@ -222,6 +228,20 @@ class _Convolution(Use):
                 out=found.view(count * groups, len(weight) // groups, -1),
             )
         return Part(weight, found, (0, weight.dim() - 1, *range(1, weight.dim() - 1)))
+
+    def _weight_by_taps(self, rows: slice, lengths: torch.Size, g: Tensor, count: int, room: Room) -> Part:
+        """As `_weight`, in the parameter's own order: what each tap of the kernel reads is copied a line at a time."""
+        layer, weight, size = self._layer, self._layer.weight, len(g) // count
+        padded = _padded(self._inputs[rows], layer).contiguous()
+        row, channel, *places = padded.stride()
+        taps = [stride * by for stride, by in zip(places, layer.dilation, strict=True)]
+        steps = [stride * by for stride, by in zip(places, layer.stride, strict=True)]
+        shape = (count, *weight.shape[1:], size, *lengths)
+        read = padded.as_strided(shape, (size * row, channel, *taps, row, *steps)).reshape(count, -1, size * g.shape[2])
+        g = g.view(count, size, len(weight), -1).transpose(1, 2).reshape(count, len(weight), -1)
+        found = room.take(weight, count, *weight.shape)
+        torch.bmm(g, read.mT, out=found.view(count, len(weight), -1))
+        return Part(weight, found)
 
     def _patches(self, rows: slice, lengths: torch.Size) -> Tensor:
         """Views of the padded inputs, (rows, steps, *kernel, channels), a copy where there are two axes."""

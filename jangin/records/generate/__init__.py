@@ -6,22 +6,28 @@ of a world is chosen by looking at what a model makes of it.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Final
 
 from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Card, People
 from jangin.records.dataset import refuse_filled, write_records
-from jangin.records.generate import steel_bof_blow
+from jangin.records.generate import pipe_tig_weld, ship_hull_weld, steel_bof_blow
+from jangin.records.generate.sensors import Made
 from jangin.records.process import Process, read_process
 
-__all__ = ["GENERATORS", "generate"]
+__all__ = ["GENERATORS", "generate", "write_site"]
 
-MakeSite = Callable[[Process, int, int, int, int], tuple[pa.Table, dict[str, pa.Table]]]
+_SIMULATED: Final = "Simulated: nobody was recorded."
 
-GENERATORS: Mapping[str, MakeSite] = {"steel.bof_blow": steel_bof_blow.make_site}
-"""By process: (process, site, masters, episodes, seed) to the episodes and the streams of one site."""
+MakeSite = Callable[[Process, int, int, int, int], Made]
+
+GENERATORS: Mapping[str, MakeSite] = {
+    "pipe.tig_weld": pipe_tig_weld.make_site,
+    "ship.hull_weld": ship_hull_weld.make_site,
+    "steel.bof_blow": steel_bof_blow.make_site,
+}
+"""By process: (process, site, masters, episodes, seed) to what one site recorded."""
 
 
 def generate(
@@ -66,20 +72,24 @@ def generate(
     for site in range(sites):
         refuse_filled(folder / f"site-{site}")
     for site in range(sites):
-        rows, streams = GENERATORS[process](world, site, masters, episodes, seed)
         made.append(folder / f"site-{site}")
-        write_records(made[-1], _card(world, made[-1].name, min(masters, episodes)), rows, streams)
+        write_site(made[-1], world, GENERATORS[process](world, site, masters, episodes, seed))
         if progress:
             progress(site + 1, sites)
     return made
 
 
-def _card(process: Process, site: str, masters: int) -> Card:
-    """The card of a simulated site: all that its process names."""
+def write_site(folder: Path, process: Process, made: Made) -> None:
+    """Write one simulated site's records; the folder's name is the site's, and its card has all that its process names.
+
+    Raises:
+        DataError: the errors of `write_records`.
+    """
     shared = {name: getattr(process, name) for name in Card.model_fields if name in Process.model_fields}
-    return Card(
-        schema_version=1,
-        site=site,
-        people=People(masters=masters, note="Simulated: nobody was recorded."),
-        **shared,
+    people = People(
+        masters=len(made.episodes["master"].unique()),
+        note=_SIMULATED,
+        deidentified={stream.name: _SIMULATED for stream in process.streams if stream.media},
     )
+    card = Card(schema_version=1, site=folder.name, people=people, **shared)
+    write_records(folder, card, made.episodes, made.streams, made.media)

@@ -26,8 +26,6 @@ Sources:
     Heskestad, Fire Safety Journal 5 (1983) 103-108: height of a turbulent flame.
     Cetegen and Ahmed, Combustion and Flame 93 (1993) 157-184: a fire puffs at 1.5 / sqrt(diameter).
     Lighthill, Proceedings of the Royal Society A 211 (1952) 564-587: noise of a jet.
-    Alduchov and Eskridge, Journal of Applied Meteorology 35 (1996) 601-609: Magnus form of vapour pressure.
-    Richtmyer, Los Alamos report LA-1342 (1951): evenly spread points from square roots of primes.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +37,9 @@ import pyarrow as pa
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 
-from jangin.records.card import Stream
+from jangin.records.generate.air import absolute_humidity
+from jangin.records.generate.regime import Regime, around, centre
+from jangin.records.generate.sensors import Made, measured, sample_times
 from jangin.records.process import Process
 
 __all__ = ["WINDOW_S", "BathState", "expert_policy", "make_site"]
@@ -158,7 +158,7 @@ def temperature_gain(burnt: Array, oxygen: Array) -> Array:
     return heat / BATH_HEAT_CAPACITY
 
 
-REGIME: Mapping[str, tuple[float, float, float]] = {
+REGIME: Regime = {
     "carbon": (0.25, 0.50, 2),
     "target_carbon": (0.030, 0.100, 3),
     "target_temperature": (1630.0, 1690.0, 5),
@@ -175,20 +175,7 @@ REGIME: Mapping[str, tuple[float, float, float]] = {
     "foaming_index": (0.36, 0.56, 53),
     "temperature_bias": (-10.0, 10.0, 59),
 }
-"""Where sites operate: low end, high end, and the prime whose square root spreads the sites (all chosen).
-
-Each site works within a tenth of the range to either side of its place.
-"""
-
-
-def regime(site: int, seed: int) -> dict[str, float]:
-    """The centre of a site's operating regime: places {shift + site sqrt(prime)}, shifted by the seed."""
-    shift = default_rng(SeedSequence(seed)).random(len(REGIME))
-    places = (shift + site * np.sqrt([prime for *_, prime in REGIME.values()])) % 1.0
-    return {
-        name: low + (high - low) * (0.1 + 0.8 * place)
-        for (name, (low, high, _)), place in zip(REGIME.items(), places.tolist(), strict=True)
-    }
+"""Where sites operate (all chosen)."""
 
 
 @dataclass(frozen=True)
@@ -202,17 +189,15 @@ class Heat:
         return self.values[name]
 
 
-def draw_heats(rng: Generator, centre: Mapping[str, float], heats: int) -> Heat:
+def draw_heats(rng: Generator, middle: Mapping[str, float], heats: int) -> Heat:
     """Heats around a regime's centre, charged by a static balance and blown up to the decision.
 
     The charge calculation picks the scrap that would bring the bath, at the planned carbon, to the
     temperature from which the carbon blow alone reaches the target. What it does not know - water in the
     charge, weights, the scrap's kind (9 K, chosen), the carbon really left - moves the bath away from it.
     """
-    value = {
-        name: centre[name] + (high - low) * rng.uniform(-0.1, 0.1, heats) for name, (low, high, _) in REGIME.items()
-    }
-    planned = np.full(heats, centre["carbon"])
+    value = around(rng, REGIME, middle, heats)
+    planned = np.full(heats, middle["carbon"])
     for_carbon = oxygen_to_reach(planned, value["target_carbon"])
     start = value["target_temperature"] - temperature_gain(planned - value["target_carbon"], for_carbon)
     value["lime"] = 12 + 63 * value["silicon"]  # kg/t: a base, and basicity 3.2 on the silica (chosen)
@@ -261,12 +246,6 @@ def _hot_metal_heat(value: Mapping[str, Array]) -> Array:
     sensible = METAL_HEAT_CAPACITY * (value["hot_metal_temperature"] - 1600)
     oxidation = sum(heat * value[name] for name, heat in ELEMENT_HEAT.items())
     return sensible + oxidation + CARBON_HEAT * value["hot_metal_carbon"]
-
-
-def absolute_humidity(relative: Array, temperature: Array) -> Array:
-    """Water in g/m3 of air of `relative` humidity in % (Alduchov and Eskridge, 1996; ideal gas law)."""
-    pressure = 6.1094 * np.exp(17.625 * temperature / (243.04 + temperature)) * relative
-    return 2.1668 * pressure / (temperature + 273.15)
 
 
 def gas_flow(carbon: Array, flow: Array) -> Array:
@@ -488,31 +467,7 @@ CUES: Mapping[str, Callable[[Watch], Cues]] = {
     "telemetry": telemetry,
 }
 
-# Sensors, as shares of a channel's full scale, the width of its public range (chosen).
-SITE_OFFSET, SITE_GAIN, HEAT_OFFSET, SAMPLE_NOISE = 0.01, 0.02, 0.015, 0.02
-ANALYSER_OFF = 0.02  # share of heats without a hydrogen reading, chosen
 LAB_LATE = 0.03  # share of heats without a phosphorus result, chosen
-
-
-def measure(rng: Generator, stream: Stream, heat: Heat, episode_ids: pa.Array) -> pa.Table:
-    """A stream as its sensors show it: gain and offset of the site, offset of the heat, noise, full scale."""
-    times = np.arange(round(WINDOW_S * stream.rate_hz)) / stream.rate_hz
-    cues = CUES[stream.name](watch(heat, times))
-    heats, samples = len(episode_ids), len(times)
-    rows = np.repeat(np.arange(heats), samples)
-    columns = {"episode_id": episode_ids.take(pa.array(rows)), "t": pa.array(np.tile(times, heats))}
-    for channel in stream.channels:
-        low, high = channel.range
-        gain, offset = 1 + SITE_GAIN * rng.standard_normal(), SITE_OFFSET * rng.standard_normal()
-        error = offset + HEAT_OFFSET * rng.standard_normal((heats, 1))
-        noise = SAMPLE_NOISE * rng.standard_normal((heats, samples), dtype=np.float32)
-        middle = (low + high) / 2
-        shown = middle + gain * (cues[channel.name] - middle) + (high - low) * (error + noise)
-        shown = np.clip(shown, low, high).astype(np.float32)
-        if channel.optional:
-            shown[rng.random(heats) < ANALYSER_OFF] = np.nan
-        columns[channel.name] = pa.array(shown.ravel(), from_pandas=True)
-    return pa.table(columns)
 
 
 def decide(rng: Generator, heat: Heat, master: NDArray[np.int64]) -> tuple[Array, Array, Array]:
@@ -542,9 +497,7 @@ def end_point(rng: Generator, heat: Heat, excess: Array) -> tuple[Array, Array]:
     return np.maximum(carbon + 0.005 * scatter[0], CARBON_FLOOR), temperature + 5 * scatter[1]
 
 
-def make_site(
-    process: Process, site: int, masters: int, episodes: int, seed: int
-) -> tuple[pa.Table, dict[str, pa.Table]]:
+def make_site(process: Process, site: int, masters: int, episodes: int, seed: int) -> Made:
     """One site's heats.
 
     Args:
@@ -555,10 +508,10 @@ def make_site(
         seed: the world's.
 
     Returns:
-        Episode rows, one a heat, and by stream its samples, in the form of `write_records`.
+        Episode rows, one a heat, and by stream its samples.
     """
     rng = default_rng(SeedSequence(seed, spawn_key=(site,)))
-    heat = draw_heats(rng, regime(site, seed), episodes)
+    heat = draw_heats(rng, centre(REGIME, site, seed), episodes)
     master = np.arange(episodes) % masters
     volume, duration, excess = decide(rng, heat, master)
     carbon, temperature = end_point(rng, heat, excess)
@@ -595,7 +548,11 @@ def make_site(
         "outcome.hit": hit.astype(float),
         "consent_id": [f"C-S{site}-M{number:02d}" for number in master],
     }
-    return pa.table(rows), {stream.name: measure(rng, stream, heat, ids) for stream in process.streams}
+    streams = {}
+    for stream in process.streams:
+        times = sample_times(stream, WINDOW_S)
+        streams[stream.name] = measured(rng, stream, CUES[stream.name](watch(heat, times)), times, ids)
+    return Made(pa.table(rows), streams, {})
 
 
 def lab(rng: Generator, truth: Array, error: float) -> Array:

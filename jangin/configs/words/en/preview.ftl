@@ -1,0 +1,3 @@
+# What `jangin data preview` says.
+
+stays = The page shows records: it stays at the site.
