@@ -34,6 +34,7 @@ from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_s
 from jangin.client.limits import Conditions, ask, slot_seconds
 from jangin.client.lock import alone
 from jangin.client.pulse import Pulse
+from jangin.client.settings import size_bytes
 from jangin.client.state import MOVES, Journal, Kept, SiteFolder, Task
 from jangin.client.sums import NOTHING_NOTED, SumJournal, Sums
 from jangin.client.workbench import Contribution, Done, Job, Workbench
@@ -124,7 +125,8 @@ class Daemon:
         self._address = self._settings.server.address
         self._identity, self._node_key = folder.identity(), folder.node_key()
         limits = self._settings.limits
-        self._bench = Workbench(limits.cpu, limits.worker_bytes)
+        kept = size_bytes(limits.disk_free_min)
+        self._bench = Workbench(limits.cpu, limits.worker_bytes, folder.path, kept)
         self._hook = None if limits.busy_hook is None else folder.path / limits.busy_hook
         # Safe in a signal's handler, where an Event or a Condition is not.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()

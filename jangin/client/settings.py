@@ -126,7 +126,8 @@ class LimitsBlock(Document):
 
     Attributes:
         cpu: threads of the worker.
-        memory: `4GiB`, `512MiB`: the most of daemon and worker together; a worker that holds more is ended.
+        memory: `4GiB`, `512MiB`: the most of daemon and worker together; a worker that holds more is ended. Examples
+            that are larger than what it leaves lie on the disk of the state folder while a worker lives.
         disk_free_min: likewise: below this much free disk no order is begun. `site init` writes less than the default
             where the disk is small.
         rounds_a_day: most rounds that are begun within 24 hours, of all campaigns together; each attempt counts.

@@ -25,7 +25,7 @@ from jangin.plan.messages import Kind, read_reply
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Cost
 
-__all__ = ["MEMORY_SETTINGS", "TRY", "Contribution", "Done", "Job", "Workbench"]
+__all__ = ["MEMORY_SETTINGS", "TRY", "Contribution", "Done", "Job", "Workbench", "held_bytes"]
 
 TRY: Final = "try"
 """The kind of a request that is no order."""
@@ -105,14 +105,18 @@ class Contribution:
 class Workbench:
     """The one worker of a site; `work` belongs to one thread, `cut` and `stop` to any."""
 
-    def __init__(self, threads: int, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, threads: int, memory_bytes: int | None = None, aside: Path | None = None, kept_bytes: int = 0
+    ) -> None:
         """Start nothing yet.
 
         Args:
             threads: what the worker may use of the processor, >= 1.
             memory_bytes: what it may hold, as far as the system says what it holds; None: nobody looks.
+            aside: a folder for the examples that are larger than what it may hold; None: they have to fit.
+            kept_bytes: what those leave free on its disk.
         """
-        self._threads, self._memory_bytes = threads, memory_bytes
+        self._threads, self._memory_bytes, self._aside, self._kept_bytes = threads, memory_bytes, aside, kept_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -167,7 +171,7 @@ class Workbench:
         """
         match self._answer({"kind": TRY}, timeout_s):
             case {"tried": True}:
-                return None if self.pid is None else _peak_bytes(self.pid)
+                return None if self.pid is None else held_bytes(self.pid)
             case {"failed": str(said)}:
                 problem = said
             case _:
@@ -225,8 +229,11 @@ class Workbench:
             if self._process is None or self._process.poll() is not None:
                 if self._process is not None:
                     self._end(self._process)
+                told: list[object] = [self._threads]
+                if self._memory_bytes is not None and self._aside is not None:
+                    told += [self._memory_bytes, self._aside.absolute(), self._kept_bytes]
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                    [sys.executable, "-P", "-m", "jangin.client.worker", str(self._threads)],
+                    [sys.executable, "-P", "-m", "jangin.client.worker", *map(str, told)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -272,7 +279,7 @@ class _Watch(threading.Thread):
 
     def _is_too_heavy(self) -> bool:
         """Whether it ever held too much. The most it held is what counts: no peak hides between two looks."""
-        peak = None if self._most_bytes is None else _peak_bytes(self._process.pid)
+        peak = None if self._most_bytes is None else held_bytes(self._process.pid)
         if peak is not None and self._most_bytes is not None and peak > self._most_bytes:
             self._peak = peak
         return self._peak is not None
@@ -284,13 +291,13 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
-def _peak_bytes(pid: int) -> int | None:
-    """The most memory that a living process has held; None where there is no /proc (5)."""
+def held_bytes(pid: int, which: str = "VmHWM") -> int | None:
+    """The most memory that a living process has held, or `VmRSS`, what it holds; None where there is no /proc (5)."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith(f"{which}:")), None)
     return None if kibibytes is None else kibibytes * 2**10
 
 

@@ -1,4 +1,7 @@
-"""The worker: a process that trains. `python -m jangin.client.worker THREADS`, spoken to in frames.
+"""The worker: a process that trains. `python -m jangin.client.worker THREADS ...`, spoken to in frames.
+
+After THREADS may stand MEMORY FOLDER KEPT: of the MEMORY bytes it may hold, examples take what is left; what is larger
+lies aside on the disk of FOLDER (records/aside.py), of which KEPT bytes stay free.
 
 A request is {site, plan, campaign, records, episodes, masters, cost, own, kind, round, body, vector}; the answer is
 {body, vector, own}, {words, own} where the plan adds up in secret, {misfit} where the order does not fit the plan's
@@ -16,29 +19,31 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from jangin.client.frames import read_frame, write_frame
 from jangin.client.rehearsal import made_up, made_update, rehearse
-from jangin.client.workbench import TRY
+from jangin.client.workbench import TRY, held_bytes
 from jangin.codec import cbor
 from jangin.codec.document import parse
 from jangin.errors import JanginError, PrivacyError, SiteError
-from jangin.models.cut import cut
+from jangin.models.gather import gather
 from jangin.models.lines import ModelLine, read_line
 from jangin.plan.messages import Kind, Order, Reply, read_order, reply_body
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.accounts import cost_form
 from jangin.privacy.releases import Unit
+from jangin.records.aside import Room
 from jangin.records.dataset import EpisodeView, Records
-from jangin.records.examples import Examples
+from jangin.records.examples import Examples, ExamplesAside
 from jangin.records.manifest import check_files
 from jangin.records.process import read_process
 from jangin.records.split import SplitUnit
@@ -85,8 +90,9 @@ class _Judging:
 class Trainer:
     """Every campaign of a site, side by side; each keeps its model and its records between rounds."""
 
-    def __init__(self) -> None:
-        """Open nothing yet."""
+    def __init__(self, room: Callable[[], Room | None] = lambda: None) -> None:
+        """Open nothing yet; `room` says what examples may take when some are cut, None: as much as they need."""
+        self._room = room
         self._campaigns: dict[str, _Campaign] = {}
         self._judging: dict[str, _Judging] = {}
         self._rehearsing: dict[str, _Campaign] = {}
@@ -123,7 +129,8 @@ class Trainer:
         name, own = request["campaign"], request["own"]
         held = self._judging.get(name)
         if held is None or held.episodes != request["episodes"]:
-            held = self._judging[name] = _open_held_out(request)
+            self._judging.pop(name, None)  # makes room
+            held = self._judging[name] = _open_held_out(request, self._room)
         order, _ = read_order(
             request["kind"], request["round"], request["body"], np.frombuffer(request["vector"], "<f4")
         )
@@ -142,7 +149,7 @@ class Trainer:
         name = request["campaign"]
         held = self._rehearsing.get(name)
         if held is None or held.episodes != request["episodes"] or not request["round"]:
-            held = self._rehearsing[name] = _open_rehearsal(request)
+            held = self._rehearsing[name] = _open_rehearsal(request, self._room)
         order, _ = read_order(
             request["kind"], request["round"], request["body"], np.frombuffer(request["vector"], "<f4")
         )
@@ -156,19 +163,31 @@ class Trainer:
     def _campaign(self, request: Mapping[str, Any]) -> _Campaign:
         name = request["campaign"]
         self._rehearsing.pop(name, None)
-        held = self._campaigns.get(name)
+        held = self._campaigns.pop(name, None)
         if held is None or held.episodes != request["episodes"] or held.own() != request["own"]:
-            self._campaigns[name] = _open(request)
-        return self._campaigns[name]
+            held = None  # its examples make room
+            held = _open(request, self._room)
+        self._campaigns[name] = held
+        return held
 
 
-def main(requests: IO[bytes], answers: IO[bytes]) -> None:
+def main(requests: IO[bytes], answers: IO[bytes], room: Callable[[], Room | None]) -> None:
     """Answer requests in their order until the light process is gone."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), name="jangin-requests", daemon=True).start()
-    trainer = Trainer()
+    trainer = Trainer(room)
     while True:
         write_frame(answers, trainer.answer(waiting.get()))
+
+
+def room_of(memory: str, folder: str, kept: str) -> Callable[[], Room | None]:
+    """What is left of so many bytes of memory whenever it is asked; None where the system does not say."""
+
+    def room() -> Room | None:
+        held = held_bytes(os.getpid(), "VmRSS")
+        return None if held is None else Room(int(memory) - held, Path(folder), int(kept))
+
+    return room
 
 
 def _listen(requests: IO[bytes], waiting: "queue.SimpleQueue[Any]") -> None:
@@ -201,28 +220,29 @@ def _allowed(request: Mapping[str, Any], view: EpisodeView) -> EpisodeView:
     return view
 
 
-def _cut(plan: TrainingPlan, line: ModelLine, view: EpisodeView) -> Examples:
+def _cut(plan: TrainingPlan, line: ModelLine, view: EpisodeView, room: Room | None) -> Examples | ExamplesAside:
     """The examples of one side, by the plan's unit."""
     unit: SplitUnit = "master" if plan.privacy.unit is Unit.MASTER else "episode"
-    return cut(line, view, read_process(line.process), unit)
+    return gather(line, view, read_process(line.process), unit, room)
 
 
-def _open_held_out(request: Mapping[str, Any]) -> _Judging:
+def _open_held_out(request: Mapping[str, Any], room: Callable[[], Room | None]) -> _Judging:
     """A campaign's model and this site's hold-out for it."""
     plan, recipe, line, records = _told(request)
     episodes = list(request["episodes"])
-    held_out = _cut(plan, line, _allowed(request, records.holdout(episodes))) if episodes else recipe.nobody()
+    allowed = _allowed(request, records.holdout(episodes)) if episodes else None
+    held_out = recipe.nobody() if allowed is None else _cut(plan, line, allowed, room())
     return _Judging(recipe, Evaluator(request["site"], held_out, recipe), request["episodes"])
 
 
-def _open(request: Mapping[str, Any]) -> _Campaign:
+def _open(request: Mapping[str, Any], room: Callable[[], Room | None]) -> _Campaign:
     """A campaign's model and this site's training records for it."""
     plan, recipe, line, records = _told(request)
-    train = _cut(plan, line, _allowed(request, records.train(list(request["episodes"]))))
+    train = _cut(plan, line, _allowed(request, records.train(list(request["episodes"]))), room())
     return _opened(request, plan, recipe, train)
 
 
-def _open_rehearsal(request: Mapping[str, Any]) -> _Campaign:
+def _open_rehearsal(request: Mapping[str, Any], room: Callable[[], Room | None]) -> _Campaign:
     """A campaign's model and made-up rows, where examples for it can be cut from this site's training records.
 
     Raises:
@@ -230,12 +250,14 @@ def _open_rehearsal(request: Mapping[str, Any]) -> _Campaign:
     """
     plan, recipe, line, records = _told(request)
     check_files(records.folder, records.manifest)
-    if not len(_cut(plan, line, _allowed(request, records.train(list(request["episodes"]))))):
+    if not len(_cut(plan, line, _allowed(request, records.train(list(request["episodes"]))), room())):
         raise SiteError("JG-site-461", campaign=request["campaign"])
     return _opened(request, plan, recipe, made_up(plan, recipe))
 
 
-def _opened(request: Mapping[str, Any], plan: TrainingPlan, recipe: Recipe, train: Examples) -> _Campaign:
+def _opened(
+    request: Mapping[str, Any], plan: TrainingPlan, recipe: Recipe, train: Examples | ExamplesAside
+) -> _Campaign:
     """A campaign on these rows."""
     learner = recipe.learner()
     encoding = recipe.encoding if recipe.summing else None
@@ -273,5 +295,6 @@ if __name__ == "__main__":
         os.nice(_NICENESS)
     with suppress(OSError):  # where memory runs out, the kernel is to take this process and not the light one; Linux
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+    pa.set_memory_pool(pa.system_memory_pool())  # what it frees is then free for torch and numpy too
     torch.set_num_threads(int(sys.argv[1]))
-    main(sys.stdin.buffer, pipe)
+    main(sys.stdin.buffer, pipe, room_of(*sys.argv[2:]) if sys.argv[2:] else lambda: None)

@@ -5,6 +5,7 @@ is at most sqrt(1 + 2 d) for d columns, so one unit moves the sum by at most tha
 q = 1. The law: what leaves a site is this vector and nothing else; without a release it is the site's plain statistics.
 """
 
+from collections.abc import Iterable
 from math import sqrt
 
 import numpy as np
@@ -24,7 +25,7 @@ def moment_clip(columns: int) -> float:
 
 
 def moment_sum(
-    values: Columns,
+    values: Columns | Iterable[Columns],
     units: NDArray[np.int64],
     release: GaussianRelease | None,
     random: SecureRandom | None,
@@ -36,7 +37,8 @@ def moment_sum(
 
     Args:
         values: shape (examples, columns) or (examples, columns, ...), averaged over what follows the columns; within
-            [-1, 1] when a release is asked for. A unit with a value that is not finite gives nothing.
+            [-1, 1] when a release is asked for. A unit with a value that is not finite gives nothing. Or parts of them,
+            at least one, one after another.
         units: unit of each example, shape (examples,).
         release: how much noise; None for no differential privacy.
         random: where the noise comes from.
@@ -55,7 +57,9 @@ def moment_sum(
     return noised
 
 
-def clipped_moment_sum(values: Columns, units: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Columns:
+def clipped_moment_sum(
+    values: Columns | Iterable[Columns], units: NDArray[np.int64], places: NDArray[np.int64] | None = None
+) -> Columns:
     """The units' moments as in `moment_sum`, each clipped and all summed, without noise; shape (1 + 2 * columns,).
 
     Sensitivity: one unit moves it by at most `moment_clip`.
@@ -68,19 +72,23 @@ def clipped_moment_sum(values: Columns, units: NDArray[np.int64], places: NDArra
     return total
 
 
-def _moments(values: Columns, units: NDArray[np.int64], places: NDArray[np.int64] | None) -> Columns:
+def _moments(
+    values: Columns | Iterable[Columns], units: NDArray[np.int64], places: NDArray[np.int64] | None
+) -> Columns:
     """Every unit's own, shape (units, 1 + 2 * columns); zeros where a value is not finite."""
-    over_time = tuple(range(2, values.ndim))
     _, of_example, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    count = values.shape[1] if places is None else len(places)
-    moments = np.ones((len(sizes), 1 + 2 * count))
-    for start, columns in ((1, values), (1 + count, values**2)):
-        means = columns.mean(axis=over_time)
-        if places is not None:
-            means = np.add.reduceat(means, np.cumsum(places) - places, axis=1) / places
-        sums = np.zeros((len(sizes), count))
-        np.add.at(sums, of_example, means)
-        moments[:, start : start + count] = sums / sizes[:, None]
+    sums, first = np.zeros((2, len(sizes), 0)), 0
+    for part in [values] if isinstance(values, np.ndarray) else values:
+        over_time, last = tuple(range(2, part.ndim)), first + len(part)
+        if not first:
+            sums = np.zeros((2, len(sizes), part.shape[1] if places is None else len(places)))
+        for number, columns in enumerate((part, part**2)):
+            means = columns.mean(axis=over_time)
+            if places is not None:
+                means = np.add.reduceat(means, np.cumsum(places) - places, axis=1) / places
+            np.add.at(sums[number], of_example[first:last], means)
+        first = last
+    moments = np.hstack([np.ones((len(sizes), 1)), *(sums / sizes[:, None])])
     moments[~np.isfinite(moments).all(axis=1)] = 0.0
     return moments
 

@@ -6,7 +6,9 @@ file is hashed as it is read and must be the file that was validated.
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
+from numpy.typing import NDArray
 
 from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Card, Stream
 from jangin.records.manifest import CARD_FILE, Manifest, open_validated
 from jangin.records.media import Counts, Values, media_name, read_media, write_media
+from jangin.records.parts import ROW_GROUP_BYTES, Part, in_form, row_bytes
 from jangin.records.split import SplitUnit
 
 __all__ = [
@@ -145,7 +149,8 @@ def write_records(
             stream, part = _stream(card, name), f"streams/{name}/part-000.parquet"
             table = _written(rows, stream_schema(stream), optional_columns(stream), part)
             (partial / part).parent.mkdir(parents=True)
-            pq.write_table(table, partial / part)
+            group = max(1, ROW_GROUP_BYTES // row_bytes(table.schema))
+            pq.write_table(table, partial / part, row_group_size=group)
         for name, of_episode in media.items():
             stream = _stream(card, name)
             for episode, counts in of_episode.items():
@@ -200,6 +205,8 @@ class EpisodeView:
         if only is not None:
             ours = pc.and_(ours, pc.is_in(table["episode_id"], value_set=pa.array(only, pa.string())))
         self._episodes = table.filter(ours)
+        self._opened: Mapping[str, Sequence[Part]] = {}
+        self._first = 0
 
     @property
     def files(self) -> Collection[str]:
@@ -227,8 +234,13 @@ class EpisodeView:
         parts = stream_parts(self._manifest.files, name)
         if not parts:
             raise DataError("JG-data-016", where=str(self._folder), stream=name)
-        rows = pa.concat_tables([self._read(part, schema) for part in parts])
-        position = pc.index_in(rows["episode_id"], value_set=self._episodes["episode_id"].combine_chunks())
+        ids = self._episodes["episode_id"].combine_chunks()
+        if name in self._opened:
+            last = self._first + len(ids)
+            rows = pa.concat_tables([part.read(self._first, last, ids, schema) for part in self._opened[name]])
+        else:
+            rows = pa.concat_tables([self._read(part, schema) for part in parts])
+        position = pc.index_in(rows["episode_id"], value_set=ids)
         ours = pc.is_valid(position)
         return _in_order(rows.filter(ours), position.filter(ours))
 
@@ -250,15 +262,70 @@ class EpisodeView:
             raise DataError("JG-data-016", where=f"{self._folder}: {episode}", stream=name)
         return read_media(self._manifest.read(self._folder, files[0]), stream, self._folder / files[0])
 
+    def weight(self, streams: Collection[str]) -> int:
+        """About how many bytes reading these streams as a whole takes: part files, all their rows twice, and media.
+
+        A file that is none of Parquet's weighs more than any room: whoever reads it says why.
+        """
+        total = int(self._media_bytes(streams).sum())
+        for name, part in self._parts(streams):
+            path = self._folder / part
+            try:
+                rows = pq.read_metadata(path).num_rows
+                total += path.stat().st_size + 2 * rows * row_bytes(stream_schema(_stream(self.card, name)))
+            except (OSError, pa.ArrowException):
+                return 2**62
+        return total
+
+    def blocks(self, streams: Collection[str], most_bytes: int, beside: NDArray[np.int64]) -> Iterator["EpisodeView"]:
+        """The same episodes a few at a time, in their order; what a block is read for is to be done before the next.
+
+        A part file is hashed once, and a row group read where a block has rows in it: wherever an episode's rows lie,
+        they are found, and where they lie side by side each group is read about once.
+
+        Args:
+            streams: those whose rows are asked for.
+            most_bytes: of a block's rows, twice, and of what is made of them; one episode may take more.
+            beside: what is made of each episode, in bytes, shape (episodes,).
+
+        Raises:
+            DataError: JG-data-005, -012, a file is not what was validated; JG-data-221, one was written to meanwhile.
+        """
+        places = {name: place for place, name in enumerate(self._episodes["episode_id"].to_pylist())}
+        opened: dict[str, list[Part]] = {}
+        weights = beside + self._media_bytes(streams)
+        with ExitStack() as files:
+            for name, file in self._parts(streams):
+                part = files.enter_context(Part(self._folder, self._manifest, file, places))
+                weights += 2 * part.rows * row_bytes(stream_schema(_stream(self.card, name)))
+                opened.setdefault(name, []).append(part)
+            before, first = np.cumsum([0, *weights]), 0
+            while first < len(weights):
+                fitting = int(np.searchsorted(before, before[first] + most_bytes, side="right")) - 1
+                last = max(first + 1, fitting)
+                block = copy(self)
+                block._episodes, block._opened, block._first = self._episodes.slice(first, last - first), opened, first
+                yield block
+                first = last
+
+    def _media_bytes(self, streams: Collection[str]) -> NDArray[np.int64]:
+        """What each episode's media take in memory by rate and form, shape (episodes,)."""
+        a_second = 0.0
+        for stream in self.card.streams:
+            if stream.name in streams and stream.media is not None:
+                pixels = stream.frame.width * stream.frame.height if stream.frame else 1
+                a_second += 4 * len(stream.channels) * pixels * stream.rate_hz
+        durations: NDArray[np.float64] = self._episodes["duration_s"].to_numpy()
+        return (durations * a_second).astype(np.int64)
+
+    def _parts(self, streams: Collection[str]) -> list[tuple[str, str]]:
+        """The part files of these streams, each as (stream, file)."""
+        return [(name, part) for name in streams for part in stream_parts(self._manifest.files, name)]
+
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         """One file in the form of `schema`: its columns alone, null where the file has none."""
         with pq.ParquetFile(pa.BufferReader(self._manifest.read(self._folder, name))) as file:
-            table = file.read(columns=schema.names)
-        missing = {
-            field.name: pa.nulls(len(table), field.type) for field in schema if field.name not in table.column_names
-        }
-        columns = [missing[name] if name in missing else table[name] for name in schema.names]
-        return pa.table(columns, names=schema.names).cast(schema, safe=False)
+            return in_form(file.read(columns=schema.names), schema)
 
 
 @dataclass(frozen=True)

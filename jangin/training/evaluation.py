@@ -20,8 +20,9 @@ from jangin.plan.training_plan import Evaluation
 from jangin.privacy.losses import Bounds, clipped_loss_sum, loss_deviation, loss_sum, mean_losses
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import SharedNoise
-from jangin.records.examples import Examples
+from jangin.records.examples import Examples, ExamplesAside
 from jangin.training.recipe import Recipe
+from jangin.training.scaling import Scaling
 
 __all__ = ["Evaluator", "figures", "loss_bounds"]
 
@@ -31,7 +32,7 @@ _SQUARED = ("mse", "rmse")
 class Evaluator:
     """A site's side of a campaign's evaluations."""
 
-    def __init__(self, name: str, held_out: Examples, recipe: Recipe) -> None:
+    def __init__(self, name: str, held_out: Examples | ExamplesAside, recipe: Recipe) -> None:
         """Take the examples of the hold-out; no other is ever asked for.
 
         Raises:
@@ -99,16 +100,19 @@ class Evaluator:
         whole[model.layout.shared] = order.vector
         model.load(whole)
         scaling = self._public if order.scaling is None else self._public.standardised(*order.scaling)
-        inputs, _ = scaling.apply(self._held_out)
-        predicted = scaling.restore(self._learner.predict(inputs)).astype(np.float64)
-        truth, answered = self._held_out.targets, _finite(predicted)
+        return np.concatenate([self._losses_of(part, scaling) for part in self._held_out.parts()])
+
+    def _losses_of(self, part: Examples, scaling: Scaling) -> NDArray[np.float64]:
+        """The same for some examples, by the model of the moment."""
+        predicted = scaling.restore(self._learner.predict(scaling.apply_inputs(part.inputs))).astype(np.float64)
+        answered = _finite(predicted)
         if self._recipe.task is Task.REGRESSION:
-            losses = self._errors(np.where(answered[:, None], predicted - truth, np.inf))
+            losses = self._errors(np.where(answered[:, None], predicted - part.targets, np.inf))
         else:
             taken = predicted.argmax(axis=1) if predicted.ndim == 2 else (predicted > 0.5).astype(np.int64)
-            hits = (answered & (taken == truth)).astype(np.float64)
+            hits = (answered & (taken == part.targets)).astype(np.float64)
             losses = np.repeat(hits[:, None], len(self._evaluation.metrics), axis=1)
-        losses[~(_finite(self._held_out.inputs) & _finite(truth))] = np.nan
+        losses[~(_finite(part.inputs) & _finite(part.targets))] = np.nan
         return losses
 
     def _errors(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,11 +13,12 @@ from jangin.models.layout import Vector
 from jangin.models.tasks import Task, predict, row_losses
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease, LocalDpSgd, MasterSum, Mechanism, SharedNoise, SharedSum
-from jangin.privacy.sampling import UnitIndex
+from jangin.privacy.sampling import Draw, UnitIndex
 from jangin.privacy.step import noised_mean, private_step
 from jangin.privacy.step.interface import refuse_mixing
 from jangin.strategies.base import LocalRule
 from jangin.training.draws import seeded_batches
+from jangin.training.rows import Inputs, batches, drawn
 
 __all__ = ["Learner"]
 
@@ -62,15 +63,13 @@ class Learner:
         """Gradients of mean losses over seeded batches, each (parameters,), at the parameters of the moment."""
         return self.gradients(inputs, targets, seeded_batches(len(inputs), batch, steps, *key))
 
-    def gradients(self, inputs: Tensor, targets: Tensor, batches: Iterable[NDArray[np.intp]]) -> Iterator[Tensor]:
+    def gradients(self, inputs: Inputs, targets: Tensor, places: Iterable[NDArray[np.intp]]) -> Iterator[Tensor]:
         """Gradients of mean losses over batches of rows, each (parameters,), at the parameters of the moment."""
-        for rows in batches:
-            index = torch.from_numpy(rows)
-            loss = row_losses(self.task, self.model.module(inputs[index]), targets[index]).mean()
-            yield self.model.backward(loss)
+        for x, y in batches(inputs, targets, places):
+            yield self.model.backward(row_losses(self.task, self.model.module(x), y).mean())
 
     def private_gradients(
-        self, inputs: Tensor, targets: Tensor, units: UnitIndex, steps: int, random: SecureRandom
+        self, inputs: Inputs, targets: Tensor, units: UnitIndex, steps: int, random: SecureRandom
     ) -> Iterator[Tensor]:
         """Noised gradients by mechanism M1, each (parameters,), at the parameters of the moment.
 
@@ -81,12 +80,12 @@ class Learner:
         """
         if not isinstance(self.mechanism, LocalDpSgd):
             raise ValueError(f"Expected mechanism M1: {self.mechanism!r}.")
-        for _ in range(steps):
-            total = self._clipped_sum(inputs, targets, units, self.mechanism.steps, random)
+        draws = self._draws(units, self.mechanism.steps, steps, random)
+        for total in self._clipped_sums(inputs, targets, draws):
             yield torch.from_numpy(noised_mean(total, self.mechanism, random).astype(np.float32))
 
     def clipped_sum(
-        self, inputs: Tensor, targets: Tensor, units: UnitIndex, random: SecureRandom
+        self, inputs: Inputs, targets: Tensor, units: UnitIndex, random: SecureRandom
     ) -> NDArray[np.float64]:
         """One secret draw's clipped gradients under M2, summed, (parameters,), at the parameters of the moment.
 
@@ -97,15 +96,22 @@ class Learner:
         """
         if not isinstance(self.mechanism, SharedSum):
             raise ValueError(f"Expected mechanism M2: {self.mechanism!r}.")
-        total: NDArray[np.float64] = self._clipped_sum(inputs, targets, units, self.mechanism.share, random).numpy()
+        draws = self._draws(units, self.mechanism.share, 1, random)
+        total: NDArray[np.float64] = next(self._clipped_sums(inputs, targets, draws)).numpy()
         return total
 
-    def _clipped_sum(
-        self, inputs: Tensor, targets: Tensor, units: UnitIndex, release: GaussianRelease, random: SecureRandom
-    ) -> Tensor:
-        draw = units.draw(release.sampling_probability, self._windows, random)
-        rows = torch.from_numpy(draw.rows)
-        return self._step.clipped_sum(inputs[rows], targets[rows], draw)
+    def _draws(self, units: UnitIndex, release: GaussianRelease, count: int, random: SecureRandom) -> Iterator[Draw]:
+        return (units.draw(release.sampling_probability, self._windows, random) for _ in range(count))
+
+    def _clipped_sums(self, inputs: Inputs, targets: Tensor, draws: Iterable[Draw]) -> Iterator[Tensor]:
+        """Of each draw the sum of its units' clipped gradients, at the parameters of the moment."""
+        before: list[Tensor] = []
+        for x, y, draw, last in drawn(inputs, targets, draws):
+            before.append(self._step.clipped_sum(x, y, draw))
+            if last:
+                total, *others = before
+                yield sum(others, start=total)
+                before = []
 
     def descend(
         self, gradients: Iterator[Tensor], lr: float, rule: LocalRule | None = None, anchor: Vector | None = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, from_numpy
+from torch import Tensor
 
 from jangin.models.layout import Vector
 from jangin.plan.blocks import LocalSteps
@@ -16,6 +16,7 @@ from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.sampling import UnitIndex
 from jangin.strategies.base import LocalRule
 from jangin.training.loop import Learner
+from jangin.training.rows import Inputs
 
 __all__ = ["clipped", "master_sum"]
 
@@ -24,7 +25,7 @@ def master_sum(
     learner: Learner,
     clip: float,
     start: Vector,
-    data: tuple[Tensor, Tensor],
+    data: tuple[Inputs, Tensor],
     masters: Sequence[NDArray[np.intp]],
     block: LocalSteps,
     rule: LocalRule,
@@ -48,9 +49,9 @@ def master_sum(
     total = np.zeros(len(start))
     for rows in masters:
         if len(rows):
-            inputs, targets = (values[from_numpy(rows)] for values in data)
             learner.model.load(start)
-            learner.descend(learner.gradients(inputs, targets, _draws(len(rows), block, random)), block.lr, rule)
+            places = (rows[some] for some in _draws(len(rows), block, random))
+            learner.descend(learner.gradients(*data, places), block.lr, rule)
             total += clipped(learner.model.read().astype(np.float64) - start, clip)
     return total
 

@@ -7,6 +7,7 @@ nothing was spent on it, are the public 0 and 1. The law: no pooled statistics a
 what the sites tell each other is one sum.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from jangin.models.tasks import Task
 from jangin.privacy.moments import clipped_moment_sum, means_and_deviations, moment_sum
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import GaussianRelease
-from jangin.records.examples import Examples, PublicRange
+from jangin.records.examples import Examples, ExamplesAside, PublicRange, row_slices
 
 __all__ = ["Columns", "Scaling"]
 
@@ -82,14 +83,16 @@ class Scaling:
         places = None if inputs is None else inputs.places
         return cls(center, radius, np.zeros(len(center)), deviation, width, task, places)
 
-    def moments(self, examples: Examples, release: GaussianRelease | None, random: SecureRandom | None) -> Columns:
+    def moments(
+        self, examples: Examples | ExamplesAside, release: GaussianRelease | None, random: SecureRandom | None
+    ) -> Columns:
         """What a site sends to learn the scaling: `moment_sum` of the publicly mapped columns, float64.
 
         Shape (1 + 2 * columns,); inputs over time count with all their samples. Guarantee and errors: `moment_sum`'s.
         """
         return moment_sum(self._columns(examples), examples.units, release, random, self._places())
 
-    def clipped_moments(self, examples: Examples) -> Columns:
+    def clipped_moments(self, examples: Examples | ExamplesAside) -> Columns:
         """The same without noise, for a sum that gets its noise elsewhere: `clipped_moment_sum`."""
         return clipped_moment_sum(self._columns(examples), examples.units, self._places())
 
@@ -103,15 +106,27 @@ class Scaling:
 
     def apply(self, examples: Examples) -> tuple[Tensor, Tensor]:
         """Model inputs (examples, ...) float32 and targets, float32 (examples, targets) or int64 (examples,)."""
+        return self.apply_inputs(examples.inputs), self.apply_targets(examples.targets)
+
+    def apply_inputs(self, values: NDArray[np.float32]) -> Tensor:
+        """Model inputs, (examples, ...), float32."""
         columns = slice(None, self.inputs)
-        inputs = self._mapped(examples.inputs, columns)
-        inputs = (inputs - self._along(self.mean, columns, inputs)) / self._along(self.deviation, columns, inputs)
-        model_inputs = torch.from_numpy(inputs.astype(np.float32))
+        mean, deviation = (self._along(part, columns, values) for part in (self.mean, self.deviation))
+        inputs = np.empty(values.shape, np.float32)
+        for rows in row_slices(values.shape):
+            mapped = self._mapped(values[rows], columns)
+            mapped -= mean
+            mapped /= deviation
+            inputs[rows] = mapped
+        return torch.from_numpy(inputs)
+
+    def apply_targets(self, values: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
+        """Targets, float32 (examples, targets) or int64 (examples,)."""
         if self.task is not Task.REGRESSION:
-            return model_inputs, torch.from_numpy(examples.targets)
+            return torch.from_numpy(values)
         columns = slice(self.inputs, None)
-        targets = (self._mapped(examples.targets, columns) - self.mean[columns]) / self.deviation[columns]
-        return model_inputs, torch.from_numpy(targets.astype(np.float32))
+        targets = (self._mapped(values, columns) - self.mean[columns]) / self.deviation[columns]
+        return torch.from_numpy(targets.astype(np.float32))
 
     def restore(self, predictions: NDArray[np.float32]) -> NDArray[np.float32]:
         """A regression's outputs (examples, targets) in the units of the targets; others pass unchanged."""
@@ -132,20 +147,24 @@ class Scaling:
             "inputs": self.inputs,
         } | ({} if self.places is None else {"places": self.places.tolist()})
 
-    def _columns(self, examples: Examples) -> NDArray[np.float64]:
-        """The publicly mapped columns, (examples, columns, ...)."""
-        values = self._mapped(examples.inputs, slice(None, self.inputs))
-        if self.task is Task.REGRESSION:
-            targets = self._mapped(examples.targets, slice(self.inputs, None))
-            targets = targets.reshape(targets.shape + (1,) * (values.ndim - 2))
-            constant = np.broadcast_to(targets, targets.shape[:2] + values.shape[2:])
-            values = np.concatenate([values, constant], axis=1)
-        return values
+    def _columns(self, examples: Examples | ExamplesAside) -> Iterator[NDArray[np.float64]]:
+        """The publicly mapped columns, (some, columns, ...), part by part."""
+        for part in examples.parts():
+            values = self._mapped(part.inputs, slice(None, self.inputs))
+            if self.task is Task.REGRESSION:
+                targets = self._mapped(part.targets, slice(self.inputs, None))
+                targets = targets.reshape(targets.shape + (1,) * (values.ndim - 2))
+                constant = np.broadcast_to(targets, targets.shape[:2] + values.shape[2:])
+                values = np.concatenate([values, constant], axis=1)
+            yield values
 
     def _mapped(self, values: NDArray[Any], columns: slice) -> NDArray[np.float64]:
         center, radius = self._along(self.center, columns, values), self._along(self.radius, columns, values)
         bounded = np.isfinite(radius)
-        mapped = (values - center) / np.where(bounded, radius, 1.0)
+        mapped: NDArray[np.float64] = values - center
+        mapped /= np.where(bounded, radius, 1.0)
+        if bounded.all():
+            return mapped.clip(-1.0, 1.0, out=mapped)
         return np.where(bounded, mapped.clip(-1.0, 1.0), mapped)
 
     def _along(self, of_columns: Columns, columns: slice, values: NDArray[Any]) -> Columns:

@@ -19,12 +19,13 @@ from jangin.plan.messages import Kind, Order, Reply
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import MasterSum, SharedNoise
 from jangin.privacy.sampling import UnitIndex
-from jangin.records.examples import Examples
+from jangin.records.examples import Examples, ExamplesAside
 from jangin.strategies.base import LocalRule
 from jangin.strategies.finetune import FineTune
 from jangin.training.draws import seeded_batches
 from jangin.training.loop import Learner
 from jangin.training.masters import clipped, master_sum
+from jangin.training.rows import Inputs, RowsAside
 from jangin.training.scaling import Scaling
 from jangin.training.summing import Encoding
 
@@ -37,7 +38,7 @@ class Site:
     def __init__(
         self,
         name: str,
-        train: Examples,
+        train: Examples | ExamplesAside,
         scaling: Scaling,
         learner: Learner,
         seed: int,
@@ -49,11 +50,17 @@ class Site:
         `encoding` is that of the campaign's recipe; None where nothing is added up in the ring.
 
         Under M3 `enrolled`, (masters,), are the unit numbers of those who are enrolled, with or without examples, and
-        examples of others are left aside; None where everybody with examples is.
+        examples of others are left out; None where everybody with examples is.
+
+        Raises:
+            ValueError: under M3, examples on disk some of which are of others.
         """
         if isinstance(learner.mechanism, MasterSum):
             masters = np.unique(train.units if enrolled is None else enrolled)
-            train = train[np.isin(train.units, masters)]
+            if isinstance(train, Examples):
+                train = train[np.isin(train.units, masters)]
+            elif not np.isin(train.units, masters).all():
+                raise ValueError("Expected examples of enrolled masters alone.")
             self._masters = [np.flatnonzero(train.units == master) for master in masters]
         self.name, self._encoding = name, encoding
         self.learner, self._train, self._seed = learner, train, seed
@@ -70,19 +77,26 @@ class Site:
         return self._encoding is not None
 
     def use(self, scaling: Scaling) -> None:
-        """Scale the examples anew."""
-        self.scaling = scaling
-        self._inputs, self._targets = scaling.apply(self._train)
+        """Scale the examples anew; those on disk are scaled as they are read."""
+        self.scaling, train = scaling, self._train
+        self._inputs: Inputs = torch.empty(0)  # what was scaled before makes room
+        self._targets = scaling.apply_targets(train.targets)
+        self._inputs = (
+            scaling.apply_inputs(train.inputs) if isinstance(train, Examples) else RowsAside(train.inputs, scaling)
+        )
 
     def examples(self, order: Order) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, scaled as the order says, (rows, ...) each."""
-        if order.scaling is not None and not self._uses(*order.scaling):
-            self.use(self.scaling.standardised(*order.scaling))
-        return self._inputs, self._targets
+        """Inputs and targets, scaled as the order says, (rows, ...) each.
+
+        Raises:
+            ValueError: inputs on disk.
+        """
+        self._scale(order)
+        return self._in_memory(), self._targets
 
     def batches(self, order: Order, block: StrategyBlock) -> NDArray[np.intp]:
         """The row numbers of every step of a round without a mechanism, (steps, rows) (training/draws.py)."""
-        return seeded_batches(len(self._inputs), block.batch, block.local_steps, self._seed, self.name, order.round)
+        return seeded_batches(len(self._train), block.batch, block.local_steps, self._seed, self.name, order.round)
 
     def answer(self, order: Order, block: StrategyBlock, rule: LocalRule) -> Reply:
         """Carry out one order; the answer is for the server's eyes.
@@ -125,7 +139,7 @@ class Site:
                     return self.scaling.clipped_moments(self._train)
                 return self.scaling.moments(self._train, release, self._random)
             case Kind.TRAIN:
-                self.examples(order)
+                self._scale(order)
                 mechanism = self.learner.mechanism
                 if isinstance(mechanism, SharedNoise):
                     return self._clipped_sum(mechanism, order, block, rule)
@@ -182,9 +196,19 @@ class Site:
 
     def finetuned(self, shared: Vector, rule: FineTune) -> Vector:
         """The personalised model, (size,): from the site's model on by itself, without noise; it never leaves."""
-        data = self._inputs, self._targets
+        data = self._in_memory(), self._targets
         self.learner.fit(self.model(shared), *data, rule.batch, rule.steps, rule.lr, self._seed, self.name, "finetune")
         return self.learner.model.read()
+
+    def _scale(self, order: Order) -> None:
+        """Scale as the order says."""
+        if order.scaling is not None and not self._uses(*order.scaling):
+            self.use(self.scaling.standardised(*order.scaling))
+
+    def _in_memory(self) -> Tensor:
+        if not isinstance(self._inputs, Tensor):
+            raise ValueError("Expected inputs in memory.")
+        return self._inputs
 
     def _uses(self, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> bool:
         own = self.scaling.mean, self.scaling.deviation
