@@ -11,7 +11,7 @@ from jangin.cli.talk import Format, Talk, default_lang
 from jangin.errors import PlanError
 
 if TYPE_CHECKING:
-    from jangin.records.importers.history import Imported
+    from jangin.records.intake.importers.history import Imported
 
 __all__ = ["importing"]
 
@@ -32,7 +32,7 @@ def mcap(
     lang: LangOption = None,
 ) -> None:
     """Tables of one episode from an MCAP recording; a tag is topic.field."""
-    from jangin.records.importers.mcap import import_mcap
+    from jangin.records.intake.importers.mcap import import_mcap
 
     _tell(import_mcap(file, drop, episode), Talk(form, lang or default_lang()))
 
@@ -48,7 +48,7 @@ def opcua(
     lang: LangOption = None,
 ) -> None:
     """Tables of one episode from the history of an OPC UA server; a tag is a node's id."""
-    from jangin.records.importers.opcua import import_opcua
+    from jangin.records.intake.importers.opcua import import_opcua
 
     span = _moment(start, "--from"), _moment(end, "--to")
     _tell(import_opcua(url, drop, *span, episode), Talk(form, lang or default_lang()))
@@ -64,7 +64,7 @@ def mqtt(
     lang: LangOption = None,
 ) -> None:
     """Tables of one episode from MQTT messages, recorded or live; a tag is topic or topic.field."""
-    from jangin.records.importers.mqtt import import_mqtt, import_mqtt_recording
+    from jangin.records.intake.importers.mqtt import import_mqtt, import_mqtt_recording
 
     live = source.startswith(("mqtt://", "mqtts://"))
     done = import_mqtt(source, drop, seconds, episode) if live else import_mqtt_recording(Path(source), drop, episode)
@@ -77,7 +77,7 @@ def _moment(text: str, option: str) -> datetime:
     Raises:
         PlanError: JG-plan-003.
     """
-    from jangin.records.sheets import KOREA
+    from jangin.records.intake.sheets import KOREA
 
     try:
         moment = datetime.fromisoformat(text)

@@ -31,7 +31,7 @@ def init(
     lang: LangOption = None,
 ) -> None:
     """Make a drop folder: episodes.csv for Excel, a README, and the mapping from the plant's names."""
-    from jangin.records.drop import init_drop
+    from jangin.records.intake.drop import init_drop
 
     talk = Talk(form, lang or default_lang())
     made = init_drop(drop, process, site or drop.absolute().name)
@@ -61,9 +61,9 @@ def ingest(
     the last line says what was added, or the first error.
     """
     from jangin.client.state import SiteFolder
-    from jangin.records.drop import read_mapping
-    from jangin.records.ingest import ingest as take
-    from jangin.records.ingest import masters_key, write_masters
+    from jangin.records.intake.drop import read_mapping
+    from jangin.records.intake.ingest import ingest as take
+    from jangin.records.intake.ingest import masters_key, write_masters
 
     talk = Talk(form, lang or default_lang())
     read_mapping(drop)  # refused before a key is made

@@ -21,8 +21,8 @@ from jangin.records.as_is import as_it_is, made_of
 from jangin.records.card import Card, Field
 from jangin.records.checks import Finding
 from jangin.records.dataset import CARD_FILE, EPISODES_FILE, EpisodeView, episode_schema
-from jangin.records.drop import LocalMapping, of_episodes, plain
-from jangin.records.sheets import Sheet, moments, numbers, read_sheet
+from jangin.records.intake.drop import LocalMapping, of_episodes, plain
+from jangin.records.intake.sheets import Sheet, moments, numbers, read_sheet
 
 __all__ = ["Joined", "join"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jangin.errors import DataError
-from jangin.records.drop import LocalMapping, init_drop, of_episodes, of_streams, read_mapping, stream_of
+from jangin.records.intake.drop import LocalMapping, init_drop, of_episodes, of_streams, read_mapping, stream_of
 from jangin.records.process import process_names, read_process
 
 MAPPING = LocalMapping(process="p", site="s")

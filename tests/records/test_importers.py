@@ -14,13 +14,13 @@ import pytest
 
 from jangin.codec.document import parse
 from jangin.errors import DataError
-from jangin.records import drop as drops
-from jangin.records.importers.history import History, Imported
-from jangin.records.importers.mcap import import_mcap
-from jangin.records.importers.mqtt import import_mqtt, import_mqtt_recording
-from jangin.records.importers.opcua import import_opcua
+from jangin.records.intake import drop as drops
+from jangin.records.intake.importers.history import History, Imported
+from jangin.records.intake.importers.mcap import import_mcap
+from jangin.records.intake.importers.mqtt import import_mqtt, import_mqtt_recording
+from jangin.records.intake.importers.opcua import import_opcua
+from jangin.records.intake.sheets import Moments, moments, numbers, read_sheet
 from jangin.records.process import Process
-from jangin.records.sheets import Moments, moments, numbers, read_sheet
 
 START = datetime(2026, 11, 21, 6, 5, 7, 250_000, UTC)
 PROCESS = {

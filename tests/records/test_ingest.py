@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from jangin.codec.document import parse
 from jangin.errors import DataError
-from jangin.records import checks, drop, ingest, staging
-from jangin.records.book import pseudonym
+from jangin.records import checks
 from jangin.records.checks import validate
 from jangin.records.dataset import Records
-from jangin.records.ingest import Ingested
+from jangin.records.intake import drop, ingest, staging
+from jangin.records.intake.book import pseudonym
+from jangin.records.intake.ingest import Ingested
 from jangin.records.process import Process
 
 KEY = bytes(range(32))
@@ -542,7 +543,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from jangin.codec.document import read
-from jangin.records import drop, ingest, staging
+from jangin.records.intake import drop, ingest, staging
 from jangin.records.process import Process
 
 def die(*_):

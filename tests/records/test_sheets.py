@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jangin.errors import DataError
 from jangin.records.checks import Finding
-from jangin.records.sheets import KOREA, Moments, Sheet, moments, numbers, read_sheet
+from jangin.records.intake.sheets import KOREA, Moments, Sheet, moments, numbers, read_sheet
 
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

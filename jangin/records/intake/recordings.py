@@ -26,11 +26,11 @@ from jangin.errors import DataError
 from jangin.records.card import UNITS, Stream
 from jangin.records.checks import Finding
 from jangin.records.dataset import stream_schema
-from jangin.records.drop import IGNORED, TIME, Dictionary, LocalMapping, of_streams, stream_of
+from jangin.records.intake.drop import IGNORED, TIME, Dictionary, LocalMapping, of_streams, stream_of
+from jangin.records.intake.sheets import KOREA, Moments, Sheet, moments, numbers, read_sheet
+from jangin.records.intake.taken import PICTURES, SOUND, Pictures, take_media
 from jangin.records.media import media_name
 from jangin.records.process import Process
-from jangin.records.sheets import KOREA, Moments, Sheet, moments, numbers, read_sheet
-from jangin.records.taken import PICTURES, SOUND, Pictures, take_media
 
 __all__ = ["Reader", "Recording", "Start", "look_up"]
 

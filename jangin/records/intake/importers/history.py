@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from jangin.errors import DataError
-from jangin.records.drop import IGNORED, TIME, of_streams, read_mapping
+from jangin.records.intake.drop import IGNORED, TIME, of_streams, read_mapping
 
 __all__ = ["History", "Imported", "extra", "flat"]
 

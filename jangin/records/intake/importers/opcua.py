@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from jangin.errors import DataError
-from jangin.records.importers.history import History, Imported, extra
+from jangin.records.intake.importers.history import History, Imported, extra
 
 __all__ = ["import_opcua"]
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from jangin.errors import DataError
-from jangin.records.importers.history import History, Imported, extra, flat
+from jangin.records.intake.importers.history import History, Imported, extra, flat
 
 __all__ = ["import_mcap"]
 

@@ -26,16 +26,16 @@ from typing import Any, Final
 import pyarrow as pa
 
 from jangin.errors import DataError
-from jangin.records.book import Book, Line, read_book
 from jangin.records.card import Card, People
 from jangin.records.checks import Finding, check_card, check_episodes
 from jangin.records.dataset import CARD_FILE, EPISODES_FILE, episode_schema
-from jangin.records.drop import LocalMapping, read_mapping
+from jangin.records.intake.book import Book, Line, read_book
+from jangin.records.intake.drop import LocalMapping, read_mapping
+from jangin.records.intake.recordings import Reader, Recording
+from jangin.records.intake.staging import Ledger, Staging, alone, standing
+from jangin.records.intake.taken import Pictures
 from jangin.records.manifest import file_digest, write_whole
 from jangin.records.process import Process
-from jangin.records.recordings import Reader, Recording
-from jangin.records.staging import Ledger, Staging, alone, standing
-from jangin.records.taken import Pictures
 
 __all__ = ["Ingested", "ingest", "masters_key", "write_masters"]
 

@@ -21,11 +21,11 @@ from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Field
 from jangin.records.checks import Finding
-from jangin.records.drop import EPISODES, LocalMapping, of_episodes, plain
+from jangin.records.intake.drop import EPISODES, LocalMapping, of_episodes, plain
+from jangin.records.intake.recordings import Start, look_up
+from jangin.records.intake.sheets import Sheet, moments, numbers, read_sheet
 from jangin.records.media import media_name
 from jangin.records.process import Process
-from jangin.records.recordings import Start, look_up
-from jangin.records.sheets import Sheet, moments, numbers, read_sheet
 
 __all__ = ["Book", "Line", "pseudonym", "read_book"]
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from jangin.errors import DataError
-from jangin.records.importers.history import History, Imported, extra, flat
-from jangin.records.sheets import KOREA
+from jangin.records.intake.importers.history import History, Imported, extra, flat
+from jangin.records.intake.sheets import KOREA
 
 __all__ = ["import_mqtt", "import_mqtt_recording"]
 
