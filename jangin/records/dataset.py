@@ -25,7 +25,7 @@ from jangin.codec.document import nearest
 from jangin.errors import DataError
 from jangin.records.card import Card, Stream
 from jangin.records.manifest import CARD_FILE, Manifest, open_validated
-from jangin.records.media import Counts, Values, media_name, read_media, write_media
+from jangin.records.media import SUFFIXES, Counts, Values, media_name, read_media, write_media
 from jangin.records.parts import ROW_GROUP_BYTES, Part, in_form, row_bytes
 from jangin.records.split import SplitUnit
 
@@ -109,9 +109,10 @@ def stream_parts(names: Iterable[str], stream: str) -> list[str]:
     return sorted(name for name in names if fnmatchcase(name, f"streams/{stream}/part-*.parquet"))
 
 
-def media_files(names: Iterable[str], stream: str, episode: str) -> list[str]:
-    """Those of a folder's files that are media of one episode, in the order of their names."""
-    return sorted(name for name in names if name.rpartition(".")[0] == f"media/{stream}/{episode}")
+def media_files(names: Collection[str], stream: str, episode: str) -> list[str]:
+    """Those of a folder's files that are media of one episode: one, where it has passed."""
+    media = (f"media/{stream}/{episode}{suffix}" for suffix in SUFFIXES)
+    return [name for name in media if name in names]
 
 
 def write_records(

@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from jangin.errors import DataError
 from jangin.records.card import Stream
 
-__all__ = ["Counts", "Values", "media_name", "read_media", "write_media"]
+__all__ = ["SUFFIXES", "Counts", "Values", "media_name", "read_media", "write_media"]
 
 Counts = NDArray[np.int16] | NDArray[np.int32] | NDArray[np.uint8] | NDArray[np.uint16]
 Values = NDArray[np.float32]
 
 _VIDEO: Final = (".mp4", ".avi")
 _SUFFIX: Final = {"sound": ".flac", "pictures": ".png"}
+
+SUFFIXES: Final = (".flac", ".wav", ".png", *_VIDEO)
+"""Of all media, the lossless ones first."""
+
 _MOST_PIXELS: Final = 2**28
 
 
