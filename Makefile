@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 WHEELHOUSE ?= wheelhouse
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench results soak docs build wheelhouse clean
+.PHONY: help install demo test cover check bench results soak docs build wheelhouse clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,13 @@ install: .venv/installed ## a virtual environment in .venv, pinned by constraint
 demo: install ## five steelworks train one model under differential privacy
 	$(BIN)/jangin demo
 
-test: install ## every test, with line coverage
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=85 --doctest-modules tests --pyargs jangin
+TESTS = -n 2 --dist loadfile --no-loadscope-reorder --doctest-modules tests --pyargs jangin
+
+test: install ## every test
+	$(BIN)/pytest $(TESTS)
+
+cover: install ## the same with line coverage, which takes longer
+	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=85 $(TESTS)
 
 check: install ## format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -92,6 +92,7 @@ def test_benchmarks_become_one_table_with_a_line_for_each_of_their_rows(start) -
     assert all(len(row.split(" | ")) == 6 for row in rows)
 
 
+@pytest.mark.soak
 def test_the_benchmark_of_the_private_step_measures_time_and_memory(start) -> None:
     done = start("benchmarks/private_step.py", "--json", "--quick", "mlp", "gru")
     assert done.returncode == 0, done.stderr
@@ -100,6 +101,7 @@ def test_the_benchmark_of_the_private_step_measures_time_and_memory(start) -> No
     assert all(set(row) == {"name", "figure", "beside", "ratio", "goal", "holds"} for row in rows)
 
 
+@pytest.mark.soak
 def test_the_benchmark_of_the_simulation_runs_its_engines_and_a_plain_loop(start) -> None:
     done = start("benchmarks/simulation.py", "--json", "--quick")
     assert done.returncode == 0, done.stderr
@@ -270,6 +272,7 @@ def test_the_importer_of_welds_writes_records_that_pass(run, tmp_path: Path, mon
     assert sorted(file.name for file in (tmp_path / "records").iterdir()) == ["2011-03-30", "2011-04-11"]
 
 
+@pytest.mark.soak
 def test_the_mnist_benchmark_prints_two_accuracies_and_a_ratio(run, tmp_path: Path) -> None:
     (tmp_path / "mnist").mkdir()
     rng = np.random.default_rng(0)

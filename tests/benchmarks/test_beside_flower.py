@@ -59,7 +59,7 @@ def left(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
     ("script", "rows"),
     [
         pytest.param("federation.py", 2, marks=pytest.mark.soak),
-        ("site.py", 3),
+        pytest.param("site.py", 3, marks=pytest.mark.soak),
         pytest.param("server.py", 5, marks=pytest.mark.soak),
     ],
 )

@@ -94,6 +94,7 @@ def test_two_people_lead_a_campaign_from_afar_while_an_auditor_only_reads(
     made_of_its_records(federation, made)
 
 
+@pytest.mark.soak
 @pytest.mark.kill
 def test_a_server_killed_in_mid_round_counts_no_update_twice_and_no_site_trains_twice(
     federation: Any, plan: Any, wait: Any
@@ -202,6 +203,7 @@ def test_a_site_killed_in_training_is_named_when_the_round_closes_at_its_deadlin
     made_of_its_records(federation, made)
 
 
+@pytest.mark.soak
 def test_an_answer_after_the_deadline_is_named_and_not_counted_and_the_site_is_taken_in_again(
     federation: Any, plan: Any, hold: Any, wait: Any
 ) -> None:
@@ -238,6 +240,7 @@ def garbled(wire: Wire) -> Wire:
     return replace(sent, body=reply_body(Reply("liar", np.zeros_like(values))))
 
 
+@pytest.mark.soak
 def test_a_site_that_sends_garbage_is_named_with_its_code_and_the_rounds_go_on(
     federation: Any, plan: Any, wait: Any
 ) -> None:

@@ -195,6 +195,7 @@ def finished(world: Any, campaign: str) -> list[int]:
     return [entry.round for entry in entries if entry.outcome is Outcome.FINISHED]
 
 
+@pytest.mark.soak
 @pytest.mark.kill
 def test_two_campaigns_over_the_same_sites_outlive_kill_9_and_nothing_counts_twice(
     world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
@@ -294,6 +295,7 @@ def test_a_worker_killed_at_any_moment_is_followed_by_another_and_the_sites_stay
     assert (status, said.count("JG-server-481"), "Traceback" in said) == (0, 1, False)
 
 
+@pytest.mark.soak
 @pytest.mark.kill
 def test_a_campaign_that_was_paused_and_then_lost_its_worker_goes_on_where_it_was_and_holds_up_no_other(
     world: Any, plan: Any, daemon: Daemon, connect: Any, eventually: Any
@@ -425,6 +427,7 @@ def whole(world: Any, made: Any) -> None:
     assert report.campaigns[made.hash] is State.CANDIDATE
 
 
+@pytest.mark.soak
 @pytest.mark.kill
 @pytest.mark.parametrize("world", ["postgresql"], indirect=True)
 def test_a_postgresql_that_is_killed_in_mid_round_is_waited_for_and_no_round_comes_twice(

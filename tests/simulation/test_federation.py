@@ -176,7 +176,7 @@ def test_a_line_that_no_model_learns_yet_is_refused(
 def test_a_site_of_one_class_is_refused_in_records_too(
     over: Callable[..., Path], blows: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import jangin.simulation.federation as module
+    import jangin.models.cut as module
 
     def all_hits(*arguments: Any) -> Any:
         made = cut(*arguments)
