@@ -43,6 +43,7 @@ __all__ = [
     "SumError",
     "catalogue",
     "exit_status",
+    "one_line",
 ]
 
 
@@ -74,6 +75,11 @@ EXITS: Final = (
     Exit(5, "a bug", r"JG-sim-900"),
 )
 """All exit statuses; where several patterns fit a code, the last one counts."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of somebody else's says, on one line."""
+    return " ".join(str(error).split())
 
 
 def exit_status(code: str) -> int:

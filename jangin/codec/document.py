@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from jangin.codec import cbor
-from jangin.errors import PlanError
+from jangin.errors import PlanError, one_line
 
 __all__ = ["Document", "assign", "nearest", "parse", "read", "read_value", "read_yaml"]
 
@@ -54,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8") as file:  # a file, so that its name stands in messages
             value = yaml.load(file, Loader=_OneKeyOnceLoader)  # noqa: S506 - a SafeLoader
     except (OSError, yaml.YAMLError, *_LEAKS) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise PlanError("JG-plan-004", where=str(path), problem=problem) from None
     if not isinstance(value, dict):
         raise PlanError("JG-plan-005", where=str(path), found=_form(value))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jangin.codec.document import read
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.card import Card
 from jangin.records.dataset import CARD_FILE, EPISODES_FILE, EpisodeView, refuse_filled
 from jangin.records.manifest import (
@@ -62,7 +62,7 @@ def as_it_is(folder: Path, some: Callable[[list[str]], list[str]] | None = None)
         chosen = None if some is None else some(list(manifest.train))
         return everything, EpisodeView(folder, card, manifest, manifest.train, chosen)
     except (pa.ArrowException, OSError, KeyError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise DataError("JG-data-012", where=str(folder / EPISODES_FILE), problem=problem) from None
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.card import Stream
 
 __all__ = ["SUFFIXES", "Counts", "Values", "media_name", "read_media", "write_media"]
@@ -114,7 +114,7 @@ def _sound(content: bytes, stream: Stream, path: Path) -> Values:
     try:
         samples, rate = soundfile.read(BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise DataError("JG-data-032", where=str(path), problem=_one_line(error)) from None
+        raise DataError("JG-data-032", where=str(path), problem=one_line(error)) from None
     for key, found, expected in (
         ("rate_hz", rate, round(stream.rate_hz)),
         ("channels", samples.shape[1], len(stream.channels)),
@@ -149,7 +149,7 @@ def _film(content: bytes, stream: Stream, path: Path) -> Counts:
                 raise _form(path, "pixels", image.width * image.height, f"at most {_MOST_PIXELS}")
             film: NDArray[Any] = np.asarray(image)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError("JG-data-032", where=str(path), problem=_one_line(error)) from None
+        raise DataError("JG-data-032", where=str(path), problem=one_line(error)) from None
     rows, width, channels = (*film.shape, 1)[:3]
     if frame is None or width != frame.width or rows % frame.height or not rows:
         raise _form(path, "frame", f"{width}x{rows}", f"{frame and frame.width} wide, a multiple of the height")
@@ -168,7 +168,7 @@ def _video(content: bytes, stream: Stream, path: Path) -> Counts:
         with av.open(BytesIO(content), "r") as container:
             shown = [picture.to_ndarray(format=colours) for picture in container.decode(video=0)]
     except (av.error.FFmpegError, ValueError, IndexError) as error:
-        raise DataError("JG-data-032", where=str(path), problem=_one_line(error)) from None
+        raise DataError("JG-data-032", where=str(path), problem=one_line(error)) from None
     if not shown:
         raise DataError("JG-data-032", where=str(path), problem="no frames")
     height, width = shown[0].shape[:2]
@@ -176,7 +176,3 @@ def _video(content: bytes, stream: Stream, path: Path) -> Counts:
         raise _form(path, "frame", f"{width}x{height}", frame and f"{frame.width}x{frame.height}")
     frames: NDArray[Any] = np.stack(shown).reshape(len(shown), height, width, -1)
     return np.moveaxis(frames, -1, 0)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jangin.codec.document import nearest
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.split import HOLDOUT_SHARE, fraction
 
 __all__ = ["PUBLIC_SPLIT_KEY", "NpzSet", "read_npz"]
@@ -80,7 +80,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             names = archive.files
             arrays = {key: archive[key] for key in (*_KEYS, "split") if key in names}
     except (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError("JG-data-040", where=str(path), problem=" ".join(str(error).split())) from None
+        raise DataError("JG-data-040", where=str(path), problem=one_line(error)) from None
     for key in _KEYS:
         if key not in arrays:
             raise DataError("JG-data-041", where=str(path), key=key, nearest=nearest(key, names) or "-")

@@ -19,7 +19,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
-from jangin.errors import DataError, JanginError, Language
+from jangin.errors import DataError, JanginError, Language, one_line
 from jangin.records.as_is import as_it_is
 from jangin.records.card import Field, Stream
 from jangin.records.checks import Finding
@@ -139,7 +139,7 @@ def _stream(view: EpisodeView, stream: Stream, lang: Language) -> Iterator[_Plot
     except DataError as error:
         yield _Plot(stream.name, f"{error.code} {error.coded.text('what', lang)}")
     except pa.ArrowException as error:
-        yield _Plot(stream.name, " ".join(str(error).split()))
+        yield _Plot(stream.name, one_line(error))
 
 
 def _sampled(view: EpisodeView, stream: Stream, lang: Language) -> Iterator[_Plot]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.card import Card
 from jangin.records.checks.findings import Finding
 from jangin.records.dataset import CARD_FILE, EPISODES_FILE, stream_parts
@@ -59,7 +59,7 @@ def read_table(path: Path) -> pa.Table:
         with pq.ParquetFile(path, metadata=about, read_dictionary=ids) as file:
             return file.read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError("JG-data-012", where=str(path), problem=_one_line(error)) from None
+        raise DataError("JG-data-012", where=str(path), problem=one_line(error)) from None
 
 
 def _check_file(path: Path) -> Iterator[Finding]:
@@ -75,7 +75,7 @@ def _check_file(path: Path) -> Iterator[Finding]:
         try:
             rows = pq.read_metadata(path).num_rows
         except (pa.ArrowException, OSError) as error:
-            yield Finding("error", "JG-data-012", where=str(path), problem=_one_line(error))
+            yield Finding("error", "JG-data-012", where=str(path), problem=one_line(error))
         else:
             if rows == 0:
                 yield Finding("error", "JG-data-013", where=str(path))
@@ -87,7 +87,3 @@ def _decodes(content: bytes, encoding: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

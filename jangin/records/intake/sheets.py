@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.checks import Finding
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def _columns(content: bytes, separator: str, width: int, above: int, name: str) 
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):
             return []
-        raise DataError("JG-data-012", where=name, problem=" ".join(str(error).split())) from None
+        raise DataError("JG-data-012", where=name, problem=one_line(error)) from None
     if uneven:
         _, rows = _after_header(content, separator)
         odd = ((rows.line_num, len(cells)) for cells in rows if len(cells) not in (0, width))

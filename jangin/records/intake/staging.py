@@ -26,7 +26,7 @@ import pydantic
 from filelock import FileLock, Timeout
 
 from jangin.codec.document import Document, parse, read
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.card import Card, Stream
 from jangin.records.dataset import CARD_FILE, EPISODES_FILE, card_text, refuse_filled, stream_parts, stream_schema
 from jangin.records.manifest import INGESTED_FILE
@@ -114,7 +114,7 @@ def standing(folder: Path, process: Process, key: bytes) -> Standing:
         ledger = parse(json.loads(path.read_text(encoding="utf-8")), Ledger, str(path))
         episodes = pq.read_table(folder / EPISODES_FILE)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError("JG-data-012", where=str(path), problem=" ".join(str(error).split())) from None
+        raise DataError("JG-data-012", where=str(path), problem=one_line(error)) from None
     card = read(folder / CARD_FILE, Card)
     if card.process != process.process:
         expected = process.process

@@ -6,7 +6,7 @@ A message stands at its log time. Compressed pictures and sound of a recording a
 import json
 from pathlib import Path
 
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.intake.importers.history import History, Imported, extra, flat
 
 __all__ = ["import_mcap"]
@@ -43,6 +43,6 @@ def import_mcap(file: Path, drop: Path, episode: str | None = None) -> Imported:
                 for tag, value in flat(told, channel.topic):
                     history.add(tag, message.log_time // 1000, value)
     except (OSError, ValueError, McapError, DecoderNotFoundError) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
+        problem = one_line(error) or type(error).__name__
         raise DataError("JG-data-128", where=where, problem=problem) from None
     return history.write(episode or file.stem, where)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.intake.importers.history import History, Imported, extra, flat
 from jangin.records.intake.sheets import KOREA
 
@@ -51,7 +51,7 @@ def import_mqtt_recording(file: Path, drop: Path, episode: str | None = None) ->
                     at = at if at.tzinfo else at.replace(tzinfo=KOREA)
                     _take(history, told["topic"], (at - _EPOCH) // _MICROSECOND, told["payload"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise DataError("JG-data-128", where=where, problem=problem) from None
     return history.write(episode or file.stem, str(file))
 
@@ -105,7 +105,7 @@ def import_mqtt(url: str, drop: Path, seconds: float, episode: str | None = None
     try:
         client.connect(broker.hostname, broker.port or _PORTS[broker.scheme])
     except OSError as error:
-        raise DataError("JG-data-128", where=shown, problem=" ".join(str(error).split())) from None
+        raise DataError("JG-data-128", where=shown, problem=one_line(error)) from None
     client.loop_start()
     if not ready.wait(_PATIENCE):
         failed.append("no answer")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from jangin.errors import DataError
+from jangin.errors import DataError, one_line
 from jangin.records.intake.importers.history import History, Imported, extra
 
 __all__ = ["import_opcua"]
@@ -52,6 +52,6 @@ def import_opcua(url: str, drop: Path, start: datetime, end: datetime, episode: 
                         at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
                         history.add(tag, (at - _EPOCH) // _MICROSECOND, value.Value.Value)
     except (OSError, TimeoutError, UaError, ValueError) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
+        problem = one_line(error) or type(error).__name__
         raise DataError("JG-data-128", where=url, problem=problem) from None
     return history.write(episode or f"{start.astimezone(UTC):%Y%m%d-%H%M%S}", url)
