@@ -2,13 +2,16 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from light import LightSites
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JANGIN_LANG"] = "en"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the many processes that tests start would compile the package
 
 gc.set_threshold(50_000)  # what the libraries made lives on: looking through it at every 700th object is dear
 
@@ -26,3 +29,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if further:
         config.hook.pytest_deselected(items=further)
         items[:] = [item for item in items if item not in further]
+
+
+@pytest.fixture(scope="session")
+def light() -> Iterator[LightSites]:
+    """What forks site daemons, each of which trains in its own process."""
+    with LightSites() as light:
+        yield light

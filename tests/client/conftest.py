@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from consents import allow
+from light import LightSites
 
 from jangin.client import desk
 from jangin.client.gate import Standing
@@ -386,3 +387,17 @@ def daemons(tmp_path: Path) -> Iterator[Callable[[SiteFolder], subprocess.Popen[
     for process in running:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def light_daemons(light: LightSites) -> Iterator[Callable[[SiteFolder], None]]:
+    """Start a site's daemon where a test asks for no more than its answers: the worker's process is the dear part."""
+    running: list[SiteFolder] = []
+
+    def start(folder: SiteFolder) -> None:
+        light.start(folder.path)
+        running.append(folder)
+
+    yield start
+    for folder in running:
+        light.kill(folder.path)

@@ -14,9 +14,9 @@ from jangin.training.price import price
 
 
 @pytest.fixture
-def abstained(enrolled: SiteFolder, server: Any, daemons: Any, wait: Any, gather: Any) -> Any:
+def abstained(enrolled: SiteFolder, server: Any, light_daemons: Any, wait: Any, gather: Any) -> Any:
     """Ask the site's daemon for the moments of a campaign; the code with which it abstains."""
-    daemons(enrolled)
+    light_daemons(enrolled)
     wait(server.link.online)
 
     def abstained(campaign: str) -> str:

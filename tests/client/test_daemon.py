@@ -246,10 +246,10 @@ def test_what_is_called_back_is_cut_short_uncharged_and_asked_again_and_what_wai
 
 
 def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(
-    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, light_daemons: Any, wait: Any
 ) -> None:
     rounds = campaign(plan())
-    daemons(enrolled)
+    light_daemons(enrolled)
     wait(server.link.online)
     collect = Order(Kind.COLLECT, 1, np.empty(0, np.float32))
     assert rounds.ask(collect).abstained == "local"
@@ -269,7 +269,7 @@ def test_a_held_update_is_collected_once_asked_for_and_as_often_as_asked(
 def test_a_refused_order_leaves_the_training_of_its_round_alone(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
 ) -> None:
-    rounds = campaign(plan(strategy={"local_steps": 5_000}))
+    rounds = campaign(plan(strategy={"local_steps": 1_000}))
     daemons(enrolled)
     wait(server.link.online)
     training = rounds.push(rounds.train())
@@ -283,7 +283,7 @@ def test_a_refused_order_leaves_the_training_of_its_round_alone(
 def test_an_order_asked_again_otherwise_is_answered_as_it_was_asked_last(
     enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
 ) -> None:
-    rounds = campaign(plan(strategy={"local_steps": 5_000}))
+    rounds = campaign(plan(strategy={"local_steps": 1_000}))
     daemons(enrolled)
     wait(server.link.online)
     rounds.push(replace(rounds.train(), hold=True))
@@ -294,10 +294,10 @@ def test_an_order_asked_again_otherwise_is_answered_as_it_was_asked_last(
 
 
 def test_the_servers_exchange_gets_the_same_sum_in_waves_and_at_once(
-    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, light_daemons: Any, wait: Any
 ) -> None:
     rounds = campaign(plan())
-    daemons(enrolled)
+    light_daemons(enrolled)
     wait(server.link.online)
     order = rounds.train()
     sums = []
@@ -312,10 +312,10 @@ def test_the_servers_exchange_gets_the_same_sum_in_waves_and_at_once(
 
 
 def test_a_held_update_that_nobody_collects_is_lost_with_the_next_round(
-    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, light_daemons: Any, wait: Any
 ) -> None:
     rounds = campaign(plan())
-    daemons(enrolled)
+    light_daemons(enrolled)
     wait(server.link.online)
     for number in (1, 2):
         rounds.ask(replace(rounds.train(number), hold=True))
@@ -389,10 +389,10 @@ def test_an_unreachable_server_is_waited_for_with_one_line(
 
 
 def test_garbage_is_answered_with_a_code_or_not_at_all(
-    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any, gather: Any
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, light_daemons: Any, wait: Any, gather: Any
 ) -> None:
     rounds = campaign(plan())
-    daemons(enrolled)
+    light_daemons(enrolled)
     wait(server.link.online)
     name, order = rounds.plan.hash, rounds.train()
     garbage = {
@@ -409,11 +409,11 @@ def test_garbage_is_answered_with_a_code_or_not_at_all(
 
 
 def test_a_roster_that_cannot_be_believed_stops_every_campaign(
-    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, daemons: Daemons, wait: Any
+    enrolled: SiteFolder, server: Any, campaign: Any, plan: Any, light_daemons: Any, wait: Any
 ) -> None:
     rounds = campaign(plan())
     server.rosters.append(server.rosters[-1][:-1])
-    daemons(enrolled)
+    light_daemons(enrolled)
     wait(server.link.online)
     assert rounds.ask(scale()).abstained == "JG-site-110"
     server.rosters.pop()

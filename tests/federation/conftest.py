@@ -23,6 +23,7 @@ import pytest
 import yaml
 from canaries import plant
 from consents import allow
+from light import LightSites
 from numpy.typing import NDArray
 from postgres import installed, postgres
 from relays import Relay
@@ -172,6 +173,33 @@ class Running:
 
 
 @dataclass
+class Light:
+    """The daemon of a site among others that share one start."""
+
+    sites: LightSites
+    folder: Path
+
+    def start(self) -> None:
+        self.log.touch()
+        self.sites.start(self.folder)
+
+    @property
+    def alive(self) -> bool:
+        return self.sites.pid(self.folder) is not None
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def kill(self) -> None:
+        self.sites.kill(self.folder)
+
+
+@dataclass
 class Federation:
     """A server and its sites, all enrolled and on one roster; `daemon` starts a site's."""
 
@@ -182,7 +210,8 @@ class Federation:
     keys: Mapping[str, Identity]
     server: Any
     records: Mapping[str, Path]
-    daemons: dict[str, Running] = field(default_factory=dict)
+    light: LightSites | None = None
+    daemons: dict[str, Any] = field(default_factory=dict)
 
     def site(self, name: str) -> SiteFolder:
         return SiteFolder(self.folder / "sites" / name)
@@ -191,9 +220,11 @@ class Federation:
         """A command that is not started yet, with a log of its own."""
         return Running(tuple(map(str, arguments)), self.folder / f"{name}.log")
 
-    def daemon(self, name: str) -> Running:
+    def daemon(self, name: str) -> Any:
         """A site's daemon, connected."""
-        running = self.daemons.setdefault(name, self.jangin(name, "site", "run", self.site(name).path))
+        site = self.site(name).path
+        made = self.jangin(name, "site", "run", site) if self.light is None else Light(self.light, site)
+        running = self.daemons.setdefault(name, made)
         if not running.alive:
             before = running.said.count(": connected to") if running.log.exists() else 0
             running.start()
@@ -320,6 +351,7 @@ def built(
     database: str | None = None,
     episodes: int = 12,
     process: str = PROCESS,
+    light: LightSites | None = None,
 ) -> Iterator[Federation]:
     """A federation of these sites, all on one roster.
 
@@ -333,6 +365,7 @@ def built(
         database: another URL than that of the server's own file.
         episodes: of each site.
         process: whose records all of them have.
+        light: what starts the sites' daemons, where not each is to be a program of its own.
     """
     # 1. People, and a server on a port that it keeps over restarts.
     listed = make_staff(folder / "staff", PEOPLE, now(), timedelta(days=1))
@@ -353,7 +386,8 @@ def built(
         store = state.store()
         stack.callback(store.close)
         members = Members(store, state.root)
-        federation = Federation(folder, state, store, members, keys, server(state), dict(zip(names, made, strict=True)))
+        known = dict(zip(names, made, strict=True))
+        federation = Federation(folder, state, store, members, keys, server(state), known, light)
         stack.callback(end_all, federation)
         # 2. All sites join on one roster: a site that comes later would wait for a yes of the others.
         address, authority = through(federation.listening(), state.authority)
@@ -371,7 +405,7 @@ def built(
         yield federation
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """Over PostgreSQL, where there is one: the others, and tests/server, are over sqlite."""
     folder = tmp_path_factory.mktemp("federation")
@@ -437,12 +471,12 @@ class Inside:
 
 
 @pytest.fixture(scope="module")
-def summing_federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def summing_federation(tmp_path_factory: pytest.TempPathFactory, light: LightSites) -> Iterator[Federation]:
     """Sites whose policies let four of them add up with each other, and a server that a test can make lie."""
     folder = tmp_path_factory.mktemp("summing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(daemon, "_started", Beside)
-        with built(folder, SUMMING, lambda state: Inside(state.path), DEMAND) as federation:
+        with built(folder, SUMMING, lambda state: Inside(state.path), DEMAND, light=light) as federation:
             yield federation
 
 
