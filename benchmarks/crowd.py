@@ -151,9 +151,10 @@ def answer(name: str, link: SiteLink, incoming: Incoming, held: Wire | None, mom
 
 
 def update(name: str, size: int) -> np.ndarray:
-    """Next to nothing, and no other site's: what is alike would be stored once."""
+    """Next to nothing, and no two parts alike, of any sites: what is alike would be sent and stored once."""
     vector = np.zeros(size, np.float32)
-    vector[::PIECE_VALUES] = int.from_bytes(name.encode()[-4:], "big") % 2**20 / 2**30
+    marked = vector[::PIECE_VALUES]
+    marked[:] = (int.from_bytes(name.encode()[-4:], "big") % 2**20 + np.arange(len(marked)) / 2**4) / 2**30
     return vector
 
 

@@ -10,6 +10,7 @@ Usage: python benchmarks/simulation.py [--json] [--quick]
 """
 
 import argparse
+import compileall
 import json
 import os
 import resource
@@ -135,6 +136,9 @@ def peer(name: str) -> Path | None:
 
 def contenders(quick: bool) -> dict[str, list[str]]:
     """The command of each, less set and rounds, by name."""
+    import jangin
+
+    compileall.compile_dir(Path(jangin.__file__).parent, quiet=2)  # as pip has compiled the others
     here = [sys.executable, __file__, "--run"]
     found = {kind: [*here, kind, "1"] for kind in ("stacked", "sequential", "loop", "M1")}
     if not quick:

@@ -28,7 +28,7 @@ from jangin.client import models, renewal
 from jangin.client.api import SiteApi
 from jangin.client.beside import attended
 from jangin.client.consent import coverage, use_of
-from jangin.client.desk import commitment, open_api, over, take
+from jangin.client.desk import commit, open_api, over, take
 from jangin.client.door import LOCAL, Door, outward
 from jangin.client.gate import STEPS, Cleared, Standing, admit, clear, is_of_a_sum
 from jangin.client.limits import Conditions, ask, slot_seconds
@@ -605,10 +605,8 @@ class Daemon:
 
     def _commit(self, session: "_Session") -> None:
         """Tell the server what the ledger has come to, before anything that was charged in it leaves."""
-        head = session.ledger.head
-        if head != self._committed:
-            session.api.commit(commitment(self._folder, session.ledger, self._clock()))
-            self._committed = head
+        if session.ledger.head != self._committed:
+            self._committed = commit(session.api, self._folder, session.ledger, self._clock)
 
     def _answer(self, incoming: Incoming, cleared: Cleared, kept: Kept, session: "_Session") -> None:
         """Let a kept reply through the door, or word of it where it is to wait here."""

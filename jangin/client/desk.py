@@ -50,7 +50,7 @@ __all__ = [
     "Status",
     "approve",
     "campaigns",
-    "commitment",
+    "commit",
     "consented",
     "decline",
     "doubts",
@@ -70,6 +70,7 @@ _log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 _OVER = {"finished", "aborted"}
+_NOT_ON = "JG-server-319"  # a ledger that does not go on from the one that was told
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def approve(path: Path, hash_: str, price: Price, *, clock: Clock = now_utc) -> 
         reservation = reserve(campaign.plan, price, folder, ledger, clock())
         approval = journal.approval(campaign.hash) or _sign(folder, campaign.hash, clock())
         journal.approve(campaign.hash, approval, clock())
-        api.commit(commitment(folder, ledger, clock()))
+        commit(api, folder, ledger, clock)
         api.approve(approval)
     return Approved(campaign, reservation, consents)
 
@@ -346,7 +347,27 @@ def decline(path: Path, hash_: str, *, clock: Clock = now_utc) -> str:
     return found[0]
 
 
-def commitment(folder: SiteFolder, ledger: Ledger, now: datetime) -> bytes:
+def commit(api: SiteApi, folder: SiteFolder, ledger: Ledger, clock: Clock) -> Head:
+    """Tell the server what the ledger has come to, and give what was told.
+
+    The daemon and a person's command may do so at once: who comes later with less is refused, and tells all of it.
+
+    Raises:
+        LinkError: JG-site-201, 202, 207 or 400. SiteError: JG-site-301 refused.
+    """
+    while True:
+        ledger.refresh()
+        head = ledger.head
+        try:
+            api.commit(_commitment(folder, ledger, clock()))
+            return head
+        except SiteError as refusal:
+            ledger.refresh()
+            if refusal.coded.values.get("answer") != _NOT_ON or ledger.head == head:
+                raise
+
+
+def _commitment(folder: SiteFolder, ledger: Ledger, now: datetime) -> bytes:
     """This site's signed word of what its ledger has come to."""
     head, settings = ledger.head, folder.settings()
     document = Commitment(

@@ -44,7 +44,7 @@ from flwr.common.constant import (
     SubStatus,
 )
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
-from flwr.proto.message_pb2 import PullObjectResponse
+from flwr.proto.message_pb2 import ObjectTree, PullObjectResponse
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
@@ -57,6 +57,7 @@ from flwr.supercore.constant import (
 from flwr.supercore.date import now
 from flwr.supercore.error.http import http_error_translator
 from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
     get_all_nested_objects,
     get_object_tree,
     no_object_id_recompute,
@@ -140,7 +141,7 @@ class Run:
             raise RuntimeError("Expected a new run to start.")
         self._task = task
         self._sites: dict[str, str] = {}
-        self._packed: tuple[Wire, RecordDict] | None = None
+        self._packed: tuple[Wire, RecordDict, ObjectTree, dict[str, InflatableObject]] | None = None
         self._open = True
 
     def push(self, site: str, wire: Wire, *, ttl_seconds: float = 43_200.0) -> str:
@@ -170,21 +171,22 @@ class Run:
             message_type="query",
         )
         if self._packed is None or self._packed[0] is not wire:
-            self._packed = wire, pack(wire)
-        message = make_message(metadata, self._packed[1])
-        store = self._link.store
-        with no_object_id_recompute():
-            tree, objects = get_object_tree(message), get_all_nested_objects(message)
-            # In one step, so that a site's confirmation cannot remove what this message shares with another's.
-            with store.lock_store:
-                missing = store.preregister(self._id, tree)
-            for object_id in missing:
-                store.put(object_id, objects[object_id].deflate())
-            # Flower has no setter. The message is stored last: a site never meets one that is not whole.
-            metadata.__dict__["_message_id"] = tree.object_id
-            if self._state.store_message_ins(remove_content_from_message(message)) is None:
-                store.delete(tree.object_id)
-                raise LinkError("JG-server-203", where=site)
+            records = pack(wire)
+            with no_object_id_recompute():  # once: each hashes the whole vector
+                self._packed = wire, records, get_object_tree(records), get_all_nested_objects(records)
+        _, records, below, objects = self._packed
+        message = make_message(metadata, records)
+        store, tree = self._link.store, ObjectTree(object_id=message.object_id, children=[below])
+        # In one step, so that a site's confirmation cannot remove what this message shares with another's.
+        with store.lock_store:
+            missing = store.preregister(self._id, tree)
+        for object_id in missing:
+            store.put(object_id, objects.get(object_id, message).deflate())
+        # Flower has no setter. The message is stored last: a site never meets one that is not whole.
+        metadata.__dict__["_message_id"] = tree.object_id
+        if self._state.store_message_ins(remove_content_from_message(message)) is None:
+            store.delete(tree.object_id)
+            raise LinkError("JG-server-203", where=site)
         self._sites[tree.object_id] = site
         return tree.object_id
 
@@ -542,16 +544,16 @@ class _Fleet:
         caller.vouch()
 
         async def answered(_: Request) -> Response:
-            pieces, more = list[bytes](), True
+            body, more = bytearray(), True
             while more:
                 event = await receive()
-                pieces.append(event.get("body", b""))
+                body += event.get("body", b"")
                 more = event.get("more_body", False)
             try:
-                asked = form.FromString(b"".join(pieces))
+                asked = form.FromString(body)
             except DecodeError:  # or half of one, whose sender has gone
                 return Response(status_code=400)
-            pieces.clear()
+            body.clear()
             return _Parts(await asyncio.to_thread(self._handled, handler, asked, _key(headers)))
 
         response = await http_error_translator(Request(scope, receive), answered)

@@ -28,7 +28,7 @@ CONNECTION: Final = "jangin.connection"
 
 _PAUSE_SECONDS = 0.2
 _MOST_DESCRIPTORS = 65_536
-_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 2**20
+_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 2**17
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 _log = logging.getLogger(__name__)
@@ -251,8 +251,9 @@ def _raise_descriptors() -> None:
 
 
 def _give_back_blocks() -> None:
-    """Have glibc give every large block back when it is freed (mallopt(3)): parts of messages come and go by hundreds.
+    """Have glibc give every large block back when it is freed (mallopt(3)).
 
+    Parts of messages come and go by hundreds, and uvloop's buffer of each connection, 256 KiB, with the connection.
     By itself it would soon keep blocks of their size in its heaps, between others that stay.
     """
     if sys.platform == "linux":

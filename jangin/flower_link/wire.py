@@ -7,14 +7,22 @@ The law: what is not exactly this form is refused under one code (JG-site-210), 
 message is used; neither body nor vector is ever shown.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Final, NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app.message.arraychunk import ArrayChunk
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
+    get_object_body,
+    get_object_children_ids_from_object_content,
+    iterate_object_tree,
+)
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from numpy.typing import NDArray
 
@@ -46,6 +54,7 @@ _RECORD, _VECTOR = "jangin", "vector"
 _KEYS = {"v", "kind", "campaign", "round", "body"}
 _FORMS = {"float32": "<f4", "uint32": "<u4"}
 _RAW = "jangin.little-endian"
+_ARRAY = f"{Array.__qualname__} ".encode()
 _KIND = re.compile(r"[a-z][a-z_]{0,31}")
 _CAMPAIGN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -170,13 +179,34 @@ def inflate(object_id: str, contents: dict[str, bytes]) -> Wire:
     if sum(map(len, contents.values())) > MOST_BYTES:
         raise _refused(f"it has more than {MOST_BYTES} bytes")
     try:
-        message = inflate_object_from_contents(object_id, contents)
+        message = inflate_object_from_contents(object_id, contents, objects=_arrays(contents))
         records = message.content if isinstance(message, Message) else None
     except Exception:  # noqa: BLE001 - a peer's bytes may break Flower's reader in any way
         raise _refused("its parts make up no message") from None
     if records is None:
         raise _refused("its parts make up something else than a message")
     return unpack(records)
+
+
+def _arrays(contents: dict[str, bytes]) -> dict[str, InflatableObject]:
+    """The arrays among a message's objects, by id, taken out of them; Flower would hold each three times over."""
+    heads = [object_id for object_id, content in contents.items() if content.startswith(_ARRAY)]
+    return {object_id: _joined(contents.pop(object_id), contents) for object_id in heads}
+
+
+def _joined(head: bytes, contents: dict[str, bytes]) -> Array:
+    """One array; a chunk, which may stand in several places, is let go of after its last."""
+    said, ids = json.loads(get_object_body(head, Array)), get_object_children_ids_from_object_content(head)
+    chunks = [ids[index] for index in said["arraychunk_ids"]]
+    if set(chunks) != set(ids):
+        raise ValueError("Expected every chunk to have a place.")
+    last = {chunk: place for place, chunk in enumerate(chunks)}
+    data = BytesIO()  # what it holds in the end it gives without a copy
+    for place, chunk in enumerate(chunks):
+        data.write(get_object_body(contents.pop(chunk) if last[chunk] == place else contents[chunk], ArrayChunk))
+        if data.tell() > 4 * MOST_VALUES:
+            raise ValueError(f"Expected at most {MOST_VALUES} values.")
+    return Array(said["dtype"], tuple(said["shape"]), said["stype"], data.getvalue())
 
 
 def _vector(record: object) -> NDArray[np.float32] | NDArray[np.uint32]:

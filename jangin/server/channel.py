@@ -67,8 +67,8 @@ class Channel:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             line.setsockopt(socket.SOL_SOCKET, option, patience)
 
-    def send(self, says: Mapping[str, object], parts: Sequence[Part] = ()) -> None:
-        """Send one frame.
+    def send(self, says: Mapping[str, object], parts: list[Part] | tuple[()] = ()) -> None:
+        """Send one frame; `parts` is emptied, each let go of once it is sent.
 
         Raises:
             LinkError: JG-server-480, the other end is gone, or does not read; ValueError: too long.
@@ -79,8 +79,8 @@ class Channel:
             raise ValueError(f"Expected at most {MOST_FRAME_BYTES} bytes: {length}.")
         try:
             self._line.sendall(_LENGTHS.pack(len(head), length) + head)
-            for part in parts:
-                self._line.sendall(part)
+            while parts:
+                self._line.sendall(parts.pop(0))
         except OSError as error:
             raise _broken(_problem(error)) from None
 
@@ -188,7 +188,9 @@ class RemoteRun:
         """End the run."""
         self._channel.close()
 
-    def _ask(self, says: Mapping[str, object], parts: Sequence[Part] = ()) -> tuple[Mapping[str, Any], list[bytes]]:
+    def _ask(
+        self, says: Mapping[str, object], parts: list[Part] | tuple[()] = ()
+    ) -> tuple[Mapping[str, Any], list[bytes]]:
         """The answer to one question.
 
         Raises:
@@ -345,7 +347,7 @@ def _answer_all(link: "EmbeddedLink", run: "Run", channel: Channel) -> None:
 
 
 def _give(taken: Sequence[Taken], channel: Channel) -> None:
-    """Send what has come, as it came."""
+    """Send what has come, as it came; its contents are emptied on the way."""
     answers: list[dict[str, object]] = []
     parts: list[Part] = []
     for one in taken:
@@ -355,6 +357,7 @@ def _give(taken: Sequence[Taken], channel: Channel) -> None:
         else:
             answers.append({**answer, "reply": one.reply, "objects": list(one.contents)})
             parts += one.contents.values()
+            one.contents.clear()
     channel.send({"answers": answers}, parts)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jangin.errors import ServerError
+from jangin.models.layout import ParameterLayout
 from jangin.plan.messages import Kind, Order, order_digest
 from jangin.plan.training_plan import FEWEST_EVALUATING, TrainingPlan
 from jangin.privacy.releases import NO_DIFFERENTIAL_PRIVACY, Reading, Unit
@@ -30,7 +31,7 @@ from jangin.server.selection import best_round, stopped
 from jangin.server.store import EvaluationEntry, Outcome, RoundEntry, Store
 from jangin.server.sums import SecureSum, waits
 from jangin.strategies import Strategy, build
-from jangin.strategies.base import Gathered, Vector
+from jangin.strategies.base import Gathered
 from jangin.training.evaluation import figures
 from jangin.training.recipe import Recipe
 from jangin.training.summing import Encoding
@@ -99,13 +100,9 @@ class Conductor:
         """
         # 1. What is public: model, scaling, strategy.
         recipe, strategy = Recipe.of(self._plan), build(self._plan.strategy)
-        with _drawing:
-            model = recipe.initial()
-        layout, start = model.layout, model.layout.of_shared(model.vector.numpy())
-        del model  # it has room for gradients
         # 2. Learning; where it ends early, what sites gave is spent and said.
         try:
-            progress, scaling = self._learn(recipe, strategy, start)
+            layout, (progress, scaling) = self._learn(recipe, strategy)
         except ServerError:
             self._state(recipe)
             raise
@@ -116,13 +113,14 @@ class Conductor:
         final = recipe.public_scaling() if scaling is None else recipe.public_scaling().standardised(*scaling)
         best = self._best()
         if best is not None:
-            progress, _ = self._checkpoints.load(best, strategy, start)
+            progress, _ = self._checkpoints.load(best, strategy, progress.parameters)
         self._checkpoints.finish(progress.parameters, layout, final.as_dict())
 
-    def _learn(self, recipe: Recipe, strategy: Strategy[Any], start: Vector) -> Stand:
+    def _learn(self, recipe: Recipe, strategy: Strategy[Any]) -> tuple[ParameterLayout, Stand]:
         """From the last finished round through the last."""
-        # 1. Where it stands.
-        progress, scaling = self._last(strategy, start)
+        # 1. Where it stands; initial weights are let go of when the first round is done.
+        layout, (progress, scaling) = self._last(recipe, strategy)
+        values = progress.parameters.size
         # 2. The scaling, where it is learnt.
         if recipe.learns_scaling and scaling is None:
             size = 1 + 2 * len(recipe.public_scaling().center)
@@ -135,14 +133,14 @@ class Conductor:
 
             progress, scaling = self._round(0, size, learnt, recipe.encoding(Kind.SCALE, size))
         # 3. The rounds, and after some of them how good their models are.
-        encoding, single = recipe.encoding(Kind.TRAIN, start.size), strategy.consumes == "updates"
+        encoding, single = recipe.encoding(Kind.TRAIN, values), strategy.consumes == "updates"
         while True:
             self._evaluate(recipe, progress, scaling)
             evaluations = self._store.evaluations(self._plan.hash)
             if progress.round >= self._plan.strategy.rounds or stopped(self._plan, evaluations):
-                return progress, scaling
+                return layout, (progress, scaling)
             learn = _trained(strategy, progress, scaling)
-            progress, scaling = self._round(progress.round + 1, start.size, learn, encoding, single=single)
+            progress, scaling = self._round(progress.round + 1, values, learn, encoding, single=single)
 
     def _evaluate(self, recipe: Recipe, progress: Progress, scaling: Learnt | None) -> None:
         """Judge the model of an evaluated round once: a figure of all sites that answer, or why there is none.
@@ -218,13 +216,17 @@ class Conductor:
                     delta=total.delta,
                 )
 
-    def _last(self, strategy: Strategy[Any], start: Vector) -> Stand:
-        """After the last finished round."""
+    def _last(self, recipe: Recipe, strategy: Strategy[Any]) -> tuple[ParameterLayout, Stand]:
+        """How the model is laid out, and where it stands after the last finished round."""
+        with _drawing:
+            model = recipe.initial()
+        layout, start = model.layout, model.layout.of_shared(model.vector.numpy())
+        del model  # it has room for gradients
         entries = self._store.rounds(self._plan.hash)
         finished = [entry.round for entry in entries if entry.outcome is Outcome.FINISHED]
         if not finished:
-            return Progress.start(strategy, start), None
-        return self._checkpoints.load(max(finished), strategy, start)
+            return layout, (Progress.start(strategy, start), None)
+        return layout, self._checkpoints.load(max(finished), strategy, start)
 
     def _round(self, number: int, size: int, learn: Learn, encoding: Encoding | None, *, single: bool = False) -> Stand:
         """One round, tried until it has its quorum: asked, kept, recorded."""

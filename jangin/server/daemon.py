@@ -24,7 +24,6 @@ from jangin.flower_link.link import EmbeddedLink
 from jangin.server.api import SiteApi
 from jangin.server.channel import Runs
 from jangin.server.members import Members
-from jangin.server.memory import give_back
 from jangin.server.monitor import Counted, Outlook, watched
 from jangin.server.operators import listening
 from jangin.server.outage import Outage
@@ -68,7 +67,6 @@ def serve(
             shard.
         LinkError: JG-server-201, it cannot listen.
     """
-    give_back()
     state = StateFolder(folder)
     settings, leads, store = state.settings(), led_by(shard), state.store()
     members = Members(store, state.root)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jangin.errors import LinkError, ServerError
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Content, Kind, Order, Reply, order_body, read_reply
-from jangin.server.post import MOST_TOGETHER_BYTES, WAVE_SHARE, Letter, Messages, Post, answer_to
+from jangin.server.post import MOST_TOGETHER_BYTES, WAVE_SHARE, Letter, Messages, Post, Returned, answer_to
 
 __all__ = ["WAVE", "LinkExchange"]
 
@@ -92,13 +92,18 @@ class LinkExchange:
         """
         with closing(self._post.looks()) as looks:
             for returned in looks:
-                for letter, content in returned:
-                    reply = self._read(letter, content)
-                    if reply is not None and reply.content is Content.HELD:
-                        self._held.append(letter.site)
-                    elif reply is not None:
-                        yield reply
+                yield from self._replies(returned)
                 self._collect()
+
+    def _replies(self, returned: list[Returned]) -> Iterator[Reply]:
+        """What came back at one look, each let go of before the next look finds more."""
+        while returned:
+            letter, content = returned.pop(0)
+            reply = self._read(letter, content)
+            if reply is not None and reply.content is Content.HELD:
+                self._held.append(letter.site)
+            elif reply is not None:
+                yield reply
 
     def _send(self, order: Order, cohort: Sequence[str]) -> None:
         """Leave one message for each site that has connected since the start."""

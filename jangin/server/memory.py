@@ -1,4 +1,4 @@
-"""What a process frees goes back to the system: two processes with vectors of many megabytes share one machine.
+"""What the worker frees goes back to the system: two processes with vectors of many megabytes share one machine.
 
 The law: nothing fails where the C library has no such switch.
 """

@@ -165,7 +165,8 @@ class Post:
     def looks(self) -> Looks:
         """What has come back since the last look, look for look, an empty list where nothing has.
 
-        More may be sent between two looks. Whoever stops looking closes it, and what is out is forgotten.
+        Whoever empties a list is the only one to hold what was in it. More may be sent between two looks. Whoever stops
+        looking closes it, and what is out is forgotten.
 
         Raises:
             LinkError: JG-server-204, the run has ended.
@@ -173,13 +174,19 @@ class Post:
         try:
             while self._out:
                 late = self.left_s <= 0
-                answers = self._messages.pull(list(self._out))
-                letters = [(self._out.pop(answer.message, None), answer.content) for answer in answers]
-                yield [(letter, content) for letter, content in letters if letter is not None]
-                if late and not answers:  # large answers come one at a look: those that are there count
+                returned = self._returned()
+                nothing = not returned
+                yield returned
+                if late and nothing:  # large answers come one at a look: those that are there count
                     break
-                if not answers:
+                if nothing:
                     self._wait(max(_LOOK_SECONDS, len(self._out) / _LOOKS_A_SECOND))
         finally:
             self._messages.forget(list(self._out))
             self._out.clear()
+
+    def _returned(self) -> list[Returned]:
+        """What has come back now."""
+        answers = self._messages.pull(list(self._out))
+        letters = [(self._out.pop(answer.message, None), answer.content) for answer in answers]
+        return [(letter, content) for letter, content in letters if letter is not None]

@@ -168,6 +168,7 @@ def gather(
         else:
             rows[0] += reply.vector
             reported.append(reply.site)
+        del reply  # its vector, before the next is read
     missing = tuple(waiting)
     if len(reported) < max(quorum, 1):
         raise ServerError(

@@ -39,21 +39,21 @@ from jangin.simulation.forks import Child, Forks, shared_zeros
 from jangin.simulation.sequential import SequentialExchange, answered
 from jangin.strategies import Strategy
 from jangin.strategies.base import Gathered
+from jangin.training.paths import Paths, held_by_paths, paths
 from jangin.training.site import Site
-from jangin.training.stack import parts_of, private_stacked_step, stacked_step
+from jangin.training.stack import Moved, parts_of, private_stacked_step, stacked_step
 from jangin.training.threads import one_thread
 
 __all__ = ["StackedExchange"]
 
 _VALUES_IN_CACHE = 2**20
+_VALUES_OF_PATHS = 2**21  # a step writes few of them
 _MOST_SITES = 64
 _VALUES_AT_ONCE = 2**20  # of inputs, that are laid out ahead of the steps that read them
 
 Group = Sequence[Site]
 Batch = tuple[Tensor, Tensor, Tensor]
 """Inputs (sites, rows, ...), targets, and of each row, (sites, rows), its weight or whether it is there."""
-Moved = Sequence[tuple[Tensor, Tensor]]
-"""Of each shared part where sites are, (sites, *shape), to be used up, and what their updates count from, (*shape)."""
 
 
 class StackedExchange(SequentialExchange):
@@ -69,11 +69,17 @@ class StackedExchange(SequentialExchange):
         self._groups: Sequence[Group] = ()
         self._children: Sequence[Child] = ()
         self._away: dict[str, Vector] = {}  # where that lies which others will have trained
-        self._layout = learner.model.layout
+        self._learner, self._layout = learner, learner.model.layout
         self._room = torch.empty(0)
         self._products = ThreadpoolController().select(user_api="blas")
         self._mechanism: LocalDpSgd | None = None
         self._stacks = not any(site.sums for site in sites)
+        alone = learner.mechanism is None and not self._rule.penalty_gradient
+        self._held = (
+            held_by_paths(learner.model.module, block.local_steps * block.batch, block.batch)
+            if alone and not self._rule.remembers(self._layout)
+            else None
+        )
         match learner.mechanism:
             case None:
                 self._step = stacked_step(learner.model.module, learner.task)
@@ -131,7 +137,8 @@ class StackedExchange(SequentialExchange):
         # All are scaled before the first group trains: what stays beside what goes would leave the heap full of holes.
         sites, processes, size = list(self._sites.values()), self._forks.processes, self._layout.size
         features = max(site.examples(order)[0][0].numel() for site in sites)
-        fitting = min(_MOST_SITES, max(1, _VALUES_IN_CACHE // (size + self._block.batch * features)))
+        room = self._held or size + self._block.batch * features
+        fitting = min(_MOST_SITES, max(1, (_VALUES_OF_PATHS if self._held else _VALUES_IN_CACHE) // room))
         count = min(len(sites), processes * -(-len(sites) // (processes * fitting)))
         ends = [len(sites) * number // count for number in range(count + 1)]
         self._groups = [sites[first:end] for first, end in pairwise(ends)]
@@ -172,8 +179,8 @@ class StackedExchange(SequentialExchange):
         total = torch.zeros(len(self._layout.shared), dtype=torch.float64)
         sizes = [entry.size for entry in self._layout.entries if entry.shared]
         for group in self._groups[number :: self._forks.processes]:
-            for (part, anchor), place in zip(self._train(group, order), torch.split(total, sizes), strict=True):
-                place.view(anchor.shape).add_(part.sub_(anchor).sum(dim=0))
+            for part, place in zip(self._train(group, order).total(), torch.split(total, sizes), strict=True):
+                place.view(part.shape).add_(part)
         return total.numpy()
 
     def _vectors(self, number: int, order: Order, cohort: frozenset[str]) -> Iterator[NDArray[Any]]:
@@ -181,8 +188,7 @@ class StackedExchange(SequentialExchange):
         for everybody in self._groups[number :: self._forks.processes]:
             group = [site for site in everybody if site.name in cohort]
             if self._stacks and group:
-                moved = self._train(group, order)
-                yield torch.cat([part.sub_(anchor).flatten(1) for part, anchor in moved], dim=1).numpy()
+                yield torch.cat([part.flatten(1) for part in self._train(group, order).each()], dim=1).numpy()
             elif group:
                 yield np.stack([self._vector(site, order) for site in group])
 
@@ -192,8 +198,15 @@ class StackedExchange(SequentialExchange):
             raise ValueError(f"Expected a vector of {site.name}.")
         return vector
 
-    def _train(self, sites: Group, order: Order) -> Moved:
+    def _train(self, sites: Group, order: Order) -> Moved | Paths:
         """Where the steps of one group lead, in a room that the next one overwrites."""
+        if self._held:
+            starts = [
+                one.view(entry.shape)
+                for one, entry in zip(self._split(order.vector), self._layout.entries, strict=True)
+            ]
+            inputs, targets, weights = next(self._laid_out(sites, order, self._block.local_steps))
+            return paths(self._learner.task, starts, inputs, targets, weights, self._block.lr)
         if len(self._room) < len(sites) * self._layout.size:
             self._room = torch.empty(max(map(len, self._groups)) * self._layout.size)
         parts = parts_of(self._layout, self._room, len(sites))
@@ -204,17 +217,14 @@ class StackedExchange(SequentialExchange):
 
         # 1. Where they begin: at the order, and at what is their own.
         own = self._rule.remembers(self._layout)
-        starts: Sequence[Tensor] | None = None
         if self._rule.keeps or len(shared) < len(parts):
             begun = np.stack([site.begin(start, self._rule) for site in sites])
             sizes = [entry.size for entry in self._layout.entries]
             for part, values in zip(parts, torch.split(torch.from_numpy(begun), sizes, dim=1), strict=True):
                 part.copy_(values.view(part.shape))
-        elif penalty or self._mechanism:
+        else:
             for part, anchor in zip(shared, anchors, strict=True):
                 part.copy_(anchor)
-        else:
-            starts = anchors
         leads: list[Tensor] = []
         if control is not None:
             ahead = self._split(np.stack([site.lead(control) for site in sites]))
@@ -227,8 +237,7 @@ class StackedExchange(SequentialExchange):
             if random and self._private_step:
                 self._private_step(parts, inputs, targets, weights, lr, random)
             else:
-                self._step(parts, inputs, targets, weights, lr, starts)
-            starts = None
+                self._step(parts, inputs, targets, weights, lr)
             for part, pull in zip(shared, pulls, strict=False):
                 part.sub_(pull, alpha=lr)
 
@@ -241,7 +250,7 @@ class StackedExchange(SequentialExchange):
         if own:
             for site, vector in zip(sites, torch.cat(kept, dim=1), strict=True):
                 site.keep(vector.numpy())
-        return list(zip(shared, anchors, strict=True))
+        return Moved(shared, anchors)
 
     def _split(self, values: NDArray[np.float32]) -> Sequence[Tensor]:
         """Values of the shared parameters, (..., d), by part, (..., size) each; views, to be read."""
@@ -249,7 +258,16 @@ class StackedExchange(SequentialExchange):
         return torch.split(torch.from_numpy(values), sizes, dim=-1)
 
     def _batches(self, sites: Group, order: Order) -> Iterator[Batch]:
-        """Every step's batch; a site with fewer rows than others repeats one of its own, which weighs 0."""
+        """Every step's batch."""
+        for inputs, targets, weights in self._laid_out(sites, order):
+            for x, y in zip(inputs.transpose(0, 1), targets.transpose(0, 1), strict=True):
+                yield x, y, weights
+
+    def _laid_out(self, sites: Group, order: Order, ahead: int | None = None) -> Iterator[Batch]:
+        """The batches of some steps, (sites, steps, rows, ...), and again until all are done.
+
+        A site with fewer rows than others repeats one of its own, which weighs 0.
+        """
         data = [site.examples(order) for site in sites]
         drawn = [site.batches(order, self._block) for site in sites]
         steps, most = self._block.local_steps, max(one.shape[1] for one in drawn)
@@ -259,15 +277,13 @@ class StackedExchange(SequentialExchange):
             index[number, :, : one.shape[1]] = one
             shares[number, : one.shape[1]] = 1 / one.shape[1]
         weights = torch.from_numpy(shares)
-        ahead = max(1, _VALUES_AT_ONCE // (weights.numel() * data[0][0][0].numel()))
+        ahead = ahead or max(1, _VALUES_AT_ONCE // (weights.numel() * data[0][0][0].numel()))
         for first in range(0, steps, ahead):
             rows = torch.from_numpy(index[:, first : first + ahead]).flatten(1)
             inputs, targets = (
-                _taken(kind, rows).view(len(sites), -1, most, *kind[0].shape[1:]).transpose(0, 1)
-                for kind in zip(*data, strict=True)
+                _taken(kind, rows).view(len(sites), -1, most, *kind[0].shape[1:]) for kind in zip(*data, strict=True)
             )
-            for x, y in zip(inputs, targets, strict=True):
-                yield x, y, weights
+            yield inputs, targets, weights
 
     def _draws(self, sites: Group, order: Order, random: SecureRandom) -> Iterator[Batch]:
         """Every step's secret draw: of all units of the group, each by itself, so that sites' draws are independent.

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,10 +13,11 @@ from consents import allow
 from ledgers import cost
 
 from jangin.client import desk
+from jangin.client.api import SiteApi
 from jangin.client.settings import PrivacyLimits
 from jangin.client.spending import allowed
 from jangin.client.state import SiteFolder
-from jangin.errors import JanginError
+from jangin.errors import JanginError, SiteError
 from jangin.plan.training_plan import TrainingPlan
 from jangin.privacy.releases import Cost, Reading, Unit
 from jangin.records.checks import validate
@@ -253,3 +254,34 @@ def test_totals_are_shown_only_where_the_site_chose_to(
     assert {total.reading: total.epsilon for total in shown} == spent
     assert {(total.unit, total.campaigns, total.delta) for total in shown} == {("episode", 1, 1e-5)}
     assert "totals" in desk.status(enrolled.path).egress[-2].says["en"]
+
+
+def test_whose_word_of_the_ledger_was_overtaken_tells_what_both_have_written(
+    enrolled: SiteFolder, offered: Callable[..., str]
+) -> None:
+    desk.approve(enrolled.path, offered("first-campaign"), half)
+    told: list[int] = []
+
+    class Overtaken:
+        """A server that another process of this site reaches first."""
+
+        writes = True
+
+        def commit(self, envelope: bytes) -> None:
+            told.append(peek_commitment(envelope).entries)
+            if len(told) > 1 and told[-1] > told[-2]:
+                return
+            if self.writes:
+                with enrolled.ledger() as other:
+                    other.end(next(iter(other.accounts)), desk.now_utc())
+            raise SiteError("JG-site-301", where="here", what="commit", answer="JG-server-319", message="")
+
+    api = Overtaken()
+    with enrolled.ledger() as ledger:
+        before = ledger.head.entries
+        assert desk.commit(cast(SiteApi, api), enrolled, ledger, desk.now_utc) == ledger.head
+        assert told == [before, before + 1]
+        api.writes = False  # a ledger that is really behind is said so, once
+        with pytest.raises(SiteError, match="JG-site-301"):
+            desk.commit(cast(SiteApi, api), enrolled, ledger, desk.now_utc)
+        assert told == [before, before + 1, before + 1]

@@ -29,6 +29,7 @@ PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp"}
 SYMBOLS: dict[str, Any] = {
     "flwr.app.message:make_message": "metadata content error",
     "flwr.app.message:remove_content_from_message": "message",
+    "flwr.app.message.arraychunk:ArrayChunk": "data",
     "flwr.app.metadata:Metadata": (
         "run_id message_id src_node_id dst_node_id reply_to_message_id group_id created_at ttl message_type"
         " src_task_id dst_task_id"
@@ -68,7 +69,10 @@ SYMBOLS: dict[str, Any] = {
     "flwr.supercore.constant:TaskType": None,
     "flwr.supercore.date:now": "",
     "flwr.supercore.error.http:http_error_translator": "request call_next",
+    "flwr.supercore.inflatable.inflatable_object:InflatableObject": "",
     "flwr.supercore.inflatable.inflatable_object:get_all_nested_objects": "obj",
+    "flwr.supercore.inflatable.inflatable_object:get_object_body": "object_content cls",
+    "flwr.supercore.inflatable.inflatable_object:get_object_children_ids_from_object_content": "object_content",
     "flwr.supercore.inflatable.inflatable_object:get_object_tree": "obj",
     "flwr.supercore.inflatable.inflatable_object:iterate_object_tree": "tree",
     "flwr.supercore.inflatable.inflatable_object:no_object_id_recompute": "",

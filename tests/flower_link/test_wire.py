@@ -1,6 +1,7 @@
 """Laws of the message form: what is packed comes back whole, and nothing else comes through."""
 
 import contextlib
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,41 @@ def same(one: Wire, other: Wire) -> bool:
 def test_a_message_survives_its_records_and_its_bytes(wire: Wire) -> None:
     assert same(wire, unpack(pack(wire)))
     assert same(wire, inflate(*objects(pack(wire))))
+
+
+@pytest.mark.parametrize("values", [np.zeros(5_000_000), np.arange(5_000_000) % 1_310_720, np.arange(5_000_000)])
+def test_a_vector_of_many_parts_is_whole_however_many_are_alike(values: Any) -> None:
+    wire = Wire("train", "c", 0, b"", values.astype(np.float32))
+    root, contents = objects(pack(wire))
+    assert same(wire, inflate(root, contents))
+    assert contents == {}
+
+
+def test_a_message_is_read_in_little_more_room_than_it_takes() -> None:
+    tracemalloc.start()
+    try:
+        root, contents = objects(pack(Wire("train", "c", 0, b"", np.arange(5_000_000, dtype=np.float32))))
+        sent = sum(map(len, contents.values()))
+        tracemalloc.reset_peak()
+        wire = inflate(root, contents)
+        assert wire.vector is not None
+        assert wire.vector.nbytes < tracemalloc.get_traced_memory()[1] < sent + 3 * 5 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_parts_that_repeat_beyond_all_bounds_are_refused_before_they_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form, "MOST_VALUES", 2**16)
+    root, contents = objects(pack(Wire("train", "c", 0, b"", np.ones(2**16, np.float32))))
+    array = next(object_id for object_id, content in contents.items() if content.startswith(b"Array "))
+    contents[array] = contents[array].replace(b"[0]", b"[" + b"0, " * 4_000 + b"0]")
+    tracemalloc.start()
+    try:
+        with refused():
+            inflate(root, contents)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @given(hnp.arrays(np.dtype(">f4"), 3))

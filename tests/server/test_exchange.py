@@ -1,5 +1,6 @@
 """Laws of one exchange: bounded waiting, each reply once, in time and as asked for; what is left aside is named."""
 
+import weakref
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -210,6 +211,27 @@ def test_whoever_stops_listening_leaves_no_message_behind() -> None:
     next(replies)
     replies.close()
     assert run.forgotten == {"to-site-1", "to-site-2"}
+
+
+class WatchedRun(FakeRun):
+    """Whether what was sent before is still held by somebody when there is a next look."""
+
+    def __init__(self, sites: Collection[str]) -> None:
+        super().__init__({site: (number, LinkError("-")) for number, site in enumerate(sites)})
+        self.vectors: list[weakref.ref[Any]] = []
+        self.held = 0
+
+    def pull(self, messages: Collection[str]) -> list[Answer]:
+        self.held += sum(vector() is not None for vector in self.vectors)
+        come = [answer._replace(content=update(answer.site, [1] * 4)) for answer in super().pull(messages)]
+        self.vectors += [weakref.ref(answer.content.vector) for answer in come if isinstance(answer.content, Wire)]
+        return come
+
+
+def test_a_vector_is_let_go_of_before_the_next_look() -> None:
+    run = WatchedRun(SITES)
+    assert gather(exchange(run), TRAIN)[1].tolist() == [3.0] * 4
+    assert (len(run.vectors), run.held) == (3, 0)
 
 
 class HoldingRun(FakeRun):

@@ -17,6 +17,7 @@ from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.sampling import Draw, UnitIndex
 from jangin.simulation import stacked
 from jangin.simulation.stacked import StackedExchange
+from jangin.training.paths import paths
 from jangin.training.stack import parts_of, stacked_step
 
 Write = Callable[..., Path]
@@ -54,6 +55,19 @@ def test_affine_models_learn_the_same_at_uneven_sites(
 ) -> None:
     file = write(rows(task, sizes=UNEVEN), task=task)
     assert_equal_engines(file, {"model": model, "strategy": {"name": "fedavg"} | STEPS})
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "median"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_few_rows_of_wide_maps_walk_and_learn_the_same(
+    write: Write, rows: Rows, monkeypatch: pytest.MonkeyPatch, strategy: str, threads: int
+) -> None:
+    walked = []
+    monkeypatch.setattr(stacked, "paths", lambda *given: walked.append(given) or paths(*given))
+    block = {"name": strategy} | STEPS | {"local_steps": 2}
+    file = write(rows("multiclass", sizes=UNEVEN), task="multiclass")
+    assert_equal_engines(file, {"model": {"name": "mlp", "hidden": [128, 128]}, "strategy": block}, threads)
+    assert walked
 
 
 @pytest.mark.parametrize("model", WAVES, ids=lambda model: model["name"])

@@ -1,4 +1,4 @@
-"""Laws of the stack's products and of its private step: clipped as a site's own, noise of the priced deviation."""
+"""Laws of the stack's private step: clipped as a site's own, noise of the priced deviation."""
 
 from math import sqrt
 
@@ -18,7 +18,7 @@ from jangin.privacy.releases import GaussianRelease, Guarantee, LocalDpSgd, Rela
 from jangin.privacy.sampling import Draw
 from jangin.privacy.step import BookkeepingStep
 from jangin.privacy.step.stack import MOST_ROWS
-from jangin.training.stack import _product, _read_by, parts_of, private_stacked_step
+from jangin.training.stack import parts_of, private_stacked_step
 
 CLIP, DIVISOR, LR = 0.5, 20.0, 0.1
 MECHANISM = LocalDpSgd(
@@ -151,23 +151,3 @@ def test_noise_of_the_priced_deviation_goes_into_every_value_also_of_an_empty_dr
 def test_a_model_that_is_not_affine_has_no_private_step_in_a_stack() -> None:
     spec = Cnn1dSpec(name="cnn1d", channels=(4, 4), groups=2, kernel=3)
     assert private_stacked_step(build(spec, (2, 8), 1, 0), Task.REGRESSION, MECHANISM) is None
-
-
-@pytest.mark.parametrize(
-    "shape", [(3, 10, 64, 64), (2, 16, 5, 96), (4, 1, 256, 32), (2, 33, 8, 64), (3, 7, 6, 10), (2, 5, 9, 100)]
-)
-@pytest.mark.parametrize("common", [False, True])
-def test_what_a_map_makes_is_the_product(shape: tuple[int, int, int, int], common: bool) -> None:
-    sites, rows, wide, out = shape
-    read = torch.randn(sites, rows, wide)
-    weight = torch.randn(*([] if common else [sites]), out, wide)
-    for given, factor in ((_read_by(weight, read), weight.mT), (_product(read, weight.mT.contiguous(), 64), weight.mT)):
-        assert given.shape == (sites, rows, out)
-        np.testing.assert_allclose(given, read.double() @ factor.double(), rtol=1e-4, atol=1e-4)
-
-
-def test_a_batch_may_be_a_view_of_many() -> None:
-    batches, weight = torch.randn(3, 5, 10, 64), torch.randn(3, 64, 64)
-    for step in range(5):
-        one = batches[:, step]
-        torch.testing.assert_close(_read_by(weight, one), _read_by(weight, one.contiguous()), rtol=1e-5, atol=1e-5)
