@@ -7,9 +7,10 @@ site has its own.
 
 A group is as many sites as keep their parameters, and what a batch adds to them, within `_VALUES_IN_CACHE` float32
 values, so that a step finds in the cache what the step before left there; with more sites it reads memory, with
-fewer each product pays for its call. Groups share no state: they are dealt out in turn to this process and the
-children it forks (simulation/forks.py) at the first order to train. A site stays with its process; what it keeps lies
-in memory that they share.
+fewer each product pays for its call. Where sites see few rows of wide maps their parameters are not written down at
+all (training/paths.py). Groups share no state: they are dealt out in turn to this process and the children it forks
+(simulation/forks.py) at the first order to train. A site stays with its process; what it keeps lies in memory that
+they share.
 
 What is not trained in a stack is answered site by site: moments, vectors of a sum in the ring, mechanisms M2 and M3,
 and M1 where the model is not affine maps with ReLU between or a unit may give several rows to a draw.
@@ -74,12 +75,9 @@ class StackedExchange(SequentialExchange):
         self._products = ThreadpoolController().select(user_api="blas")
         self._mechanism: LocalDpSgd | None = None
         self._stacks = not any(site.sums for site in sites)
-        alone = learner.mechanism is None and not self._rule.penalty_gradient
-        self._held = (
-            held_by_paths(learner.model.module, block.local_steps * block.batch, block.batch)
-            if alone and not self._rule.remembers(self._layout)
-            else None
-        )
+        self._held: int | None = None  # values of one site, where gradients alone move it and paths are cheap
+        if not (learner.mechanism or self._rule.penalty_gradient or self._rule.remembers(self._layout)):
+            self._held = held_by_paths(learner.model.module, block.local_steps * block.batch, block.batch)
         match learner.mechanism:
             case None:
                 self._step = stacked_step(learner.model.module, learner.task)
@@ -137,8 +135,10 @@ class StackedExchange(SequentialExchange):
         # All are scaled before the first group trains: what stays beside what goes would leave the heap full of holes.
         sites, processes, size = list(self._sites.values()), self._forks.processes, self._layout.size
         features = max(site.examples(order)[0][0].numel() for site in sites)
-        room = self._held or size + self._block.batch * features
-        fitting = min(_MOST_SITES, max(1, (_VALUES_OF_PATHS if self._held else _VALUES_IN_CACHE) // room))
+        most = (
+            _VALUES_OF_PATHS // self._held if self._held else _VALUES_IN_CACHE // (size + self._block.batch * features)
+        )
+        fitting = min(_MOST_SITES, max(1, most))
         count = min(len(sites), processes * -(-len(sites) // (processes * fitting)))
         ends = [len(sites) * number // count for number in range(count + 1)]
         self._groups = [sites[first:end] for first, end in pairwise(ends)]
@@ -179,7 +179,7 @@ class StackedExchange(SequentialExchange):
         total = torch.zeros(len(self._layout.shared), dtype=torch.float64)
         sizes = [entry.size for entry in self._layout.entries if entry.shared]
         for group in self._groups[number :: self._forks.processes]:
-            for part, place in zip(self._train(group, order).total(), torch.split(total, sizes), strict=True):
+            for part, place in zip(self._moved(group, order).total(), torch.split(total, sizes), strict=True):
                 place.view(part.shape).add_(part)
         return total.numpy()
 
@@ -188,7 +188,7 @@ class StackedExchange(SequentialExchange):
         for everybody in self._groups[number :: self._forks.processes]:
             group = [site for site in everybody if site.name in cohort]
             if self._stacks and group:
-                yield torch.cat([part.flatten(1) for part in self._train(group, order).each()], dim=1).numpy()
+                yield torch.cat([part.flatten(1) for part in self._moved(group, order).each()], dim=1).numpy()
             elif group:
                 yield np.stack([self._vector(site, order) for site in group])
 
@@ -198,15 +198,19 @@ class StackedExchange(SequentialExchange):
             raise ValueError(f"Expected a vector of {site.name}.")
         return vector
 
-    def _train(self, sites: Group, order: Order) -> Moved | Paths:
-        """Where the steps of one group lead, in a room that the next one overwrites."""
-        if self._held:
-            starts = [
-                one.view(entry.shape)
-                for one, entry in zip(self._split(order.vector), self._layout.entries, strict=True)
-            ]
-            inputs, targets, weights = next(self._laid_out(sites, order, self._block.local_steps))
-            return paths(self._learner.task, starts, inputs, targets, weights, self._block.lr)
+    def _moved(self, sites: Group, order: Order) -> Moved | Paths:
+        """Where the steps of one group lead."""
+        return self._walk(sites, order) if self._held else self._train(sites, order)
+
+    def _walk(self, sites: Group, order: Order) -> Paths:
+        """Where they lead without parameters of the sites' own."""
+        placed = zip(self._split(order.vector), self._layout.entries, strict=True)
+        starts = [values.view(entry.shape) for values, entry in placed]
+        inputs, targets, weights = next(self._laid_out(sites, order, self._block.local_steps))
+        return paths(self._learner.task, starts, inputs, targets, weights, self._block.lr)
+
+    def _train(self, sites: Group, order: Order) -> Moved:
+        """Where they lead, in a room that the next group overwrites."""
         if len(self._room) < len(sites) * self._layout.size:
             self._room = torch.empty(max(map(len, self._groups)) * self._layout.size)
         parts = parts_of(self._layout, self._room, len(sites))
