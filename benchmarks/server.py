@@ -254,8 +254,8 @@ def large_rounds(folder: Path, sizes: Sizes) -> None:
 
 
 def plan_of(sites: Sequence[str], hidden: int) -> TrainingPlan:
-    """Two rounds of a wide network."""
-    document = no_op(list(sites), 2).model_dump(mode="json")
+    """One round of a wide network."""
+    document = no_op(list(sites), 1).model_dump(mode="json")
     document["campaign"] = f"wide-{len(sites)}"
     document["model"] = {"name": "mlp", "hidden": [hidden, hidden]}
     document["sites"] |= {"round_deadline": f"{ROUND_SECONDS:.0f}s"}
