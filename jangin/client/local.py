@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -46,7 +47,6 @@ _SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 1.0
 _MOST_BYTES: Final = 2**20
 _THREADS: Final = 2
-_OTHERS: Final = 0o177
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MOST_BYTES),
     ("grpc.max_send_message_length", _MOST_BYTES),
@@ -140,13 +140,14 @@ class LocalApi:
             raise SiteError("JG-site-421", where=SOCKET, problem="gRPC has none on this system")
         if len(os.fsencode(self._file.absolute())) > _LONGEST_PATH:
             raise SiteError("JG-site-421", where=SOCKET, problem="the state folder's path is too long")
-        mask = os.umask(_OTHERS)  # for a moment of the whole process: what others make now is only more private
-        try:
-            self._server.add_insecure_port(_address(self._file))
-        except RuntimeError as error:
+        try:  # in a folder that nobody else enters until the mode is set; umask would be that of all threads
+            with TemporaryDirectory(prefix=".", dir=self._file.parent) as apart:
+                bound = Path(apart, "s")
+                self._server.add_insecure_port(_address(bound))
+                bound.chmod(0o600)
+                bound.replace(self._file)
+        except (RuntimeError, OSError) as error:
             raise SiteError("JG-site-421", where=SOCKET, problem=str(error).removesuffix(".")) from None
-        finally:
-            os.umask(mask)
 
     def __enter__(self) -> Self:
         """Begin to answer."""

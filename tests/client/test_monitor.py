@@ -4,13 +4,16 @@ import errno
 import http.client
 import json
 import logging
+import os
 import re
 import signal
 import socket
 import stat
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -238,6 +241,40 @@ def test_commands_go_through_the_daemon_and_only_its_user_may(served: list[str],
         local.pause(site.path, "2001-01-01T00:00", now())
     assert local.look_again(site.path)
     assert served == ["look"]
+
+
+def test_what_other_threads_make_meanwhile_is_as_they_wish(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    os.umask(before)
+    done = threading.Event()
+    modes = set[int]()
+
+    def make() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            made = tmp_path / f"made-{number}"
+            made.mkdir()
+            modes.add(stat.S_IMODE(made.stat().st_mode))
+            made.rmdir()
+
+    def bind(number: int) -> None:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for _ in range(10):
+            with LocalApi(folder, lambda: HEALTH, lambda: None, now):
+                assert [file.name for file in folder.iterdir()] == [SOCKET]
+
+    with ThreadPoolExecutor(3) as pool:
+        maker = pool.submit(make)
+        try:
+            list(pool.map(bind, range(2)))
+        finally:
+            done.set()
+        maker.result()
+    after = os.umask(before)
+    assert after == before
+    assert modes == {0o777 & ~before}
 
 
 def test_health_speaks_grpc_s_own_protocol(served: list[str], site: SiteFolder) -> None:
