@@ -7,7 +7,6 @@ site's own connections the newest count.
 """
 
 import asyncio
-import ctypes
 import logging
 import socket
 import struct
@@ -20,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jangin.flower_link.bounds import Bounds, Turnstile, address_of
+from jangin.flower_link.memory import give_back
 
 __all__ = ["CONNECTION", "Connection", "Listener"]
 
@@ -28,7 +28,7 @@ CONNECTION: Final = "jangin.connection"
 
 _PAUSE_SECONDS = 0.2
 _MOST_DESCRIPTORS = 65_536
-_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES = -3, 2**17
+_LARGE_BYTES = 2**17  # below uvloop's buffer of each connection, 256 KiB, which goes with the connection
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 _log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class Listener(uvicorn.Server):
         await self.lifespan.startup()
         (listener,) = sockets or []
         _raise_descriptors()
-        _give_back_blocks()
+        give_back(_LARGE_BYTES)
         entrance = _Entrance(self._bounds, self._turnstile, listener, self.config.ssl)
         uvicorns = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
         entrance.open(lambda **of_ours: Connection(**of_ours, **uvicorns))
@@ -248,14 +248,3 @@ def _raise_descriptors() -> None:
         most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
         if soft != resource.RLIM_INFINITY and soft < most:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _give_back_blocks() -> None:
-    """Have glibc give every large block back when it is freed (mallopt(3)).
-
-    Parts of messages come and go by hundreds, and uvloop's buffer of each connection, 256 KiB, with the connection.
-    By itself it would soon keep blocks of their size in its heaps, between others that stay.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

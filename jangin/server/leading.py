@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, LinkError, ServerError, SiteError
+from jangin.flower_link.memory import give_back
 from jangin.flower_link.wire import Answer, Wire
 from jangin.plan.messages import Kind
 from jangin.plan.terms import terms_of_cells
@@ -42,7 +43,6 @@ from jangin.server.database import AWAY
 from jangin.server.exchange import LinkExchange
 from jangin.server.life import Act, State
 from jangin.server.members import Members
-from jangin.server.memory import give_back
 from jangin.server.outage import Outage
 from jangin.server.post import Messages, Post
 from jangin.server.registry import Registry
@@ -64,6 +64,7 @@ _CALL_SECONDS = 60.0  # twice the slowest poll
 _AGAIN_SECONDS = 1.0
 _ENDED, _CALLED_BACK, _MOVED_ON = "JG-server-204", "JG-server-482", "JG-server-332"
 _FIRST_TO_GO: Final = "1000"
+_LARGE_BYTES: Final = 2**20
 
 _log = logging.getLogger("jangin.server.leading")  # as a process this module has no name of its own
 
@@ -458,7 +459,7 @@ def main(folder: Path, shard: str | None = None) -> int:
         signal.signal(number, signal.SIG_IGN)  # the server's to hear, and this process ends with it
     with suppress(OSError):  # where memory runs out, the kernel is to take this process and not the server; Linux
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
-    give_back()
+    give_back(_LARGE_BYTES)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("jangin").setLevel(logging.INFO)
     logging.getLogger("flwr").handlers.clear()

@@ -13,12 +13,11 @@ parameters, up to rounding.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jangin.models.tasks import Task
-from jangin.training.affine import SILENT, backward, forward, is_affine, output_gradient, pairs, products
+from jangin.training.affine import SILENT, backward, forward, is_affine, output_gradient, pairs, product, products
 
 __all__ = ["Paths", "held_by_paths", "paths"]
 
@@ -54,7 +53,7 @@ class Paths:
         return [
             part
             for read, move in zip(self.reads, self.moves, strict=True)
-            for part in (_product(move.flatten(0, 1).mT, read.flatten(0, 1)), move.sum(dim=(0, 1)))
+            for part in (product(move.flatten(0, 1).mT, read.flatten(0, 1)), move.sum(dim=(0, 1)))
         ]
 
     def each(self) -> list[Tensor]:
@@ -75,11 +74,11 @@ class _CommonMap:
 
     def outputs(self, read: Tensor) -> Tensor:
         """See `Map`."""
-        return _product(read, self.weight.mT).add_(self.bias)
+        return product(read, self.weight.mT).add_(self.bias)
 
     def back(self, gradient: Tensor) -> Tensor:
         """See `Map`."""
-        return _product(gradient, self.weight)
+        return product(gradient, self.weight)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def paths(task: Task, start: Sequence[Tensor], inputs: Tensor, targets: Tensor, 
     share = weights[:, :, None] * -lr
     now: list[_CommonMap] = [_CommonMap(*pair) for pair in maps]
     for step in range(steps):
-        here, until = slice(step * batch, (step + 1) * batch), (step + 1) * batch
+        here = slice(step * batch, (step + 1) * batch)
         found, outputs = forward(now, inputs[:, step])
         gradients = backward(now, found, output_gradient(task, outputs, targets[:, step]).mul_(share))
         for read, one in zip(reads, found, strict=True):
@@ -128,13 +127,7 @@ def paths(task: Task, start: Sequence[Tensor], inputs: Tensor, targets: Tensor, 
         for moved, one in zip(reversed(moves), gradients, strict=True):
             moved[:, here] = one
         now = [
-            _MovedMap(*pair, read[:, :until], moved[:, :until])
+            _MovedMap(*pair, read[:, : here.stop], moved[:, : here.stop])
             for pair, read, moved in zip(maps, reads, moves, strict=True)
         ]
     return Paths(reads, moves)
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of (..., k) and (k, n), (..., n), of as many rows as are; by numpy's BLAS: see `affine.products`."""
-    found = np.matmul(left.flatten(0, -2).numpy(), right.numpy())
-    return torch.from_numpy(found).view(*left.shape[:-1], -1)

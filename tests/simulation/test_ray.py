@@ -144,6 +144,14 @@ def test_every_model_and_strategy_learns_the_same_on_every_engine(
         assert two.metric["personalised"] == pytest.approx(one.metric["personalised"], rel=1e-4), strategy
 
 
+@needs_ray
+@pytest.mark.usefixtures("shared")
+def test_few_rows_of_wide_maps_learn_the_same_on_workers(write: Write, rows: Rows) -> None:
+    file, sets = write(rows("regression", sizes=SIZES)), {"model": {"name": "mlp", "hidden": [128, 128]}}
+    one, two = (simulate(file, engine=engine, sets=sets) for engine in ("sequential", "ray"))
+    assert np.linalg.norm(one.parameters - two.parameters) <= 1e-5 * np.linalg.norm(one.parameters)
+
+
 def spread(workers: Workers, count: int = 5) -> tuple[RayExchange, StackedExchange, Order]:
     """The same sites on the workers and here, and an order."""
     block = FedAvgBlock(name="fedavg", rounds=1, local_steps=2, batch=4, lr=0.1)

@@ -28,6 +28,7 @@ RUNS = {
     "fedavg": {"baselines": ["local", "constant"]},
     "a state at the server": {"strategy.name": "fedadam"},
     "models of their own": {"strategy.name": "mrmtl", "strategy.lam": 0.5, "baselines": ["personalised"]},
+    "paths": {"model": {"name": "mlp", "hidden": [128, 128]}},  # few rows of wide maps: training/paths.py
     "a part of their own": {"model": MLP | {"personal": ["head"]}, "baselines": ["personalised"]},
 }
 
