@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jangin.flower_link.bounds import Bounds, Turnstile, address_of
-from jangin.flower_link.memory import give_back
+from jangin.memory import give_back
 
 __all__ = ["CONNECTION", "Connection", "Listener"]
 

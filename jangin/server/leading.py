@@ -30,8 +30,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jangin.codec import cbor
 from jangin.errors import JanginError, LinkError, ServerError, SiteError
-from jangin.flower_link.memory import give_back
 from jangin.flower_link.wire import Answer, Wire
+from jangin.memory import give_back
 from jangin.plan.messages import Kind
 from jangin.plan.terms import terms_of_cells
 from jangin.plan.training_plan import TrainingPlan

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from jangin.memory import keep
 from jangin.models.layout import Vector
 from jangin.plan.blocks import StrategyBlock
 from jangin.plan.messages import Kind, Order, Reply
@@ -48,7 +49,7 @@ from jangin.training.threads import one_thread
 __all__ = ["StackedExchange"]
 
 _VALUES_IN_CACHE = 2**20
-_VALUES_OF_PATHS = 2**21  # a step writes few of them
+_VALUES_OF_PATHS = 3 * 2**19  # a step writes few of them
 _MOST_SITES = 64
 _VALUES_AT_ONCE = 2**20  # of inputs, that are laid out ahead of the steps that read them
 
@@ -65,6 +66,7 @@ class StackedExchange(SequentialExchange):
     ) -> None:
         """Take the sites, all of one learner, in the order in which they will answer; and whose children help."""
         super().__init__(sites, block, strategy)
+        keep()
         learner = sites[0].learner
         self._forks = forks or Forks(1)
         self._groups: Sequence[Group] = ()

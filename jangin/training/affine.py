@@ -118,30 +118,31 @@ def output_gradient(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
             raise ValueError(f"Expected a task: {task!r}.")
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of (..., k) and (k, n), of as many rows as are: (..., n).
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product of (..., k) and (k, n), of as many rows as are, and a bias, (n,): (..., n).
 
     By OpenBLAS' kernels for AVX-512, or by oneDNN's; MKL, torch's own, has none on other processors than Intel's.
     """
     rows = left.flatten(0, -2)
     if _multiplies_in_place():
         found = torch.from_numpy(np.matmul(rows.numpy(), right.numpy()))
+        found = found if bias is None else found.add_(bias)
     elif _HAS_ONEDNN:
-        found = torch.ops.mkldnn._linear_pointwise(rows, right.mT, None, "none", [], "")
+        found = torch.ops.mkldnn._linear_pointwise(rows, right.mT, bias, "none", [], "")
     else:
-        found = torch.mm(rows, right)
+        found = nn.functional.linear(rows, right.mT, bias)
     return found.view(*left.shape[:-1], -1)
 
 
-def products(left: Tensor, right: Tensor) -> Tensor:
-    """The products of every site's factors, (sites, rows, k) and (sites, k, n): (sites, rows, n).
+def products(left: Tensor, right: Tensor, onto: Tensor | None = None) -> Tensor:
+    """The products of every site's factors, (sites, rows, k) and (sites, k, n), added to `onto`: (sites, rows, n).
 
     OpenBLAS' kernels for AVX-512 multiply small matrices where they lie, and torch's MKL copies each before it does,
     which takes as long as the product where rows are few. What is not small is handed over some columns at once.
     """
     (sites, rows, wide), count = left.shape, right.shape[-1]
     if rows > _FEW_ROWS or not _multiplies_in_place():
-        return torch.bmm(left, right)
+        return torch.bmm(left, right) if onto is None else onto.baddbmm_(left, right)
     at_once = max(1, (_SMALL if right.stride(-1) == 1 else _SMALL_TRANSPOSED) // max(1, wide))
     given, a, b = np.empty((sites, rows, count), np.float32), left.numpy(), right.numpy()
     blocks = count // at_once
@@ -151,7 +152,8 @@ def products(left: Tensor, right: Tensor) -> Tensor:
         np.matmul(a[:, None], columns, out=given[:, :, :whole].reshape(sites, rows, blocks, at_once).swapaxes(1, 2))
     if whole < count:
         np.matmul(a, b[:, :, whole:], out=given[:, :, whole:])
-    return torch.from_numpy(given)
+    found = torch.from_numpy(given)
+    return found if onto is None else onto.add_(found)
 
 
 @cache

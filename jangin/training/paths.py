@@ -74,7 +74,7 @@ class _CommonMap:
 
     def outputs(self, read: Tensor) -> Tensor:
         """See `Map`."""
-        return product(read, self.weight.mT).add_(self.bias)
+        return product(read, self.weight.mT, self.bias)
 
     def back(self, gradient: Tensor) -> Tensor:
         """See `Map`."""
@@ -91,12 +91,12 @@ class _MovedMap(_CommonMap):
     def outputs(self, read: Tensor) -> Tensor:
         """See `Map`."""
         along = products(read, self.read.mT).add_(1)  # the bias reads 1 of every row
-        return super().outputs(read).add_(products(along, self.moved))
+        return products(along, self.moved, onto=super().outputs(read))
 
     def back(self, gradient: Tensor) -> Tensor:
         """See `Map`."""
         along = products(gradient, self.moved.mT)
-        return super().back(gradient).add_(products(along, self.read))
+        return products(along, self.read, onto=super().back(gradient))
 
 
 @torch.no_grad()
