@@ -21,11 +21,9 @@ from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Content, Kind, Order, Reply, order_body, read_reply
 from jangin.server.post import MOST_TOGETHER_BYTES, WAVE_SHARE, Letter, Messages, Post, Returned, answer_to
 
-__all__ = ["WAVE", "LinkExchange"]
+__all__ = ["LinkExchange"]
 
-WAVE: Final = 4
-"""How many updates are collected at a time."""
-
+_FEWEST_ABREAST: Final = 2  # one comes while another is added
 _TRAINING_SHARE = 0.7  # of the deadline, where updates are collected afterwards
 _NOTHING: Final[NDArray[np.float32]] = np.empty(0, np.float32)
 
@@ -57,13 +55,14 @@ class LinkExchange:
             cohort: the sites to ask.
             deadline_s: seconds that they have.
             size: values in the vector of a reply.
-            most_together_bytes: updates that weigh more are collected in waves.
+            most_together_bytes: updates that weigh more are collected in waves, each of at most half as much.
             clock: seconds that only grow.
             wait: lets so many of them pass.
         """
         self.refused: dict[str, str] = {}
         self._post, self._cohort = Post(messages, clock=clock, wait=wait), tuple(cohort)
         self._deadline_s, self._size, self._most_together_bytes = deadline_s, size, most_together_bytes
+        self._abreast = max(_FEWEST_ABREAST, most_together_bytes // 2 // (4 * max(1, size)))
         self._round, self._hold = 0, False
         self._held: deque[str] = deque()
 
@@ -118,7 +117,7 @@ class LinkExchange:
         """Ask for updates that wait at their sites, as many as a wave has room for."""
         if self._post.left_s <= 0:
             return
-        room = WAVE - self._post.recent(WAVE_SHARE * self._deadline_s, Kind.COLLECT.value)
+        room = self._abreast - self._post.recent(WAVE_SHARE * self._deadline_s, Kind.COLLECT.value)
         for _ in range(min(room, len(self._held))):
             self._send(Order(Kind.COLLECT, self._round, _NOTHING), [self._held.popleft()])
 

@@ -12,7 +12,7 @@ from jangin.errors import LinkError, ServerError
 from jangin.flower_link.link import Answer
 from jangin.flower_link.wire import Wire
 from jangin.plan.messages import Kind, Order, Reply, read_order, reply_body
-from jangin.server.exchange import WAVE, LinkExchange
+from jangin.server.exchange import LinkExchange
 from jangin.server.rounds import gather
 
 CAMPAIGN = "c" * 64
@@ -269,14 +269,15 @@ def waves(run: HoldingRun, most_together_bytes: int = 0, deadline_s: float = 20.
     )
 
 
-def test_large_updates_wait_at_their_sites_and_are_collected_in_waves() -> None:
+@pytest.mark.parametrize(("most_together_bytes", "abreast"), [(0, 2), (64, 2), (100, 3), (170, 5)])
+def test_large_updates_wait_at_their_sites_and_are_collected_in_waves(most_together_bytes: int, abreast: int) -> None:
     run = HoldingRun(MANY, seconds=1.0)
-    record, total = gather(waves(run), TRAIN)
+    record, total = gather(waves(run, most_together_bytes), TRAIN)
     assert (sorted(record.reported), total.tolist()) == (sorted(MANY), [11.0] * 4)
     orders = [read_order(wire.kind, wire.round, wire.body, wire.vector)[0] for _, wire, _ in run.pushed]
     assert [order.kind for order in orders] == [Kind.TRAIN] * 11 + [Kind.COLLECT] * 11
     assert [order.hold for order in orders] == [True] * 11 + [False] * 11
-    assert run.most_on_the_way == WAVE
+    assert run.most_on_the_way == abreast
 
 
 def test_updates_that_are_small_together_come_with_the_replies() -> None:
