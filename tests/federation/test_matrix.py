@@ -438,6 +438,7 @@ def fault_at_any_moment(
     if fault in HURRIES:  # on a slow machine others may be late as well: too few of them is a stop with names
         return
     assert statuses[0].state == "candidate"
-    opening = next(entry for entry in statuses[1].attempts if entry.round == 0)
-    lost = opening.outcome is Outcome.BEGUN and opening.released  # who gave to it has no second charge for it
+    opening = [entry for entry in statuses[1].attempts if entry.round == 0]
+    # Whoever gave to an opening that ended without a sum has no second charge for it.
+    lost = any(entry.released and entry.outcome is not Outcome.FINISHED for entry in opening)
     assert statuses[1].state == "candidate" or lost
