@@ -9,7 +9,7 @@ docs/sharp-edges.md).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import log, log1p
 
 import numpy as np
@@ -22,6 +22,7 @@ _SPARE_BYTES = 15  # that the cipher asks for behind its output
 _BLOCK = 16384  # values at a time: in the cache, and fewer than torch would give to several threads
 _SINGLE_BLOCK = 65536  # the same in float32, by numpy alone
 _NOTHING = memoryview(bytes(4 * _SINGLE_BLOCK))  # to be encrypted
+_FEW = 64  # values wanted one by one
 _EDGE = 2**16  # words of 32 bits so near to 0 or 2**32 are too coarse: they take 53 more bits
 
 
@@ -53,6 +54,11 @@ class SecureRandom:
         _to_uniform(self.bits(count), values)
         return values
 
+    def _uniforms(self) -> Iterator[float]:
+        """Values of `uniform` without an end, some at a time."""
+        while True:
+            yield from self.uniform(_FEW).tolist()
+
     def gaussian(self, count: int) -> NDArray[np.float64]:
         """Standard normal values, shape (count,), float64."""
         values, drawn, room = np.empty(count), np.empty(_BLOCK), bytearray(8 * _BLOCK + _SPARE_BYTES)
@@ -81,33 +87,19 @@ class SecureRandom:
         scale = np.nextafter(np.float32(deviation), np.float32(np.inf))
         most = min(len(values) + 1, _SINGLE_BLOCK)
         room, (radius, angle, wave) = bytearray(4 * most + _SPARE_BYTES), np.empty((3, most // 2), np.float32)
+        finer = self._uniforms()
         for block in (values[start : start + _SINGLE_BLOCK] for start in range(0, len(values), _SINGLE_BLOCK)):
             half = (len(block) + 1) // 2
             words = self._fill(room, half).view(np.uint32)
             r, turned, waves = radius[:half], angle[:half], wave[:half]
             turned[:] = words[half:].view(np.int32)
             turned *= np.float32(np.pi / 2**31)
-            self._squared_radius(words[:half], r)
+            _squared_radius(words[:half], r, finer)
             np.sqrt(r, out=r)
             r *= scale
             np.multiply(r, np.cos(turned, out=waves), out=block[:half])
             rest = len(block) - half
             np.multiply(r[:rest], np.sin(turned[:rest], out=waves[:rest]), out=block[half:])
-
-    def _squared_radius(self, words: NDArray[np.uint32], values: NDArray[np.float32]) -> None:
-        """Minus two logarithms of each word as a number in (0, 1); words at the edges, one in 2**15, get more bits."""
-        values[:] = words
-        values *= np.float32(2.0**-32)
-        edges: list[int] = []
-        if words.min() < _EDGE or words.max() >= 2**32 - _EDGE:
-            edges = np.flatnonzero(words + np.uint32(_EDGE) < 2 * _EDGE).tolist()
-            values[edges] = 1.0  # in place of 0, which has no logarithm
-        np.log(values, out=values)
-        values *= np.float32(-2.0)
-        for edge, fraction in zip(edges, self.uniform(len(edges)).tolist() if edges else (), strict=True):
-            within = int(words[edge].view(np.int32))  # of the next 0, from -2**16 on
-            exact = (within + fraction + 2.0**-54) * 2.0**-32  # the middle of 53 bits, so neither 0 nor 1
-            values[edge] = -2.0 * (log(exact) if within >= 0 else log1p(exact))
 
     def rounded_gaussian(self, count: int, deviation: float) -> NDArray[np.int64]:
         """Normal values of this standard deviation rounded to integers, shape (count,): noise for integer sums.
@@ -127,6 +119,22 @@ class SecureRandom:
             self._key()
         self._stream.update_into(_NOTHING[: 8 * count] if 8 * count <= len(_NOTHING) else bytes(8 * count), room)
         return np.frombuffer(room, np.uint64, count)
+
+
+def _squared_radius(words: NDArray[np.uint32], values: NDArray[np.float32], finer: Iterator[float]) -> None:
+    """Minus two logarithms of each word as a number in (0, 1); words at the edges, one in 2**15, get more bits."""
+    values[:] = words
+    values *= np.float32(2.0**-32)
+    edges: list[int] = []
+    if words.min() < _EDGE or words.max() >= 2**32 - _EDGE:
+        edges = np.flatnonzero(words + np.uint32(_EDGE) < 2 * _EDGE).tolist()
+        values[edges] = 1.0  # in place of 0, which has no logarithm
+    np.log(values, out=values)
+    values *= np.float32(-2.0)
+    for edge in edges:
+        within = int(words[edge].view(np.int32))  # of the next 0, from -2**16 on
+        exact = (within + next(finer) + 2.0**-54) * 2.0**-32  # the middle of 53 bits, so neither 0 nor 1
+        values[edge] = -2.0 * (log(exact) if within >= 0 else log1p(exact))
 
 
 def _to_uniform(words: NDArray[np.uint64], values: NDArray[np.float64]) -> None:

@@ -223,12 +223,14 @@ class StackedExchange(SequentialExchange):
 
         # 1. Where they begin: at the order, and at what is their own.
         own = self._rule.remembers(self._layout)
+        common: Sequence[Tensor] | None = None
         if self._rule.keeps or len(shared) < len(parts):
             begun = np.stack([site.begin(start, self._rule) for site in sites])
             sizes = [entry.size for entry in self._layout.entries]
             for part, values in zip(parts, torch.split(torch.from_numpy(begun), sizes, dim=1), strict=True):
                 part.copy_(values.view(part.shape))
         else:
+            common = anchors
             for part, anchor in zip(shared, anchors, strict=True):
                 part.copy_(anchor)
         leads: list[Tensor] = []
@@ -241,7 +243,8 @@ class StackedExchange(SequentialExchange):
         for inputs, targets, weights in self._draws(sites, order, random) if random else self._batches(sites, order):
             pulls = [penalty(part, anchor) for part, anchor in zip(shared, anchors, strict=True)] if penalty else leads
             if random and self._private_step:
-                self._private_step(parts, inputs, targets, weights, lr, random)
+                self._private_step(parts, inputs, targets, weights, lr, random, common)
+                common = None
             else:
                 self._step(parts, inputs, targets, weights, lr)
             for part, pull in zip(shared, pulls, strict=False):

@@ -18,6 +18,7 @@ from jangin.models.tasks import Task
 
 __all__ = [
     "SILENT",
+    "CommonMap",
     "Map",
     "OwnMap",
     "backward",
@@ -63,6 +64,22 @@ class OwnMap:
     def back(self, gradient: Tensor) -> Tensor:
         """See `Map`."""
         return products(gradient, self.weight)
+
+
+@dataclass(frozen=True)
+class CommonMap:
+    """A map that is the same at all sites, weight (out, in) and bias (out,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def outputs(self, read: Tensor) -> Tensor:
+        """See `Map`."""
+        return product(read, self.weight.mT, self.bias)
+
+    def back(self, gradient: Tensor) -> Tensor:
+        """See `Map`."""
+        return product(gradient, self.weight)
 
 
 def is_affine(module: nn.Module) -> bool:

@@ -17,7 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from jangin.models.tasks import Task
-from jangin.training.affine import SILENT, backward, forward, is_affine, output_gradient, pairs, product, products
+from jangin.training.affine import (
+    SILENT,
+    CommonMap,
+    backward,
+    forward,
+    is_affine,
+    output_gradient,
+    pairs,
+    product,
+    products,
+)
 
 __all__ = ["Paths", "held_by_paths", "paths"]
 
@@ -66,23 +76,7 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class _CommonMap:
-    """A map that is the same at all sites, weight (out, in) and bias (out,)."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def outputs(self, read: Tensor) -> Tensor:
-        """See `Map`."""
-        return product(read, self.weight.mT, self.bias)
-
-    def back(self, gradient: Tensor) -> Tensor:
-        """See `Map`."""
-        return product(gradient, self.weight)
-
-
-@dataclass(frozen=True)
-class _MovedMap(_CommonMap):
+class _MovedMap(CommonMap):
     """A map that was, and what each site's steps have read, (sites, rows, in), and moved, (sites, rows, out), since."""
 
     read: Tensor
@@ -117,7 +111,7 @@ def paths(task: Task, start: Sequence[Tensor], inputs: Tensor, targets: Tensor, 
     reads = [torch.empty(sites, steps * batch, weight.shape[1]) for weight, _ in maps]
     moves = [torch.empty(sites, steps * batch, len(bias)) for _, bias in maps]
     share = weights[:, :, None] * -lr
-    now: list[_CommonMap] = [_CommonMap(*pair) for pair in maps]
+    now: list[CommonMap] = [CommonMap(*pair) for pair in maps]
     for step in range(steps):
         here = slice(step * batch, (step + 1) * batch)
         found, outputs = forward(now, inputs[:, step])

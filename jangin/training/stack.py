@@ -17,7 +17,7 @@ from jangin.models.tasks import Task, row_losses
 from jangin.privacy.randomness import SecureRandom
 from jangin.privacy.releases import LocalDpSgd
 from jangin.privacy.step.stack import MOST_ROWS, clip_rows
-from jangin.training.affine import SILENT, OwnMap, backward, forward, is_affine, output_gradient, pairs
+from jangin.training.affine import SILENT, CommonMap, Map, OwnMap, backward, forward, is_affine, output_gradient, pairs
 
 __all__ = ["Moved", "PrivateStep", "Step", "parts_of", "private_stacked_step", "stacked_step"]
 
@@ -42,7 +42,14 @@ class PrivateStep(Protocol):
     """One private step of several sites."""
 
     def __call__(
-        self, parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
+        self,
+        parts: Sequence[Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        there: Tensor,
+        lr: float,
+        random: SecureRandom,
+        common: Sequence[Tensor] | None = None,
     ) -> None:
         """Take from every site's parameters `lr` times a noised mean gradient of its own (mechanism M1).
 
@@ -56,6 +63,7 @@ class PrivateStep(Protocol):
             there: which places are taken, bool (sites, rows).
             lr: learning rate.
             random: secret.
+            common: the parameters, (*shape) each, while they are the same at all sites.
         """
         ...
 
@@ -103,7 +111,7 @@ def _affine_step(task: Task) -> Step:
     @torch.no_grad()
     @SILENT
     def step(parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, weights: Tensor, lr: float) -> None:
-        maps = [OwnMap(*pair) for pair in pairs(parts)]
+        maps = _own(parts)
         reads, outputs = forward(maps, inputs)
         last = output_gradient(task, outputs, targets).mul_(weights[:, :, None])
         for one, read, gradient in zip(reversed(maps), reversed(reads), backward(maps, reads, last), strict=True):
@@ -121,10 +129,17 @@ def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
     @torch.no_grad()
     @SILENT
     def step(
-        parts: Sequence[Tensor], inputs: Tensor, targets: Tensor, there: Tensor, lr: float, random: SecureRandom
+        parts: Sequence[Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        there: Tensor,
+        lr: float,
+        random: SecureRandom,
+        common: Sequence[Tensor] | None = None,
     ) -> None:
         nonlocal room
-        rate, maps = lr / mechanism.divisor, [OwnMap(*pair) for pair in pairs(parts)]
+        rate = lr / mechanism.divisor
+        maps: Sequence[Map] = [CommonMap(*one) for one in pairs(common)] if common else _own(parts)
         reads, outputs = forward(maps, inputs)
         gradients = list(backward(maps, reads, output_gradient(task, outputs, targets)))[::-1]
         clip_rows(reads, gradients, there, mechanism.clip)
@@ -138,13 +153,18 @@ def _private_affine_step(task: Task, mechanism: LocalDpSgd) -> PrivateStep:
         for (of_weight, of_bias), read, gradient in zip(pairs(moves), reads, gradients, strict=True):
             if inputs.shape[1] <= MOST_ROWS:
                 torch.baddbmm(of_weight, gradient.mT, read, alpha=-rate, out=of_weight)
+                of_bias.sub_(gradient.sum(dim=1), alpha=rate)
             else:
                 of_weight.sub_(torch.bmm(gradient.mT.double(), read.double()), alpha=rate)
-            of_bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate)
+                of_bias.sub_(gradient.sum(dim=1, dtype=torch.float64), alpha=rate)
         for part, move in zip(parts, moves, strict=True):
             part.add_(move)
 
     return step
+
+
+def _own(parts: Sequence[Tensor]) -> list[OwnMap]:
+    return [OwnMap(*pair) for pair in pairs(parts)]
 
 
 def _func_step(module: nn.Module, task: Task) -> Step:
