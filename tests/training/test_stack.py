@@ -62,9 +62,16 @@ def drawn(task: Task, rows: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]
 
 
 def moved(
-    module: nn.Module, task: Task, inputs: Tensor, targets: Tensor, there: Tensor, random: SecureRandom
+    module: nn.Module,
+    task: Task,
+    inputs: Tensor,
+    targets: Tensor,
+    there: Tensor,
+    random: SecureRandom,
+    *,
+    first: bool = False,
 ) -> Tensor:
-    """What a step takes from every site's parameters, (sites, parameters), over lr / divisor."""
+    """What a step, the first or another, takes from every site's parameters, (sites, parameters), over lr / divisor."""
     layout = ParameterLayout.of([(name, p.shape) for name, p in module.named_parameters()])
     parts = parts_of(layout, torch.empty(SITES * layout.size), SITES)
     for part, parameter in zip(parts, module.parameters(), strict=True):
@@ -72,7 +79,8 @@ def moved(
     before = torch.cat([part.flatten(1).double() for part in parts], dim=1)
     step = private_stacked_step(module, task, MECHANISM)
     assert step is not None
-    step(parts, inputs.clone(), targets, there, LR, random)
+    common = [parameter.detach() for parameter in module.parameters()] if first else None
+    step(parts, inputs.clone(), targets, there, LR, random, common)
     return (before - torch.cat([part.flatten(1) for part in parts], dim=1)) * (DIVISOR / LR)
 
 
@@ -83,32 +91,36 @@ def site_sum(module: nn.Module, task: Task, inputs: Tensor, targets: Tensor) -> 
     return step.clipped_sum(inputs, targets, Draw(np.arange(count), np.arange(count), count))
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("rows", [9, MOST_ROWS + 8])
 @pytest.mark.parametrize("task", Task)
 @pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.name)
-def test_every_site_moves_by_the_clipped_sum_of_its_own_rows(spec: ModelSpec, task: Task, rows: int) -> None:
+def test_every_site_moves_by_the_clipped_sum_of_its_own_rows(
+    spec: ModelSpec, task: Task, rows: int, first: bool
+) -> None:
     module = build(spec, (FEATURES,), TARGETS[task], 1)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(0.1)  # float32 parameters round what is taken from them
     inputs, targets, there = drawn(task, rows)
-    found = moved(module, task, inputs, targets, there, Silent())
+    found = moved(module, task, inputs, targets, there, Silent(), first=first)
     for site in range(SITES):
         own = site_sum(module, task, inputs[site][there[site]], targets[site][there[site]])
         assert (found[site] - own).norm() <= 1e-5 * max(own.norm(), CLIP)
     assert found[-1].norm() == 0
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_a_broken_unit_gives_nothing_and_harms_nobody(value: float) -> None:
+def test_a_broken_unit_gives_nothing_and_harms_nobody(value: float, first: bool) -> None:
     module = build(MlpSpec(name="mlp", hidden=(5, 4)), (FEATURES,), 2, 1)
     inputs, targets, there = drawn(Task.REGRESSION, 8)
     there[0] = True
     inputs[0, 3, 2] = value
-    found = moved(module, Task.REGRESSION, inputs, targets, there, Silent())
+    found = moved(module, Task.REGRESSION, inputs, targets, there, Silent(), first=first)
     there[0, 3] = False
     inputs[0, 3] = 0.0
-    without = moved(module, Task.REGRESSION, inputs, targets, there, Silent())
+    without = moved(module, Task.REGRESSION, inputs, targets, there, Silent(), first=first)
     if value == 1e30:  # finite, so it is clipped
         assert 0.99 * CLIP < (found[0] - without[0]).norm() <= CLIP * (1 + 1e-3)
         found[0] = without[0]
