@@ -9,6 +9,7 @@ Sites are dealt out in blocks of neighbours, one block to each worker in its tur
 are taken in site order, and what is answered ahead of that is `_BLOCKS_AHEAD` blocks of each, however many sites.
 """
 
+import logging
 import os
 import platform
 import secrets
@@ -50,6 +51,8 @@ _OF_OUR_OWN = {
     "RAY_AUTH_MODE": "token",  # or whoever reaches its ports may run code, on loopback every user of the machine
 }
 _OF_ANY = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # what Ray will do anyway; till then it warns who has not set it
+
+_log = logging.getLogger(__name__)
 
 
 class _Worker:
@@ -120,9 +123,16 @@ def connect(**local: Any) -> bool:
         os.environ.setdefault(name, value)
     ray, before = _ray(), signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, log_to_driver=False, logging_level="error", **local)
-    except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-        raise SimulationError("JG-sim-033", where=address, problem=_first_line(error)) from error
+        for again in (address == "local", False):  # one that is started here sometimes does not come up
+            try:
+                ray.init(address, log_to_driver=False, logging_level="error", **local)
+                break
+            except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
+                refused = SimulationError("JG-sim-033", where=address, problem=_first_line(error))
+                ray.shutdown()
+                if not again:
+                    raise refused from error
+                _log.warning("%s Now once more.", refused)
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray puts one of its own there

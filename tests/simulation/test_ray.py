@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -219,6 +220,35 @@ def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(SimulationError, match=r"JG-sim-033 127\.0\.0\.1:1: "):
         connect()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_ray_of_our_own_that_does_not_come_up_is_started_once_more_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures: int
+) -> None:
+    class Slow:
+        exceptions = SimpleNamespace(RayError=OSError)
+        begun = stopped = 0
+
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, address: str, **_: Any) -> None:
+            assert address == "local"
+            self.begun += 1
+            if self.begun <= failures:
+                raise RuntimeError("Timed out waiting for file.")
+
+        def shutdown(self) -> None:
+            self.stopped += 1
+
+    slow = Slow()
+    monkeypatch.setattr(engine, "_ray", lambda: slow)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with nullcontext() if failures == 1 else pytest.raises(SimulationError, match=r"JG-sim-033 local: .*Timed out"):
+        assert connect()
+    assert (slow.begun, slow.stopped) == (2, failures)
+    assert [record.message[:10] for record in caplog.records] == ["JG-sim-033"]
 
 
 @needs_ray
